@@ -1,0 +1,225 @@
+"""What can go wrong, named by what happened and whose doing it was.
+
+    StratumError
+    ├── RequestError                the caller's doing; nothing was changed
+    │   ├── NoSuchBucket  NoSuchObject  NoSuchUpload
+    │   ├── BucketExists  BucketNotEmpty  InvalidBucketName
+    │   ├── KeyTooLong  InvalidKey
+    │   ├── PreconditionFailed  NotModified  WriteConflict
+    │   ├── InvalidPart  InvalidPartOrder  PartTooSmall  InvalidRange
+    │   ├── NotFound  AlreadyExists  NotADirectory  IsADirectory  DirectoryNotEmpty
+    │   ├── NameTooLong  InvalidName  CrossBucket  NotPermitted  TooManyLinks
+    │   ├── NoSuchAttribute  AttributeExists  AttributeTooLarge
+    │   └── InvalidArgument
+    ├── StoreError                  the store's state; may pass
+    │   ├── StoreReadOnly           names the device and why
+    │   ├── StoreFull
+    │   ├── StoreBusy               too much is waiting already
+    │   ├── StoreClosing
+    │   └── StoreInUse              another owner holds it
+    ├── DataError                   bytes or rows that fail their check
+    │   ├── ShardCorrupt
+    │   ├── TooFewShards
+    │   └── CatalogCorrupt
+    ├── DeviceError                 one device's doing; carries ``device``
+    │   ├── DeviceFull
+    │   ├── DeviceFailed
+    │   └── DeviceRefused           foreign, in a wrong slot, twice the same folder, not mounted
+    ├── GeometryError               k, m or a length that no code can have
+    └── ConfigError                 settings or an environment that cannot work
+
+The core raises these and nothing protocol-shaped. Each door maps them once: ``stratumfs/fuse/errno.py`` to errno,
+``gateway/errors.py`` to S3's codes; ``stratumfs/cli`` to exit codes.
+"""
+
+
+class StratumError(Exception):
+    """Root of everything that stratumfs raises on purpose."""
+
+
+class RequestError(StratumError):
+    """The caller asked for what cannot be had."""
+
+
+class NoSuchBucket(RequestError):
+    pass
+
+
+class NoSuchObject(RequestError):
+    pass
+
+
+class NoSuchUpload(RequestError):
+    pass
+
+
+class BucketExists(RequestError):
+    pass
+
+
+class BucketNotEmpty(RequestError):
+    pass
+
+
+class InvalidBucketName(RequestError):
+    pass
+
+
+class KeyTooLong(RequestError):
+    pass
+
+
+class InvalidKey(RequestError):
+    pass
+
+
+class PreconditionFailed(RequestError):
+    """A condition of the request did not hold; ``args[0]`` names it."""
+
+
+class NotModified(RequestError):
+    """A read's condition says that the caller has this version already."""
+
+
+class WriteConflict(RequestError):
+    """What the request builds on was changed under it; asking again may work."""
+
+
+class InvalidPart(RequestError):
+    pass
+
+
+class InvalidPartOrder(RequestError):
+    pass
+
+
+class PartTooSmall(RequestError):
+    pass
+
+
+class InvalidRange(RequestError):
+    pass
+
+
+class NotFound(RequestError):
+    pass
+
+
+class AlreadyExists(RequestError):
+    pass
+
+
+class NotADirectory(RequestError):
+    pass
+
+
+class IsADirectory(RequestError):
+    pass
+
+
+class DirectoryNotEmpty(RequestError):
+    pass
+
+
+class NameTooLong(RequestError):
+    pass
+
+
+class InvalidName(RequestError):
+    pass
+
+
+class CrossBucket(RequestError):
+    """A rename or link between two buckets."""
+
+
+class NotPermitted(RequestError):
+    pass
+
+
+class TooManyLinks(RequestError):
+    pass
+
+
+class NoSuchAttribute(RequestError):
+    pass
+
+
+class AttributeExists(RequestError):
+    pass
+
+
+class AttributeTooLarge(RequestError):
+    pass
+
+
+class InvalidArgument(RequestError):
+    pass
+
+
+class StoreError(StratumError):
+    """The store cannot do it now."""
+
+
+class StoreReadOnly(StoreError):
+    pass
+
+
+class StoreFull(StoreError):
+    pass
+
+
+class StoreBusy(StoreError):
+    pass
+
+
+class StoreClosing(StoreError):
+    pass
+
+
+class StoreInUse(StoreError):
+    pass
+
+
+class DataError(StratumError):
+    """Stored bytes that cannot be served, because they would be wrong."""
+
+
+class ShardCorrupt(DataError):
+    pass
+
+
+class TooFewShards(DataError):
+    pass
+
+
+class CatalogCorrupt(DataError):
+    pass
+
+
+class DeviceError(StratumError):
+    """One device's doing; ``device`` names it."""
+
+    def __init__(self, message: str, device: str = "") -> None:
+        super().__init__(message)
+        self.device = device
+
+
+class DeviceFull(DeviceError):
+    pass
+
+
+class DeviceFailed(DeviceError):
+    pass
+
+
+class DeviceRefused(DeviceError):
+    pass
+
+
+class GeometryError(StratumError):
+    pass
+
+
+class ConfigError(StratumError):
+    pass
