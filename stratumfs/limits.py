@@ -13,6 +13,10 @@ VOLUME_PAYLOAD_SEAL = 256 * MIB
 """A volume is sealed when it holds about this much payload."""
 VOLUME_IDLE_SEAL_S = 60.0
 SHARD_PREALLOCATE = 8 * MIB
+SHARD_FILES_OPEN_MAX = 64
+"""Descriptors that a device keeps open for reading."""
+VOLUMES_OPEN_MAX = 16
+"""Volumes that a tier's writer holds open, full ones that wait for their sealing included; each has n descriptors."""
 UNSYNCED_BYTES_MAX = 64 * MIB
 """A long stream syncs at least this often: payload stays in memory until every shard has it."""
 VOLUME_FREE_GRACE_S = 60.0
@@ -26,7 +30,13 @@ INLINE_BYTES_MAX = 256 * MIB
 TRANSACTION_ROWS_MAX = 200
 ROUND_BYTES_MAX = 4 * MIB
 ROUND_INTERVAL_S = 1.0
+COMMITS_WAITING_MAX = 8192
+"""Functions queued for a round; further ones are refused."""
+UNSYNCED_TRANSACTIONS_MAX = 4096
+"""Transactions that are committed and not yet synced; further ones wait for a round."""
 CHECKPOINT_BYTES = 64 * MIB
+CHECKPOINT_BUSY_TRIES_MAX = 200
+CATALOG_CACHE_BYTES = 64 * MIB
 CATALOG_PAGE_SIZE = 4096
 ID_BLOCK = 1 << 16
 NAME_MAX = 255
@@ -57,9 +67,33 @@ INVALIDATE_WAIT_S = 5.0
 READAHEAD_STRIPES = 2
 STRIPE_CACHE_BYTES = 64 * MIB
 DEVICE_THREADS = 8
+CODING_THREADS = 4
+"""Threads that encode and append, and as many that verify and decode: each works on one stripe."""
+HEDGE_DELAY_S = 0.25
+"""A cell that a device has not given by then is sought on the others too."""
 FUSE_TASKS_MAX = 1024
 READS_WAITING_MAX = 512
 """FUSE reads that may wait for devices at once; further ones get EAGAIN."""
+REQUEST_HEADERS_MAX = 200
+"""Headers of one S3 request, by number; their bytes are bounded by REQUEST_HEAD_MAX."""
+REQUEST_HEAD_MAX = 64 * KIB
+"""Bytes of request line and headers; S3 itself allows 8 KiB of headers, a presigned URL with metadata more."""
+REQUEST_TARGET_MAX = 32 * KIB
+"""Bytes of path and query string: a key of 1,024 bytes is up to 3 KiB percent-encoded, a token as much again."""
+REQUEST_XML_MAX = 4 * MIB
+"""Bytes of an XML request: 10,000 parts with two checksums each fit, and 1,000 keys to delete."""
+REQUEST_DRAIN_MAX = 256 * KIB
+"""Unread body that is read and dropped, so that the client sees the error before the connection ends."""
+BODY_IDLE_S = 60.0
+"""A request body that brings no byte for so long is given up; so is an answer that the client does not take."""
+HASH_BATCH = 512 * KIB
+"""Bytes of a body that are hashed at once, in a thread; below HASH_INLINE on the loop (a hop costs 40 µs)."""
+HASH_INLINE = 32 * KIB
+HASH_THREADS = 4
+CHUNK_HEADER_MAX = 1 * KIB
+"""Bytes of the line before an aws-chunked chunk."""
+TRAILERS_MAX = 8 * KIB
+SIGNING_KEYS_MAX = 256
 
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert INLINE_MAX <= STRIPE_PAYLOAD_MAX
@@ -67,4 +101,8 @@ assert INLINE_MAX * TRANSACTION_ROWS_MAX <= ROUND_BYTES_MAX
 assert PART_MIN <= PART_MAX <= OBJECT_MAX
 assert PART_MAX * PARTS_MAX >= OBJECT_MAX
 assert PENDING_EXTENTS_MAX <= TRANSACTION_ROWS_MAX
+assert ROUND_BYTES_MAX < CHECKPOINT_BYTES
+assert FUSE_TASKS_MAX < COMMITS_WAITING_MAX
 assert READS_WAITING_MAX < FUSE_TASKS_MAX
+assert REQUEST_TARGET_MAX < REQUEST_HEAD_MAX
+assert HASH_INLINE < HASH_BATCH
