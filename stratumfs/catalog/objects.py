@@ -1,0 +1,240 @@
+"""Objects by key: what S3's calls read and change, each in one transaction."""
+
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stratumfs.catalog.extents import insert_extents
+from stratumfs.catalog.records import (
+    EMPTY_MD5,
+    pack_etag,
+    pack_sizes,
+    pack_spec,
+    unpack_etag,
+    unpack_sizes,
+    unpack_spec,
+)
+from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.tree import (
+    add_entry,
+    bucket_defaults,
+    child,
+    drop_entry,
+    find,
+    imply_directories,
+    insert_inode,
+    is_directory_name,
+    make_explicit,
+    orphan,
+    release_link,
+    split,
+)
+from stratumfs.errors import NoSuchBucket, NoSuchObject, NotModified, PreconditionFailed
+from stratumfs.ids import Cookie, ExtentId, InodeNo
+from stratumfs.values import Conditions, NewExtent, ObjectInfo, ObjectSpec, ReadConditions
+
+
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """Content that is to appear under a key, and the ids that its rows may take.
+
+    staged       an invisible inode holds the extents already: its number is *ino*
+    inos         for the object itself, then one for each name of its key
+    cookies      likewise
+    extent_ids   the first of one for each extent
+    """
+
+    spec: ObjectSpec
+    size: int
+    etag: str
+    extents: tuple[NewExtent, ...]
+    inos: range
+    cookies: range
+    extent_ids: ExtentId
+    part_sizes: tuple[int, ...] = ()
+    staged: bool = False
+
+    @property
+    def ino(self) -> InodeNo:
+        return InodeNo(self.inos[0])
+
+
+def object_at(tx: Transaction, bucket: InodeNo, key: bytes) -> ObjectInfo | None:
+    """The object under a key; directories that are only implied, links and special files are none."""
+    names = split(key)
+    ino = find(tx, bucket, names)
+    return _info(tx, ino, is_directory_name(names[-1])) if ino is not None else None
+
+
+def read_object(tx: Transaction, bucket: InodeNo, key: bytes, conditions: ReadConditions | None) -> ObjectInfo:
+    """Raises: NoSuchObject, PreconditionFailed, NotModified."""
+    info = object_at(tx, bucket, key)
+    if info is None:
+        raise NoSuchObject("no such object")
+    if conditions is not None:
+        check_read(info, conditions)
+    return info
+
+
+def put_object(
+    tx: Transaction, bucket: InodeNo, key: bytes, new: NewObject, conditions: Conditions, now_ns: int
+) -> ObjectInfo:
+    """Make *new* the object under a key: a new inode; open handles and running reads keep the old one.
+
+    Raises: NoSuchBucket, PreconditionFailed, NoSuchObject (If-Match of nothing).
+    """
+    if tx.one("select 1 from bucket where ino = ?", (bucket,)) is None:
+        raise NoSuchBucket("the bucket was deleted")
+    old = object_at(tx, bucket, key)
+    check_write(old, conditions)
+    names = split(key)
+    modified_ns = max(now_ns, old.modified_ns + 1) if old else now_ns
+    way = slice(1, len(names))
+    parent = imply_directories(tx, bucket, bucket, names[:-1], new.inos[way], new.cookies[way], now_ns)
+    place = _place_body if is_directory_name(names[-1]) else _place_file
+    place(tx, bucket, parent, names[-1], new, modified_ns)
+    if new.part_sizes:
+        tx.run("insert into parts values (?, ?)", (new.ino, pack_sizes(new.part_sizes)))
+    return ObjectInfo(new.ino, new.size, new.etag, modified_ns, new.spec, new.part_sizes)
+
+
+def delete_object(tx: Transaction, bucket: InodeNo, key: bytes, conditions: Conditions, now_ns: int) -> bool:
+    """False if there was nothing. Raises: PreconditionFailed, NoSuchObject (If-Match of nothing)."""
+    old = object_at(tx, bucket, key)
+    check_write(old, conditions)
+    if old is None:
+        return False
+    names = split(key)
+    parent = find(tx, bucket, names[:-1])
+    assert parent is not None
+    if not is_directory_name(names[-1]):
+        drop_entry(tx, parent, names[-1], now_ns, keep=False)
+        release_link(tx, old.ino, now_ns)
+        return True
+    directory = child(tx, parent, names[-1])
+    assert directory is not None
+    row = tx.one("select live, body from inode where ino = ?", (directory,))
+    assert row is not None
+    tx.run("update inode set explicit = 0, body = null, object = null where ino = ?", (directory,))
+    tx.touch_name(parent, names[-1])
+    tx.touch_inode(directory)
+    if row[1] is not None:
+        release_link(tx, row[1], now_ns)
+    if row[0] == 0:
+        drop_entry(tx, parent, names[-1], now_ns, keep=False)
+        orphan(tx, directory, now_ns)
+    return True
+
+
+def stage_inode(tx: Transaction, ino: InodeNo, now_ns: int) -> None:
+    """An invisible inode to gather extents under; an owner that starts reaps it."""
+    insert_inode(tx, ino, stat.S_IFREG | 0o600, 0, 0, now_ns, nlink=0)
+    tx.run("insert into orphan values (?)", (ino,))
+
+
+def stage_extents(tx: Transaction, ino: InodeNo, extents: Sequence[NewExtent], first_id: ExtentId) -> None:
+    insert_extents(tx, ino, extents, first_id, fresh=True)
+
+
+def check_write(old: ObjectInfo | None, conditions: Conditions) -> None:
+    """Raises: PreconditionFailed, NoSuchObject."""
+    if conditions.if_match is not None:
+        if old is None:
+            raise NoSuchObject("If-Match on an object that does not exist")
+        if "*" not in conditions.if_match and old.etag not in conditions.if_match:
+            raise PreconditionFailed("If-Match")
+    refused = conditions.if_none_match
+    if refused is not None and old is not None and ("*" in refused or old.etag in refused):
+        raise PreconditionFailed("If-None-Match")
+
+
+def check_read(info: ObjectInfo, conditions: ReadConditions) -> None:
+    """In RFC 9110's order: an ETag's condition makes the date's beside it void.
+
+    Raises: PreconditionFailed, NotModified (its argument is the info).
+    """
+    seconds = info.modified_ns // 1_000_000_000
+    if conditions.if_match is not None:
+        if "*" not in conditions.if_match and info.etag not in conditions.if_match:
+            raise PreconditionFailed("If-Match")
+    elif conditions.if_unmodified_since_s is not None and seconds > conditions.if_unmodified_since_s:
+        raise PreconditionFailed("If-Unmodified-Since")
+    if conditions.if_none_match is not None:
+        if "*" in conditions.if_none_match or info.etag in conditions.if_none_match:
+            raise NotModified(info)
+    elif conditions.if_modified_since_s is not None and seconds <= conditions.if_modified_since_s:
+        raise NotModified(info)
+
+
+def _info(tx: Transaction, ino: InodeNo, directory: bool) -> ObjectInfo | None:
+    tx.see_inode(ino)
+    row = tx.one(
+        "select i.size, i.etag, i.modified_ns, i.object, i.mode, i.explicit, i.body, p.sizes"
+        " from inode i left join parts p on p.ino = i.ino where i.ino = ?",
+        (ino,),
+    )
+    if row is None:
+        return None
+    size, etag, modified_ns, spec, mode, explicit, body, sizes = row
+    if directory and body is not None:
+        return _info(tx, body, False)
+    if not (explicit if directory else stat.S_ISREG(mode)):
+        return None
+    return ObjectInfo(
+        ino,
+        size,
+        unpack_etag(EMPTY_MD5 if directory else etag),
+        modified_ns,
+        unpack_spec(spec),
+        unpack_sizes(sizes) if sizes else (),
+    )
+
+
+def _place_file(
+    tx: Transaction, bucket: InodeNo, parent: InodeNo, name: bytes, new: NewObject, modified_ns: int
+) -> None:
+    uid, gid, file_mode, _ = bucket_defaults(tx, bucket)
+    mode = stat.S_IFREG | file_mode
+    old = child(tx, parent, name)
+    if old is not None:
+        kept = tx.one("select uid, gid, mode from inode where ino = ?", (old,))
+        if kept is not None and stat.S_ISREG(kept[2]):
+            uid, gid, mode = kept
+    _insert_content(tx, new, mode, uid, gid, modified_ns)
+    if old is None:
+        add_entry(tx, parent, name, new.ino, Cookie(new.cookies[0]), modified_ns)
+        return
+    tx.run("insert into xattr select ?, name, value from xattr where ino = ?", (new.ino, old))
+    tx.run("update entry set inode = ? where parent = ? and name = ?", (new.ino, parent, name))
+    tx.run("update inode set mtime_ns = ?, ctime_ns = ? where ino = ?", (modified_ns, modified_ns, parent))
+    tx.touch_name(parent, name)
+    tx.touch_inode(parent)
+    release_link(tx, old, modified_ns)
+
+
+def _place_body(
+    tx: Transaction, bucket: InodeNo, parent: InodeNo, name: bytes, new: NewObject, modified_ns: int
+) -> None:
+    """A key that ends in ``/`` is the directory's own: its children stay below it, so only its body is switched."""
+    uid, gid, file_mode, _ = bucket_defaults(tx, bucket)
+    _insert_content(tx, new, stat.S_IFREG | file_mode, uid, gid, modified_ns)
+    last = slice(len(new.inos) - 1, None)
+    directory = imply_directories(tx, bucket, parent, [name], new.inos[last], new.cookies[last], modified_ns)
+    make_explicit(tx, directory, modified_ns)
+    row = tx.one("select body from inode where ino = ?", (directory,))
+    assert row is not None
+    tx.run("update inode set body = ?, object = null where ino = ?", (new.ino, directory))
+    tx.touch_inode(directory)
+    tx.touch_name(parent, name)
+    if row[0] is not None:
+        release_link(tx, row[0], modified_ns)
+
+
+def _insert_content(tx: Transaction, new: NewObject, mode: int, uid: int, gid: int, modified_ns: int) -> None:
+    if new.staged:
+        tx.run("delete from orphan where ino = ?", (new.ino,))
+        tx.run("delete from inode where ino = ?", (new.ino,))
+    etag, spec = pack_etag(new.etag), pack_spec(new.spec)
+    insert_inode(tx, new.ino, mode, uid, gid, modified_ns, size=new.size, etag=etag, spec=spec)
+    if not new.staged:
+        insert_extents(tx, new.ino, new.extents, new.extent_ids, fresh=True)

@@ -1,0 +1,159 @@
+"""The tables, every column's meaning, unit and sentinel beside its DDL. SQL that only SQLite knows stands here.
+
+A row of ``entry`` says what a name means; a row of ``inode`` what a file, directory or object is; rows of ``extent``
+where its bytes are. Names are BLOBs in the S3 spelling; **the name of a directory ends in ``/``**, so that children in
+the order of their names are keys in S3's byte order, and ``a`` and ``a/`` can stand side by side.
+"""
+
+VERSION = 1
+
+TABLES: tuple[str, ...] = (
+    # One row for each file, directory, link, special file, object, part of an upload.
+    """
+    create table inode (
+        ino         integer primary key,  -- never reused
+        mode        integer not null,     -- st_mode, file type included
+        nlink       integer not null,     -- names; a directory: 2 + its visible subdirectories; 0: in `orphan`
+        uid         integer not null,
+        gid         integer not null,
+        rdev        integer not null,     -- of a device file, else 0
+        size        integer not null,     -- bytes
+        atime_ns    integer not null,
+        mtime_ns    integer not null,
+        ctime_ns    integer not null,
+        content     integer not null,     -- counts content commits
+        modified_ns integer not null,     -- of the last content commit: Last-Modified
+        live        integer not null,     -- a directory's visible children (S3's view); 0 otherwise
+        explicit    integer not null,     -- a directory: 1 if made by mkdir or by its own key, 0 if implied by a key
+        etag        blob,                 -- 16 bytes: an MD5; longer: the text itself; null: neither file nor object
+        object      blob,                 -- JSON of what the writer said of the object; null: nothing
+        target      blob,                 -- of a symbolic link
+        body        integer               -- of a directory: the inode of the object that its own key is; null: empty
+    )""",
+    # `inode` is null where only versions are left below the name (a delete marker is the newest).
+    """
+    create table entry (
+        parent integer not null,
+        name   blob not null,             -- S3 spelling, a directory's with a trailing /
+        inode  integer,
+        cookie integer not null,          -- place in readdir; never reused
+        digest blob,                      -- 16 bytes, of a segment over 255 bytes: the mount finds it by this
+        primary key (parent, name)
+    ) without rowid""",
+    "create unique index entry_cookie on entry (parent, cookie)",
+    "create index entry_inode on entry (inode)",
+    "create index entry_digest on entry (parent, digest) where digest is not null",
+    # A bucket is a directory of the root.
+    """
+    create table bucket (
+        ino        integer primary key,
+        name       text not null unique,
+        created_ns integer not null,
+        file_mode  integer not null,      -- permission bits of what S3 makes in it
+        dir_mode   integer not null,
+        sequence   integer not null       -- moves with each change of its settings
+    )""",
+    """
+    create table xattr (
+        ino   integer not null,
+        name  blob not null,
+        value blob not null,
+        primary key (ino, name)
+    ) without rowid""",
+    # Never updated but by a guarded swap of the location: trimming deletes a row and inserts others with new ids.
+    # A hole is a missing row; rows of one inode do not overlap (but for those that a `void` hides).
+    """
+    create table extent (
+        id        integer primary key,    -- never reused
+        ino       integer not null,
+        offset    integer not null,       -- bytes, in the file
+        length    integer not null,       -- bytes, > 0
+        volume    blob,                   -- null: the bytes are `data`
+        stripe    integer,                -- the rest of the location: see stratumfs.location
+        position  integer,
+        cell_size integer,
+        skip      integer,
+        nonce     integer,                -- 64 bits as a signed number
+        data      blob,                   -- inline bytes
+        hash      blob,                   -- BLAKE3 of `data`, 32 bytes
+        sum       integer not null        -- 64 bits of BLAKE3 over the other columns: pages have no checksum
+    )""",
+    "create unique index extent_offset on extent (ino, offset, id)",
+    "create index extent_volume on extent (volume, position) where volume is not null",
+    "create index extent_inline on extent (id) where volume is null",
+    # Hides extents of `ino` at or behind `start` with ids up to `upto`: a large truncate, cleared in chunks.
+    """
+    create table void (
+        ino   integer not null,
+        start integer not null,
+        upto  integer not null,
+        primary key (ino, start, upto)
+    ) without rowid""",
+    # Inodes without a name: open somewhere, staged, or to be reaped. An owner that starts reaps them all.
+    "create table orphan (ino integer primary key)",
+    """
+    create table volume (
+        id         blob primary key,
+        tier       text not null,
+        k          integer not null,
+        m          integer not null,
+        state      text not null,         -- open, sealed, freed (its shards are to be unlinked)
+        created_ns integer not null,
+        changed_ns integer not null,      -- when it came into this state
+        length     integer not null,      -- bytes of each shard up to its table of contents; 0 while open
+        stripes    integer not null,      -- 0 while open
+        live       integer not null       -- payload bytes that extents point at
+    ) without rowid""",
+    "create index volume_state on volume (state)",
+    """
+    create table shard (
+        volume blob not null,
+        cell   integer not null,          -- 0 to k-1 data, k to n-1 parity
+        device blob not null,
+        primary key (volume, cell)
+    ) without rowid""",
+    # Versions of a key, ordered by sequence; null inode: a delete marker. No call makes them yet.
+    """
+    create table version (
+        parent      integer not null,
+        name        blob not null,
+        sequence    integer not null,
+        id          blob not null,        -- 128 random bits, S3's version id
+        inode       integer,
+        modified_ns integer not null,
+        primary key (parent, name, sequence)
+    ) without rowid""",
+    """
+    create table upload (
+        id         blob primary key,
+        bucket     integer not null,      -- its inode
+        key        blob not null,
+        created_ns integer not null,
+        object     blob,                  -- JSON as in `inode`
+        algorithm  text,                  -- of the checksum that was asked for
+        composite  integer not null,
+        state      text not null,         -- open, or done: answered again for a while
+        ino        integer                -- of the object that a done one became
+    ) without rowid""",
+    "create index upload_key on upload (bucket, key, id)",
+    """
+    create table part (
+        upload      blob not null,
+        number      integer not null,
+        ino         integer not null,     -- invisible; holds its extents
+        size        integer not null,
+        etag        blob not null,
+        modified_ns integer not null,
+        checksum    blob,                 -- JSON
+        primary key (upload, number)
+    ) without rowid""",
+    # Sizes of the parts that a multipart object was made of, as JSON.
+    "create table parts (ino integer primary key, sizes blob not null)",
+    "create table counter (name text primary key, value integer not null) without rowid",
+)
+
+ROWS: tuple[str, ...] = (
+    # The root: inode 1, cookie 0 is never an entry's.
+    "insert into inode values (1, 16877, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, null, null, null, null)",
+    "insert into counter values ('inline_bytes', 0), ('upload_bytes', 0)",
+)

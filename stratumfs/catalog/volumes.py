@@ -1,0 +1,106 @@
+"""Volumes and their shards: which exist, in which state, on which devices."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stratumfs.catalog.extents import COLUMNS, checked
+from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.tree import names_of, path_of
+from stratumfs.ids import DeviceId, InodeNo, VolumeId
+from stratumfs.values import Extent
+
+OPEN, SEALED, FREED = "open", "sealed", "freed"
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRow:
+    """devices: by cell index; live: payload bytes that extents point at; changed_ns: when it came into its state."""
+
+    id: VolumeId
+    tier: str
+    k: int
+    m: int
+    state: str
+    created_ns: int
+    changed_ns: int
+    length: int
+    stripes: int
+    live: int
+    devices: tuple[DeviceId, ...]
+
+
+def insert_volume(
+    tx: Transaction, ident: VolumeId, tier: str, k: int, m: int, devices: Sequence[DeviceId], now_ns: int
+) -> None:
+    tx.run("insert into volume values (?, ?, ?, ?, ?, ?, ?, 0, 0, 0)", (ident, tier, k, m, OPEN, now_ns, now_ns))
+    for cell, device in enumerate(devices):
+        tx.run("insert into shard values (?, ?, ?)", (ident, cell, device))
+
+
+def seal_volume(tx: Transaction, ident: VolumeId, length: int, stripes: int, now_ns: int) -> None:
+    tx.run(
+        "update volume set state = ?, length = ?, stripes = ?, changed_ns = ? where id = ? and state = ?",
+        (SEALED, length, stripes, now_ns, ident, OPEN),
+    )
+
+
+def volume(tx: Transaction, ident: VolumeId) -> VolumeRow | None:
+    rows = _with_devices(tx, tx.all("select * from volume where id = ?", (ident,)))
+    return rows[0] if rows else None
+
+
+def volumes(tx: Transaction, state: str, after: bytes = b"", limit: int = 200) -> list[VolumeRow]:
+    """A chunk of the volumes in one state, by id."""
+    return _with_devices(
+        tx, tx.all("select * from volume where state = ? and id > ? order by id limit ?", (state, after, limit))
+    )
+
+
+def volume_summary(tx: Transaction) -> list[tuple[str, str, int, int, int, int]]:
+    """(tier, state, k, m, volumes, live bytes) for each combination that exists."""
+    rows = tx.all("select tier, state, k, m, count(*), sum(live) from volume group by tier, state, k, m order by 1, 2")
+    return [(t, s, k, m, n, live) for t, s, k, m, n, live in rows]
+
+
+def free_empty_volumes(tx: Transaction, now_ns: int, limit: int = 50) -> list[VolumeId]:
+    """Mark sealed volumes that nothing points at; their shards are unlinked after the sync and a grace period."""
+    rows = tx.all("select id from volume where state = ? and live = 0 limit ?", (SEALED, limit))
+    freed = [
+        VolumeId(ident)
+        for (ident,) in rows
+        if tx.one("select 1 from extent where volume = ? limit 1", (ident,)) is None  # the counter is no proof
+    ]
+    for ident in freed:
+        tx.run("update volume set state = ?, changed_ns = ? where id = ?", (FREED, now_ns, ident))
+    return freed
+
+
+def forget_volume(tx: Transaction, ident: VolumeId) -> None:
+    """Its shards are gone."""
+    tx.run("delete from shard where volume = ?", (ident,))
+    tx.run("delete from volume where id = ? and state = ?", (ident, FREED))
+
+
+def extents_in(tx: Transaction, ident: VolumeId, after: tuple[int, int] = (-1, -1), limit: int = 200) -> list[Extent]:
+    """A chunk of the extents that point into a volume, by (position, id)."""
+    rows = tx.all(
+        f"select {COLUMNS} from extent where volume = ? and (position, id) > (?, ?) order by position, id limit ?",  # noqa: S608
+        (ident, *after, limit),
+    )
+    return [checked(row) for row in rows]
+
+
+def path_of_inode(tx: Transaction, ino: InodeNo) -> bytes:
+    """``bucket/key`` under one of its names; empty for what has none (an unfinished part, an open unlinked file)."""
+    names = names_of(tx, ino, 1)
+    return path_of(tx, *names[0]) if names else b""
+
+
+def _with_devices(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> list[VolumeRow]:
+    return [VolumeRow(*row, devices=_devices(tx, row[0])) for row in rows]
+
+
+def _devices(tx: Transaction, ident: VolumeId) -> tuple[DeviceId, ...]:
+    rows = tx.all("select device from shard where volume = ? order by cell", (ident,))
+    return tuple(DeviceId(device) for (device,) in rows)

@@ -1,0 +1,3 @@
+"""Moved."""
+
+from stratumfs.values import *  # noqa: F403
