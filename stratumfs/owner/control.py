@@ -1,0 +1,169 @@
+"""The control socket: how commands ask the owner of a store.
+
+A Unix socket ``control`` in the store folder, mode 0600; beside that, the peer's user is asked of the kernel: root and
+the user that the owner runs as, nobody else. Lines and connections are bounded, so that a client that went astray
+costs a slot, not the owner.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+import trio
+
+from stratumfs.errors import ConfigError, StratumError
+from stratumfs.owner.messages import (
+    CONTROL_SOCKET,
+    LINE_BYTES_MAX,
+    Answer,
+    Ended,
+    Request,
+    decode_request,
+    encode,
+    failed,
+)
+
+CONNECTIONS_MAX = 64
+REQUEST_LINE_WAIT_S = 30.0
+"""A client that connects and says nothing is sent away; one that holds a door may be silent for ever."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Connection:
+    """One client: reads its requests, writes its answers. Used by one task, but ``send`` may be called by a second."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+        self._sending = trio.Lock()
+
+    async def receive(self) -> Request | None:
+        """The next request; None when the client closed its side.
+
+        Raises: ConfigError for a line that is no request or too long.
+        """
+        while (end := self._buffer.find(b"\n")) < 0:
+            if len(self._buffer) > LINE_BYTES_MAX:
+                raise ConfigError(f"a request is at most {LINE_BYTES_MAX} bytes")
+            data = await self._stream.receive_some(65536)
+            if not data:
+                return None
+            self._buffer += data
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return decode_request(line)
+
+    async def send(self, answer: Answer) -> None:
+        """Write one line. A client that left is no error: what it asked for goes on."""
+        async with self._sending:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._stream.send_all(encode(answer))
+
+    async def wait_closed(self) -> None:
+        """Return when the client closed its side (or broke off); what it still sends is dropped."""
+        with suppress(trio.BrokenResourceError):
+            while await self._stream.receive_some(65536):
+                pass
+
+
+Handler = Callable[[Request, Connection], Awaitable[Answer]]
+"""Carries out one request, may send progress on the connection, returns the last line; errors become ``failed``."""
+
+
+async def serve_connection(stream: trio.SocketStream, handle: Handler) -> None:
+    """Answer one client's requests until it leaves."""
+    connection = Connection(stream)
+    async with stream:
+        while True:
+            try:
+                with trio.fail_after(REQUEST_LINE_WAIT_S):
+                    request = await connection.receive()
+                if request is None:
+                    return
+                answer = await handle(request, connection)
+            except (trio.TooSlowError, trio.BrokenResourceError):
+                return
+            except (StratumError, OSError) as error:
+                answer = failed(error)
+            except Exception as error:
+                _log.exception("control_request_failed")
+                answer = failed(error)
+            await connection.send(answer)
+            if isinstance(answer, Ended):
+                return
+
+
+async def serve(
+    listener: socket.socket,
+    handle: Handler,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Accept clients on a listening socket until cancelled."""
+    slots = trio.Semaphore(CONNECTIONS_MAX)
+    server = trio.socket.from_stdlib_socket(listener)
+    async with trio.open_nursery() as nursery:
+        task_status.started()
+        while True:
+            await slots.acquire()
+            try:
+                client, _ = await server.accept()
+            except BaseException:
+                slots.release()
+                raise
+            nursery.start_soon(_serve_client, client, handle, slots)
+
+
+async def _serve_client(client: trio.socket.SocketType, handle: Handler, slots: trio.Semaphore) -> None:
+    try:
+        if not may_ask(peer_user(client)):
+            _log.warning("control_client_refused", user=peer_user(client))
+            client.close()
+            return
+        await serve_connection(trio.SocketStream(client), handle)
+    finally:
+        slots.release()
+
+
+def peer_user(client: trio.socket.SocketType) -> int:
+    """The user id at the other end, as the kernel saw it when the client connected."""
+    size = struct.calcsize("3i")
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    _, user, _ = struct.unpack("3i", credentials)
+    return int(user)
+
+
+def may_ask(user: int) -> bool:
+    return user in (0, os.geteuid())
+
+
+@asynccontextmanager
+async def bound_socket(store: Path) -> AsyncIterator[socket.socket]:
+    """The listening control socket of a store, removed at the end. The caller holds the store's locks: what lies there
+    under the same name is a dead owner's.
+
+    The address is spelt by way of /proc/self/fd, for a socket's address has room for 107 bytes only.
+    """
+    path = store / CONTROL_SOCKET
+    folder = os.open(store, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with suppress(FileNotFoundError):
+            path.unlink()
+        mask = os.umask(0o177)
+        try:
+            listener.bind(f"/proc/self/fd/{folder}/{CONTROL_SOCKET}")
+        finally:
+            os.umask(mask)
+        listener.listen(CONNECTIONS_MAX)
+        yield listener
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        listener.close()
+        os.close(folder)

@@ -1,0 +1,149 @@
+"""What goes over the control socket: JSON, one message a line, tagged by ``do`` (requests) and ``is`` (answers).
+
+A connection carries one request at a time. Its answers are any number of ``progress`` lines and then one ``done`` or
+``failed``. A door that was opened with ``hold`` belongs to its connection: it is closed when the client closes its
+side, and ``ended`` is the last line, whoever closed the door.
+"""
+
+from typing import Any
+
+import msgspec
+
+from stratumfs import errors
+
+LINE_BYTES_MAX = 1 << 20
+"""Of one message; `status` of a store with hundreds of devices fits many times."""
+CONTROL_SOCKET = "control"
+"""Its name in the store folder."""
+
+
+class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One access key and its secret."""
+
+    access_key: str
+    secret_key: str
+
+
+class OpenGateway(msgspec.Struct, tag_field="do", tag="open-gateway", frozen=True, forbid_unknown_fields=True):
+    """Serve S3. Empty or None: as the store's settings say; credentials None: those in the store folder."""
+
+    listen: tuple[str, ...] = ()
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    domains: tuple[str, ...] = ()
+    credentials: Credentials | None = None
+    hold: bool = False
+
+
+class OpenMount(msgspec.Struct, tag_field="do", tag="open-mount", frozen=True, forbid_unknown_fields=True):
+    """Mount on an absolute path; with *gateway* a gateway is opened beside it and closed with it.
+
+    options    those that the kernel or libfuse understand, as ``noatime``
+    published  close(2) starts the publication and returns (the mount option close=published)
+    """
+
+    mountpoint: str
+    read_only: bool = False
+    allow_other: bool = False
+    published: bool = False
+    options: tuple[str, ...] = ()
+    gateway: OpenGateway | None = None
+    hold: bool = False
+
+
+class CloseDoor(msgspec.Struct, tag_field="do", tag="close", frozen=True, forbid_unknown_fields=True):
+    """Close one door: a mount by its path, a gateway by an address. Answered when all that it took is safe."""
+
+    where: str
+
+
+class Status(msgspec.Struct, tag_field="do", tag="status", frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Explain(msgspec.Struct, tag_field="do", tag="explain", frozen=True, forbid_unknown_fields=True):
+    """Where the bytes are: of an inode number, or of an object."""
+
+    inode: int | None = None
+    bucket: str | None = None
+    key: str | None = None
+
+
+class Shutdown(msgspec.Struct, tag_field="do", tag="shutdown", frozen=True, forbid_unknown_fields=True):
+    """Close all doors and end; answered when the store is closed, the connection ends with the process."""
+
+
+Request = OpenMount | OpenGateway | CloseDoor | Status | Explain | Shutdown
+
+
+class Progress(msgspec.Struct, tag_field="is", tag="progress", frozen=True):
+    text: str
+
+
+class Done(msgspec.Struct, tag_field="is", tag="done", frozen=True):
+    result: dict[str, Any]
+
+
+class Failed(msgspec.Struct, tag_field="is", tag="failed", frozen=True):
+    """``kind`` is a class of ``stratumfs.errors``, ``OSError`` with *errno*, or of a bug."""
+
+    kind: str
+    message: str
+    errno: int | None = None
+
+
+class Ended(msgspec.Struct, tag_field="is", tag="ended", frozen=True):
+    """A held door was closed; *reason* is empty where somebody asked for it."""
+
+    reason: str
+
+
+Answer = Progress | Done | Failed | Ended
+
+
+class OwnerError(Exception):
+    """The owner met an error that nobody foresaw; its log has the traceback."""
+
+
+def encode(message: Request | Answer) -> bytes:
+    return msgspec.json.encode(message) + b"\n"
+
+
+_REQUEST = msgspec.json.Decoder(Request)
+_ANSWER = msgspec.json.Decoder(Answer)
+
+
+def decode_request(line: bytes) -> Request:
+    """Raises: ConfigError for what is no request."""
+    try:
+        request: Request = _REQUEST.decode(line)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise errors.ConfigError(f"no request of the control socket: {error}") from error
+    return request
+
+
+def decode_answer(line: bytes) -> Answer:
+    """Raises: OwnerError for what is no answer."""
+    try:
+        answer: Answer = _ANSWER.decode(line)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise OwnerError(f"the owner answered what is no answer: {error}") from error
+    return answer
+
+
+def failed(error: BaseException) -> Failed:
+    """An error as a message."""
+    if isinstance(error, OSError):
+        text = error.strerror or str(error)
+        return Failed("OSError", f"{error.filename}: {text}" if error.filename else text, error.errno)
+    return Failed(type(error).__name__, str(error) or type(error).__name__)
+
+
+def revive(answer: Failed) -> Exception:
+    """The error that a message tells of, to be raised on this side."""
+    if answer.kind == "OSError":
+        return OSError(answer.errno or 0, answer.message)
+    kind = getattr(errors, answer.kind, None)
+    if isinstance(kind, type) and issubclass(kind, errors.StratumError):
+        return kind(answer.message)
+    return OwnerError(f"{answer.kind}: {answer.message}; the owner's log has more")

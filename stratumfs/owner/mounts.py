@@ -1,0 +1,99 @@
+"""What is mounted where, as the kernel tells it in /proc/self/mountinfo (proc(5))."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from stratumfs.errors import ConfigError
+
+MOUNTINFO = Path("/proc/self/mountinfo")
+FUSE_DEVICE = Path("/dev/fuse")
+SUBTYPE = "stratumfs"
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo.
+
+    device       "major:minor", as st_dev of what lies there
+    filesystem   type, as ``fuse.stratumfs``
+    source       for our mounts the store's folder
+    """
+
+    device: str
+    point: Path
+    filesystem: str
+    source: str
+
+    @property
+    def ours(self) -> bool:
+        return self.filesystem == f"fuse.{SUBTYPE}"
+
+
+def mounts(table: Path = MOUNTINFO) -> list[Mount]:
+    """All mounts of this process's namespace, in the order in which they were made."""
+    return [_parse(line) for line in table.read_bytes().splitlines() if line]
+
+
+def mount_at(point: Path) -> Mount | None:
+    """The topmost mount at exactly this path (absolute, links resolved); never touches the path itself.
+
+    A mount whose owner is gone or hangs can be found this way, where stat(2) would fail or wait.
+    """
+    found = [mount for mount in mounts() if mount.point == point]
+    return found[-1] if found else None
+
+
+def mount_holding(path: Path) -> Mount | None:
+    """The mount that *path* (absolute) lies on, by its text alone."""
+    found = [mount for mount in mounts() if path == mount.point or mount.point in path.parents]
+    return max(found, key=lambda mount: len(mount.point.parts), default=None)
+
+
+def check_mount_point(point: Path, *, nonempty: bool = False) -> None:
+    """That one can mount here: /dev/fuse is there, and *point* (absolute) is an empty folder where nothing is mounted.
+
+    Raises: ConfigError, one line that says what to do.
+    """
+    if not FUSE_DEVICE.exists():
+        raise ConfigError(
+            "/dev/fuse is missing: load the module (`modprobe fuse`), or give the container the device "
+            "(`--device /dev/fuse`)"
+        )
+    if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
+        raise ConfigError("/dev/fuse may not be opened by this user: ask root for access to it")
+    taken = mount_at(point)
+    if taken is not None:
+        raise ConfigError(_occupied(point, taken))
+    if not point.is_dir():
+        what = "is no directory" if point.exists() else f"does not exist: `mkdir -p {point}` makes it"
+        raise ConfigError(f"mount point {point} {what}")
+    if not nonempty and any(os.scandir(point)):
+        raise ConfigError(
+            f"mount point {point} is not empty, and a mount would hide what lies there: choose an empty directory, "
+            f"or say -o nonempty"
+        )
+
+
+def _occupied(point: Path, taken: Mount) -> str:
+    if taken.ours:
+        return f"{point} is already the mount point of {taken.source}: `stratumfs umount {point}` frees it"
+    return f"{point} is already a mount point ({taken.filesystem} on {taken.source}): choose another one"
+
+
+def _parse(line: bytes) -> Mount:
+    fields = line.split(b" ")
+    optional_end = fields.index(b"-", 6)
+    return Mount(
+        device=fields[2].decode(),
+        point=Path(os.fsdecode(_unescape(fields[4]))),
+        filesystem=fields[optional_end + 1].decode("utf-8", "replace"),
+        source=os.fsdecode(_unescape(fields[optional_end + 2])),
+    )
+
+
+def _unescape(field: bytes) -> bytes:
+    """Blank, tab, newline and backslash stand as three octal digits."""
+    return _OCTAL.sub(lambda match: bytes([int(match.group(1), 8)]), field)
