@@ -7,10 +7,11 @@ from pathlib import Path
 from stratumfs.config import check_tls, parse_listen
 from stratumfs.errors import ConfigError
 
-IGNORED = frozenset(
-    ("rw", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "async")
-    + ("atime", "relatime", "strictatime", "nolazytime", "diratime", "silent", "loud")
-)
+_IGNORED = """
+    rw defaults auto noauto user nouser users owner group nofail _netdev async
+    atime relatime strictatime nolazytime diratime silent loud
+"""
+IGNORED = frozenset(_IGNORED.split())
 """Words for mount(8) or defaults of ours: fstab hands them on, they change nothing here."""
 IGNORED_PREFIXES = ("x-", "comment=", "user=", "subtype=", "fsname=")
 KERNEL = frozenset(("exec", "noexec", "suid", "nosuid", "dev", "nodev", "noatime", "nodiratime", "sync", "dirsync"))
