@@ -18,9 +18,10 @@
     │   ├── StoreClosing
     │   └── StoreInUse              another owner holds it
     ├── DataError                   bytes or rows that fail their check
-    │   ├── ShardCorrupt
+    │   ├── ShardCorrupt  ShardMissing
     │   ├── TooFewShards
-    │   └── CatalogCorrupt
+    │   ├── CatalogCorrupt
+    │   └── CatalogRefused          a statement that the database refuses: a row against the schema, a program's fault
     ├── DeviceError                 one device's doing; carries ``device``
     │   ├── DeviceFull
     │   ├── DeviceFailed
@@ -78,7 +79,7 @@ class PreconditionFailed(RequestError):
 
 
 class NotModified(RequestError):
-    """A read's condition says that the caller has this version already."""
+    """A read's condition says that the caller has this version already; ``args[0]`` is its ObjectInfo."""
 
 
 class WriteConflict(RequestError):
@@ -189,12 +190,20 @@ class ShardCorrupt(DataError):
     pass
 
 
+class ShardMissing(DataError):
+    pass
+
+
 class TooFewShards(DataError):
     pass
 
 
 class CatalogCorrupt(DataError):
     pass
+
+
+class CatalogRefused(DataError):
+    """A statement that the database refuses; nothing was changed by it."""
 
 
 class DeviceError(StratumError):

@@ -1,0 +1,1 @@
+"""Object calls, one file each."""

@@ -1,0 +1,25 @@
+"""GetObject: an object's bytes, streamed and verified."""
+
+from gateway.call import Call
+from gateway.conditions import read_conditions
+from gateway.headers import not_modified_headers
+from gateway.objects.selection import select
+from gateway.response import Response
+from stratumfs.errors import NotModified
+
+
+async def get_object(call: Call) -> None:
+    await call.only_version()
+    try:
+        await _send(call)
+    except NotModified as same:
+        await call.send(Response(304, not_modified_headers(same.args[0])))
+
+
+async def _send(call: Call) -> None:
+    """The object stays open while it is sent: what replaces it meanwhile has an inode of its own."""
+    async with call.store.objects.open(call.bucket, call.key, read_conditions(call.request.headers)) as reader:
+        chosen = select(call.request, reader.info)
+        headers = {**chosen.headers, **call.version_headers}
+        length = chosen.stop - chosen.start
+        await call.send(Response(chosen.status, headers, reader.chunks(chosen.start, chosen.stop), length))

@@ -1,0 +1,31 @@
+"""PutObject: a body becomes an object, whole or not at all."""
+
+from dataclasses import replace
+
+from gateway.call import Call
+from gateway.conditions import write_conditions
+from gateway.errors import S3Error
+from gateway.headers import checksum_headers, object_spec
+from gateway.response import Response
+from stratumfs.limits import PART_MAX
+
+
+async def put_object(call: Call) -> None:
+    headers = call.request.headers
+    key, conditions, spec = call.new_key, write_conditions(headers), object_spec(headers)
+    refuse_too_large(call)
+    async with call.store.objects.put(call.bucket) as writer:
+        async for chunk in call.body:
+            await writer.write(chunk)
+        written = await writer.finish()
+        call.body.check_md5(written.md5)
+        spec = replace(spec, checksum=call.body.checksum)
+        info = await writer.commit(key, spec, conditions, call.now_ns)
+    await call.send(Response(200, {"etag": f'"{info.etag}"', **checksum_headers(info.spec.checksum)}))
+
+
+def refuse_too_large(call: Call) -> None:
+    """What is sent in one request, an object or a part, has the same bound. Raises: S3Error EntityTooLarge."""
+    length = call.body.length or 0
+    if length > PART_MAX:
+        raise S3Error("EntityTooLarge", ProposedSize=str(length), MaxSizeAllowed=str(PART_MAX))
