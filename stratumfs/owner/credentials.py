@@ -65,7 +65,7 @@ def write(store: Path, credentials: Credentials) -> Path:
 
 
 def read(store: Path) -> Credentials:
-    """Those in the store's folder. Blocking. Raises: ConfigError if the file is missing, open to others, or malformed."""
+    """Those in the store folder. Blocking. Raises: ConfigError if the file is missing, malformed or open to others."""
     path = store / CREDENTIALS_FILE
     try:
         text = path.read_text("ascii")
