@@ -1,0 +1,93 @@
+"""Connections to the database, and its errors in our words. What only SQLite knows stands here."""
+
+import ctypes
+import os
+from pathlib import Path
+
+import apsw
+
+from stratumfs.errors import CatalogCorrupt, CatalogRefused, StoreBusy, StoreFull, StratumError
+from stratumfs.ids import KIB
+from stratumfs.limits import CATALOG_CACHE_BYTES
+
+DATABASE = "catalog.db"
+WAL = f"{DATABASE}-wal"
+WAL_HEADER_BYTES = 32
+FRAME_HEADER_BYTES = 24
+
+FATAL = (
+    apsw.IOError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.CantOpenError,
+    apsw.FormatError,
+    apsw.InternalError,
+    apsw.ProtocolError,
+    apsw.ReadOnlyError,  # of a file that we opened for writing: it was moved, or its file system turned read-only
+)
+"""The database itself is in doubt: nothing is written to it again."""
+PASSING = (apsw.FullError, apsw.NoMemError, apsw.InterruptError, apsw.BusyError, apsw.LockedError)
+"""SQLite gave up and may have rolled back the whole transaction; the same may work a little later."""
+
+
+def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
+    """A connection to an existing database in WAL mode that never folds or deletes the ``-wal`` by itself.
+
+    Raises: StratumError, as `translate` says.
+    """
+    try:
+        db = apsw.Connection(os.fspath(path), apsw.SQLITE_OPEN_READWRITE, statementcachesize=400)
+    except apsw.Error as error:
+        raise translate(error) from error
+    try:
+        # First of all: a last close without these two deletes the -wal, and the next one starts with random salts.
+        keep_wal(db)
+        db.set_busy_timeout(0)  # waiting is the loop's business
+        for pragma in (
+            "synchronous = normal",  # durability is the round's fdatasync
+            "wal_autocheckpoint = 0",  # removes the WAL hook: set it afterwards
+            "temp_store = memory",  # else savepoints spill into a temporary file, on the loop
+            "trusted_schema = off",
+            f"cache_size = -{CATALOG_CACHE_BYTES // KIB}",
+            f"query_only = {int(read_only)}",
+        ):
+            db.execute(f"pragma {pragma}").fetchall()
+    except BaseException as error:
+        db.close()
+        if isinstance(error, apsw.Error):
+            raise translate(error) from error
+        raise
+    return db
+
+
+def keep_wal(db: apsw.Connection) -> None:
+    """Closing *db* leaves the ``-wal`` as it is."""
+    db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    one = ctypes.c_int(1)
+    db.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(one))
+
+
+def rollback(db: apsw.Connection) -> None:
+    """End the transaction, if SQLite did not do so already."""
+    if db.in_transaction:
+        db.execute("rollback")
+
+
+def translate(error: apsw.Error) -> StratumError:
+    """The error to raise ``from`` *error*."""
+    if isinstance(error, apsw.FullError):
+        return StoreFull(f"the catalog has no room: {error}")
+    if isinstance(error, PASSING):
+        return StoreBusy(f"the catalog cannot do it now: {error}")
+    if isinstance(error, FATAL):
+        return CatalogCorrupt(f"the catalog's database fails: {error}")
+    return CatalogRefused(f"the catalog refuses: {error}")
+
+
+def fsync_path(path: Path) -> None:
+    """Put a file or a folder on stable storage. Not for an open database: closing it would drop SQLite's locks."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

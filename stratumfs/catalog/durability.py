@@ -1,0 +1,166 @@
+"""From committed to durable: the end of the WAL, who must hold it, and how a checkpoint folds it.
+
+A *mark* is one moment of the WAL, taken on the loop in one step. A round is answered when every *member* holds its
+mark; the primary, whose WAL the connections write, is the first of them.
+"""
+
+import os
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import apsw
+
+from stratumfs.catalog.connection import DATABASE, FRAME_HEADER_BYTES, WAL, WAL_HEADER_BYTES, connect, rollback
+from stratumfs.catalog.state import TICK
+from stratumfs.errors import CatalogCorrupt
+from stratumfs.limits import CHECKPOINT_BUSY_TRIES_MAX
+
+_SALT_OFFSET = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Transactions up to *sequence* lie in the WAL of generation *salt* before the byte *end*, or were folded."""
+
+    sequence: int
+    salt: int
+    """Salt-1 of the WAL's header: SQLite adds 1 (mod 2**32) each time it starts the file over."""
+    end: int
+
+
+class Member(Protocol):
+    """One place that must hold what is answered."""
+
+    def hold(self, mark: Mark) -> None:
+        """Return when everything up to *mark* is on this member's stable storage.
+
+        Called in a thread, by one round at a time, with marks that never go back; *mark* may be the last one again.
+        Raises: OSError or CatalogCorrupt, which are final: a failed fdatasync may have dropped the very pages that
+        the next one would find clean. It is never retried.
+        """
+        ...
+
+
+class Primary:
+    """The database and its ``-wal``: our own descriptors on both, and the WAL's committed end.
+
+    Order of life: constructed *before* the first connection and closed after the last one, because closing any
+    descriptor of the database drops the process's POSIX locks, SQLite's included.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises: FileNotFoundError; CatalogCorrupt if the ``-wal`` is missing."""
+        self._wal_path = folder / WAL
+        self.frames = 0
+        """Committed frames, as the WAL hook said last. Written by whichever connection commits: the loop's, or the
+        checkpoint's while the gate is closed."""
+        self._page_size = 0
+        self._database = os.open(folder / DATABASE, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._wal = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            os.close(self._database)
+            # Never deleted by us, so it was lost, and with it what was acknowledged since the last checkpoint.
+            raise CatalogCorrupt(f"{self._wal_path} is missing") from error
+        if os.fstat(self._wal).st_size < WAL_HEADER_BYTES:
+            self.close()
+            raise CatalogCorrupt(f"{self._wal_path} was cut")
+
+    def watch(self, *connections: apsw.Connection) -> None:
+        """Count the frames that these commit."""
+        for connection in connections:
+            self._page_size = int(connection.pragma("page_size"))
+            connection.set_wal_hook(self._hook)
+
+    def _hook(self, connection: apsw.Connection, name: str, frames: int) -> int:
+        self.frames = frames
+        return apsw.SQLITE_OK
+
+    def mark(self, sequence: int) -> Mark:
+        """On the loop, in the same step as the commit it marks or any later one, never beside a checkpoint's tick."""
+        return Mark(sequence, self.salt(), self.wal_bytes())
+
+    def salt(self) -> int:
+        """Of the WAL's present life; see `Mark`."""
+        (salt,) = struct.unpack(">I", os.pread(self._wal, 4, _SALT_OFFSET))
+        return int(salt)
+
+    def wal_bytes(self) -> int:
+        return WAL_HEADER_BYTES + self.frames * (FRAME_HEADER_BYTES + self._page_size)
+
+    def hold(self, mark: Mark) -> None:
+        os.fdatasync(self._wal)
+        mine = os.fstat(self._wal)
+        try:
+            named = os.stat(self._wal_path)
+        except FileNotFoundError as error:
+            raise CatalogCorrupt(f"{self._wal_path} was removed") from error
+        if (named.st_dev, named.st_ino) != (mine.st_dev, mine.st_ino):
+            raise CatalogCorrupt(f"{self._wal_path} was replaced")
+        if mine.st_size < mark.end:
+            raise CatalogCorrupt(f"{self._wal_path} was cut")
+
+    def sync_database(self) -> None:
+        """A PASSIVE checkpoint that stops short does not; paid beside the writers, the end phase is short."""
+        os.fdatasync(self._database)
+
+    def close(self) -> None:
+        os.close(self._wal)
+        os.close(self._database)
+
+
+class Checkpointer:
+    """Folds the WAL into the database on connections of its own, in threads; used by one checkpoint at a time."""
+
+    def __init__(self, folder: Path, primary: Primary) -> None:
+        self._primary = primary
+        self._bulk = connect(folder / DATABASE)
+        try:
+            self._pin = connect(folder / DATABASE)
+        except BaseException:
+            self._bulk.close()
+            raise
+        primary.watch(self._bulk)
+
+    def pin(self) -> None:
+        """Begin a read: until `unpin` nobody starts the WAL over."""
+        self._pin.execute("begin")
+        self._pin.execute("select count(*) from catalog_state").fetchall()
+
+    def unpin(self) -> None:
+        rollback(self._pin)
+
+    def bulk(self) -> None:
+        """Fold what is there when it is called, beside running writers.
+
+        Raises: apsw.Error; OSError.
+        """
+        self._passive()
+        self._primary.sync_database()
+
+    def finish(self) -> bool:
+        """Fold the rest and start the WAL over, while nobody writes. Returns whether it started over.
+
+        Raises: apsw.Error.
+        """
+        self._passive()
+        before = self._primary.salt()
+        self._bulk.execute(TICK)  # the first commit after a whole checkpoint starts over; the header's fsync is here
+        return self._primary.salt() != before
+
+    def close(self) -> None:
+        self._pin.close()
+        self._bulk.close()
+
+    def _passive(self) -> None:
+        for _ in range(CHECKPOINT_BUSY_TRIES_MAX):
+            try:
+                self._bulk.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.BusyError:  # seen once in some 10,000, beside a busy writer: it passes
+                time.sleep(0.001)
+            else:
+                return
+        raise apsw.BusyError("checkpoint")

@@ -1,0 +1,393 @@
+"""The catalog's whole interface: read, write, commit, sync, settle. One owner process, one loop.
+
+A function that is given to it is module level, takes plain arguments, is synchronous, may be run again (so it takes
+time and random ids as arguments and depends on the database alone), and touches some 200 rows or 2 ms at most. It runs
+inline on the loop: a point read costs microseconds, a commit some 30, and no transaction spans an await.
+
+`write` is committed when it returns, `commit` is durable; what lies between is `Unsynced`. Shared state belongs to the
+loop. `_turn` is held by a round or by a checkpoint's end phase, `_checkpointing` by a whole checkpoint (taken first);
+`_gate` is closed while the end phase keeps writers out.
+Threads: a round's fdatasync, a checkpoint; each has its own connection or descriptor and its own limiter.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple, cast
+
+import apsw
+import structlog
+import trio
+
+from stratumfs.catalog.connection import FATAL, translate
+from stratumfs.catalog.create import create_catalog
+from stratumfs.catalog.durability import Checkpointer, Member
+from stratumfs.catalog.ids import IdBlocks, reserve_ids
+from stratumfs.catalog.migrations import Migration
+from stratumfs.catalog.opening import Opened, open_blocking
+from stratumfs.catalog.rounds import Rounds, RoundStatistics, finish
+from stratumfs.catalog.transaction import Seen, Touched, Transaction
+from stratumfs.catalog.unsynced import Unsynced
+from stratumfs.catalog.writer import Committed, Slot, Writer
+from stratumfs.errors import CatalogCorrupt, StoreBusy, StoreClosing, StoreReadOnly, StratumError
+from stratumfs.ids import InodeNo
+from stratumfs.limits import (
+    CHECKPOINT_BYTES,
+    COMMITS_WAITING_MAX,
+    ROUND_INTERVAL_S,
+    UNSYNCED_TRANSACTIONS_MAX,
+)
+
+__all__ = ["Catalog", "CatalogStatistics", "Seen", "Touched", "Transaction"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogStatistics:
+    rounds: RoundStatistics
+    sequence: int
+    """Of the last committed transaction."""
+    synced: int
+    """Of the last one that every member holds."""
+    unsynced: int
+    waiting: int
+    wal_bytes: int
+    checkpoints: int
+    checkpoints_put_off: int
+    """Begun, and left for later: no room, or a reader that stayed."""
+
+
+class Catalog:
+    """Open with `open`, then run `serve` in a nursery; end with `close`, also after a failure."""
+
+    def __init__(self, opened: Opened, *, members: Sequence[Member] = ()) -> None:
+        self._opened = opened
+        self._unsynced = Unsynced()
+        self._writer = Writer(opened.connection, self._unsynced, opened.sequence)
+        self._rounds = Rounds(self._writer, self._unsynced, opened.primary, (opened.primary, *members))
+        self._checkpointer = opened.checkpointer
+        self._turn = trio.Lock()
+        self._checkpointing = trio.Lock()
+        self._gate: trio.Event | None = None
+        self._checkpoint_limiter = trio.CapacityLimiter(1)
+        self._checkpoint_due = trio.Event()
+        self._checkpoint_at = CHECKPOINT_BYTES
+        self._checkpoints = self._checkpoints_put_off = 0
+        self._closing = False
+        self._closed = False
+        self._stop = trio.Event()
+        self._served: trio.Event | None = None
+        self.ids = IdBlocks(opened.ids, self._reserve)
+
+    @classmethod
+    def create(cls, folder: Path, schema: Sequence[str], version: int, *, page_size: int) -> None:
+        """Make an empty catalog in *folder*; see `create_catalog`. Blocking."""
+        create_catalog(folder, schema, version, page_size=page_size)
+
+    @classmethod
+    async def open(
+        cls,
+        folder: Path,
+        schema_version: int,
+        migrations: Sequence[Migration] = (),
+        *,
+        read_only: bool = False,
+        members: Sequence[Member] = (),
+    ) -> "Catalog":
+        """Open the catalog in *folder*. What it shows is on stable storage, and so is a fresh block of each id.
+
+        *members* are further places that must hold what is answered. The caller holds the store's lock.
+        Raises: ConfigError if there is none, or none that this program knows; CatalogCorrupt; StoreFull; OSError.
+        """
+        opened = await trio.to_thread.run_sync(
+            open_blocking, folder, schema_version, migrations, read_only, limiter=trio.CapacityLimiter(1)
+        )
+        return cls(opened, members=members)
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing is written any more; None while all is well."""
+        return None if self._rounds.failure is None else str(self._rounds.failure)
+
+    @property
+    def read_only(self) -> bool:
+        return self._checkpointer is None or self._rounds.failure is not None
+
+    async def read(self, fn: Callable[[Transaction, *Ts], T], *args: *Ts) -> T:
+        """Run *fn* on one stable view, at once: no checkpoint of trio's. What it sees may not be durable yet.
+
+        Raises: what *fn* raises; CatalogCorrupt; StoreClosing.
+        """
+        return self._read(fn, args)
+
+    async def read_settled(self, fn: Callable[[Transaction, *Ts], T], *args: *Ts) -> T:
+        """As `read`, and what *fn* saw is durable on return: waits for the round of what it saw, of nothing else.
+
+        An error of *fn* (a 404, a 412) is an answer too, and waits alike.
+        Raises: also StoreReadOnly, CatalogCorrupt if what it saw can't become durable.
+        """
+        seen: list[Seen] = []
+        try:
+            return self._read(fn, args, seen)
+        finally:
+            for one in seen:
+                await self._rounds.wait_synced(self._unsynced.last_seen(one))
+
+    async def write(self, fn: Callable[[Transaction, *Ts], T], *args: *Ts, committed: Committed | None = None) -> T:
+        """Run *fn* in a transaction of its own. On return it is committed, not durable; the next round makes it so.
+
+        Awaits nothing unless a checkpoint ends just now or too much is unsynced. *committed* is called on the loop
+        right after the commit.
+        Raises: what *fn* raises, then nothing was changed; StoreReadOnly, StoreFull, StoreBusy, StoreClosing.
+        """
+        await self._wait_writable()
+        try:
+            slot = self._writer.write(fn, args)
+        except CatalogCorrupt as error:
+            self._doubt(error)
+            raise
+        if slot.error is not None:
+            raise slot.error
+        if committed is not None:
+            committed(slot.touched)
+        self._heed_wal()
+        return cast(T, slot.result)
+
+    async def commit(self, fn: Callable[[Transaction, *Ts], T], *args: *Ts, committed: Committed | None = None) -> T:
+        """Queue *fn* for the next round; on return it is on stable storage wherever it must be.
+
+        *committed* is called on the loop right after the COMMIT and before the sync, if *fn* succeeded. Cancelled,
+        *fn* stays in the queue: the outcome is unknown, as with a lost connection.
+        Raises: what *fn* raises, when the round that showed it the cause is synced; StoreReadOnly, CatalogCorrupt
+        if the round failed (outcome unknown); StoreFull, StoreBusy, StoreClosing (nothing was changed).
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._check_writable()
+        if len(self._rounds.queue) >= COMMITS_WAITING_MAX:
+            raise StoreBusy(f"{COMMITS_WAITING_MAX} commits wait already")
+        slot = Slot(fn=fn, args=args, committed=committed)
+        self._rounds.enqueue(slot)
+        await slot.done.wait()
+        finish(slot)
+        return cast(T, slot.result)
+
+    async def sync(self) -> None:
+        """Return when all that was committed before the call is durable. Raises: StoreReadOnly, CatalogCorrupt."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._rounds.wait_synced(self._writer.sequence)
+
+    async def settle(self, inodes: Collection[InodeNo] = (), names: Collection[tuple[InodeNo, bytes]] = ()) -> None:
+        """Return when every transaction that touched any of these is durable: at once if none is unsynced.
+
+        Raises: StoreReadOnly, CatalogCorrupt if that can't be.
+        """
+        await self._rounds.wait_synced(self._unsynced.last(inodes, names))
+
+    async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run rounds, the once-a-second round and checkpoints, until cancelled or closed. Call it once.
+
+        A broken catalog does not end it: reads go on, and `failure` says why.
+        """
+        assert self._served is None, "serve runs once"
+        self._served = trio.Event()
+        try:
+            async with trio.open_nursery() as nursery:
+                if self._checkpointer is not None:
+                    nursery.start_soon(self._guard, self._serve_rounds)
+                    nursery.start_soon(self._guard, self._serve_checkpoints)
+                    nursery.start_soon(self._guard, self._serve_ids)
+                task_status.started()
+                await self._stop.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._closing = True
+            with trio.CancelScope(shield=True):
+                await self._last_round()  # nobody is left to run another one
+            self._served.set()
+
+    async def close(self) -> None:
+        """A last round, a checkpoint; then nothing is open. What waits is answered, what comes later is refused.
+
+        Runs to its end even if cancelled. Safe to call again.
+        """
+        self._closing = True
+        self._stop.set()
+        with trio.CancelScope(shield=True):
+            if self._served is not None:
+                await self._served.wait()
+            async with self._checkpointing:
+                if self._closed:
+                    return
+                if self._checkpointer is not None:
+                    await self._last_round()
+                    await self._last_checkpoint(self._checkpointer)
+                self._closed = True
+                await trio.to_thread.run_sync(self._opened.close, limiter=self._checkpoint_limiter)
+
+    def statistics(self) -> CatalogStatistics:
+        return CatalogStatistics(
+            rounds=self._rounds.statistics,
+            sequence=self._writer.sequence,
+            synced=self._rounds.synced,
+            unsynced=len(self._unsynced),
+            waiting=self._rounds.waiting,
+            wal_bytes=self._opened.primary.wal_bytes(),
+            checkpoints=self._checkpoints,
+            checkpoints_put_off=self._checkpoints_put_off,
+        )
+
+    async def checkpoint(self) -> bool:
+        """Fold the WAL into the database: the bulk beside running writers, the rest while they wait.
+
+        Called by `serve` by size; one at a time. Returns whether the WAL was started over.
+        Raises: StoreReadOnly if the catalog is read-only or broken.
+        """
+        self._check_writable()
+        return await self._checkpoint()
+
+    def _read(self, fn: Callable[..., T], args: tuple[object, ...], seen: list[Seen] | None = None) -> T:
+        if self._closed:
+            raise StoreClosing("the catalog is closed")
+        try:
+            return self._writer.read(fn, args, seen)
+        except CatalogCorrupt as error:
+            if isinstance(error.__cause__, FATAL):
+                self._doubt(error)
+            raise
+
+    def _check_writable(self) -> None:
+        if self._closing:
+            raise StoreClosing("the catalog is closing")
+        if self._checkpointer is None:
+            raise StoreReadOnly("the catalog was opened read-only")
+        self._rounds.check()
+
+    async def _wait_writable(self) -> None:
+        while True:
+            self._check_writable()
+            if self._gate is not None:
+                await self._gate.wait()
+            elif len(self._unsynced) >= UNSYNCED_TRANSACTIONS_MAX:
+                await self._rounds.wait_synced(self._writer.sequence)
+            else:
+                return
+
+    def _doubt(self, error: StratumError) -> None:
+        """The database is in doubt: the store turns read-only here and now."""
+        if self._rounds.failure is None:
+            _log.error("the catalog is read-only from now on", reason=str(error))
+        self._rounds.fail(error)
+
+    async def _reserve(self, key: str, upto: int) -> None:
+        await self.commit(reserve_ids, key, upto)
+
+    # The tasks of `serve`
+
+    async def _serve_rounds(self) -> None:
+        while True:
+            with trio.move_on_after(ROUND_INTERVAL_S):
+                await self._rounds.wake.wait()
+            self._rounds.wake = trio.Event()
+            if not self._rounds.pending:
+                continue
+            async with self._turn:
+                with trio.CancelScope(shield=True):
+                    await self._rounds.run()
+            self._heed_wal()
+
+    async def _serve_ids(self) -> None:
+        try:
+            await self.ids.serve()
+        except StratumError as error:  # read-only or closing: who draws too much learns it by himself
+            _log.info("no more ids are reserved ahead", reason=str(error))
+
+    async def _serve_checkpoints(self) -> None:
+        while True:
+            await self._checkpoint_due.wait()
+            if self._rounds.failure is None:
+                await self._checkpoint()
+            self._checkpoint_due = trio.Event()
+
+    async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
+        """If a task of ours ends by a fault, nobody may wait for what it would have done."""
+        try:
+            await task()
+        except (Exception, KeyboardInterrupt) as error:
+            self._doubt(CatalogCorrupt(f"the catalog's own task ended: {error!r}"))
+            raise
+
+    def _heed_wal(self) -> None:
+        if self._opened.primary.wal_bytes() >= self._checkpoint_at:
+            self._checkpoint_due.set()
+
+    # Checkpoints
+
+    async def _checkpoint(self) -> bool:
+        """Returns whether the WAL was started over; if it wasn't, the next try is CHECKPOINT_BYTES later."""
+        restarted = False
+        async with self._checkpointing:
+            if not self._closed and self._checkpointer is not None:
+                with trio.CancelScope(shield=True):
+                    restarted = await self._try_fold(self._checkpointer)
+        return restarted
+
+    async def _try_fold(self, checkpointer: Checkpointer) -> bool:
+        try:
+            restarted = await self._fold(checkpointer)
+        except apsw.Error as error:
+            if isinstance(error, FATAL):
+                self._doubt(translate(error))
+            restarted = False
+        except OSError as error:
+            self._doubt(StoreReadOnly(f"the catalog cannot reach stable storage: {error}"))
+            restarted = False
+        self._checkpoints += restarted
+        self._checkpoints_put_off += not restarted
+        self._checkpoint_at = CHECKPOINT_BYTES + (0 if restarted else self._opened.primary.wal_bytes())
+        return restarted
+
+    async def _fold(self, checkpointer: Checkpointer) -> bool:
+        try:
+            # The pin keeps the loop's own commits from starting the WAL over (an fsync on the loop) before our turn.
+            await self._blocking(checkpointer.pin)
+            async with self._turn:
+                await self._rounds.hold()  # what is folded must be held before
+            self._rounds.check()
+            await self._blocking(checkpointer.bulk)
+            async with self._turn:
+                return await self._fold_rest(checkpointer)
+        except StratumError:  # broken meanwhile; its waiters know
+            return False
+        finally:
+            await self._blocking(checkpointer.unpin)
+
+    async def _fold_rest(self, checkpointer: Checkpointer) -> bool:
+        """The end phase, under the turn: nobody writes until the WAL has been started over."""
+        gate = self._gate = trio.Event()
+        try:
+            await self._rounds.hold()
+            await self._blocking(checkpointer.unpin)
+            self._rounds.check()
+            restarted = await self._blocking(checkpointer.finish)
+        finally:
+            self._gate = None
+            gate.set()
+        await self._rounds.hold_again()  # members learn that a generation was closed
+        return restarted
+
+    async def _last_round(self) -> None:
+        """Everyone who waits is answered, and what is committed is durable, or `failure` says why not."""
+        async with self._turn:
+            while self._rounds.pending and self._rounds.failure is None:
+                await self._rounds.run()
+
+    async def _last_checkpoint(self, checkpointer: Checkpointer) -> None:
+        if self._rounds.failure is None and not await self._try_fold(checkpointer):
+            _log.warning("the catalog was closed without a checkpoint")  # all is in the WAL, which stays
+
+    async def _blocking(self, step: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(step, limiter=self._checkpoint_limiter)

@@ -1,0 +1,32 @@
+"""Steps from one version of the tables to the next."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from stratumfs.catalog.transaction import Transaction
+from stratumfs.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """Leads to *version* from the one before it; runs in one transaction, once."""
+
+    version: int
+    run: Callable[[Transaction], None]
+
+
+MIGRATIONS: tuple[Migration, ...] = ()
+
+
+def due(found: int, wanted: int, migrations: Sequence[Migration]) -> list[Migration]:
+    """What leads from version *found* to *wanted*, in order.
+
+    Raises: ConfigError if the catalog is newer than this program, or a step is missing.
+    """
+    if found > wanted:
+        raise ConfigError(f"the catalog has version {found}, made by a newer stratumfs; this one knows {wanted}")
+    by_version = {migration.version: migration for migration in migrations}
+    missing = [version for version in range(found + 1, wanted + 1) if version not in by_version]
+    if missing:
+        raise ConfigError(f"the catalog has version {found}; no way is known to version {missing[0]}")
+    return [by_version[version] for version in range(found + 1, wanted + 1)]

@@ -1,0 +1,165 @@
+"""Runs functions in transactions on the loop's connection; nothing here awaits, so nothing interleaves.
+
+A round's functions run in *one* transaction, each in a savepoint. A function that raises is rolled back to its
+savepoint and the others stand. If SQLite itself failed, the transaction may be gone, and a RELEASE would then commit
+by itself: so after each function it is checked that the transaction is still the one that was begun.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import apsw
+import trio
+
+from stratumfs.catalog.connection import FATAL, rollback, translate
+from stratumfs.catalog.state import SET_STATE
+from stratumfs.catalog.transaction import Seen, Touched, Transaction
+from stratumfs.catalog.unsynced import Call, Unsynced
+from stratumfs.errors import CatalogCorrupt
+from stratumfs.limits import ROUND_BYTES_MAX
+
+T = TypeVar("T")
+Committed = Callable[[Touched], None]
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Waiter:
+    """Somebody who waits for a round. Made by the waiter, finished by the round, once."""
+
+    sequence: int = 0
+    """Waits for this transaction; of a `Slot`, known once it ran."""
+    done: trio.Event = field(default_factory=trio.Event)
+    synced: bool = False
+    error: BaseException | None = None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Slot(Waiter):
+    """A function that waits for its round."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    committed: Committed | None = None
+    result: Any = None
+    touched: Touched = field(default_factory=Touched)
+
+
+class Writer:
+    """Owns the connection of the loop, and the sequence number of the last committed transaction."""
+
+    def __init__(self, connection: apsw.Connection, unsynced: Unsynced, sequence: int) -> None:
+        self._db = connection
+        self._unsynced = unsynced
+        self.sequence = sequence
+
+    def read(self, fn: Callable[..., T], args: tuple[Any, ...], seen: list[Seen] | None = None) -> T:
+        """Run *fn* on one stable view; what it relied upon goes to *seen*, also if it raises.
+
+        Raises: what *fn* raises; StoreBusy, CatalogCorrupt.
+        """
+        tx = Transaction(self._db, writable=False)
+        try:
+            self._db.execute("begin")
+            return fn(tx, *args)
+        except apsw.Error as error:
+            raise translate(error) from error
+        finally:
+            tx.end()
+            rollback(self._db)  # whatever it should have changed, too
+            if seen is not None:
+                seen.append(tx.seen())
+
+    def write(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Slot:
+        """Run *fn* in a transaction of its own and commit it.
+
+        The slot's error is what *fn* raised, or StoreFull or StoreBusy; then nothing was changed.
+        Raises: CatalogCorrupt if the database is in doubt.
+        """
+        slot = Slot(fn=fn, args=args)
+        self._alone(slot)
+        return slot
+
+    def batch(self, queue: deque[Slot], taken: list[Slot]) -> None:
+        """Move slots from *queue* to *taken* and run them, in this order, up to ROUND_BYTES_MAX of dirty pages.
+
+        Each taken slot has a result or an error afterwards; nobody may be answered before the sync.
+        Raises: CatalogCorrupt if the database is in doubt: then none of *taken* may be answered as done.
+        """
+        try:
+            self._together(queue, taken)
+        except apsw.Error as error:
+            self._undo(error)
+            # No room, no memory, interrupted: one of them did that to all. Each gets a transaction of its own.
+            if not taken:
+                taken.append(queue.popleft())
+            for slot in taken:
+                self._alone(slot)
+
+    def _together(self, queue: deque[Slot], taken: list[Slot]) -> None:
+        self._db.execute("begin immediate")
+        weight = 0
+        while queue and weight < ROUND_BYTES_MAX:
+            taken.append(queue.popleft())
+            weight += self._attempt(taken[-1])
+        self._commit([slot for slot in taken if slot.error is None])
+
+    def _alone(self, slot: Slot) -> None:
+        """In a transaction of its own; what SQLite could not do becomes the slot's error."""
+        slot.result, slot.error = None, None
+        try:
+            self._db.execute("begin immediate")
+            self._attempt(slot)
+            self._commit([slot] if slot.error is None else [])
+        except apsw.Error as error:
+            self._undo(error)
+            slot.result, slot.error = None, translate(error)
+            slot.error.__cause__ = error
+
+    def _attempt(self, slot: Slot) -> int:
+        """Run one function in a savepoint. Returns the estimate of the bytes it dirtied.
+
+        Raises: apsw.Error if SQLite itself failed, CatalogCorrupt if the transaction ended under the function.
+        """
+        self._db.execute("savepoint slot")
+        tx = Transaction(self._db, writable=True)
+        try:
+            slot.result = slot.fn(tx, *slot.args)
+            slot.touched = tx.touched()
+        except Exception as error:
+            slot.error = error
+        except BaseException:
+            rollback(self._db)
+            raise
+        finally:
+            tx.end()
+        if tx.failure is not None:
+            raise tx.failure
+        if not self._db.in_transaction:
+            raise CatalogCorrupt(f"the transaction ended under {slot.fn!r}")
+        if slot.error is not None:
+            self._db.execute("rollback to slot")
+        self._db.execute("release slot")
+        return tx.weight_bytes
+
+    def _commit(self, done: list[Slot]) -> None:
+        if not done:
+            self._db.execute("rollback")
+            return
+        sequence = self.sequence + 1
+        self._db.execute(SET_STATE, (sequence, "sequence"))
+        self._db.execute("commit")
+        self.sequence = sequence
+        for slot in done:
+            slot.sequence = sequence
+        self._unsynced.add(sequence, tuple(Call(slot.fn, slot.args, slot.result, slot.touched) for slot in done))
+
+    def _undo(self, error: apsw.Error) -> None:
+        """Raises: CatalogCorrupt if *error* leaves the database in doubt."""
+        if isinstance(error, FATAL):
+            raise translate(error) from error
+        try:
+            rollback(self._db)
+        except apsw.Error as again:
+            raise CatalogCorrupt(f"a transaction can be neither committed nor undone: {again}") from again
