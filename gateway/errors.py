@@ -83,6 +83,7 @@ MalformedACLError 400 The ACL that you provided was not well formed or did not v
 MalformedPOSTRequest 400 The body of your POST request is not well-formed multipart/form-data.
 MalformedPolicy 400 Policy has invalid resource.
 MalformedXML 400 The XML you provided was not well-formed or did not validate against our published schema
+MalformedTrailerError 400 The request contained trailing data that was not well-formed.
 MaxMessageLengthExceeded 400 Your request was too big.
 MaxPostPreDataLengthExceededError 400 Your POST request fields preceding the upload file were too large.
 MetadataTooLarge 400 Your metadata headers exceed the maximum allowed metadata size

@@ -34,8 +34,8 @@ class Body(Protocol):
         ...
 
     async def read(self, limit: int) -> bytes:
-        """The whole of a small document, Content-MD5 checked too. Raises: as iterating, and S3Error MalformedXML above
-        *limit* bytes."""
+        """The whole of a small document, Content-MD5 checked too. Raises: as iterating, and S3Error
+        MaxMessageLengthExceeded above *limit* bytes."""
         ...
 
     def expect(self, algorithm: Algorithm) -> None:

@@ -1,0 +1,206 @@
+"""The one implementation of Body: pulls bytes from the connection and lets none count that does not check."""
+
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from gateway import checksums
+from gateway.auth.body import Chunk, Receive
+from gateway.auth.chunked import ChunkVerifier, Event, Trailers
+from gateway.checksums import Algorithm, Hasher
+from gateway.errors import S3Error
+from stratumfs.limits import BODY_IDLE_S, HASH_BATCH, HASH_INLINE
+from stratumfs.store.values import Checksum
+
+_FAST = (Algorithm.CRC32C, Algorithm.CRC64NVME)
+"""14 µs a MiB: hashing on the loop costs less than a hop into a thread."""
+
+
+class Framing(Protocol):
+    def feed(self, data: bytes) -> Iterator[Event]: ...
+
+    def finish(self) -> None: ...
+
+
+class PlainReader:
+    """A body without framing of its own."""
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        yield memoryview(data)
+
+    def finish(self) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What a body has to prove.
+
+    sha256    hex digest that x-amz-content-sha256 gave; None if the payload is unsigned or its chunks are signed
+    chunks    of a body whose chunks are signed
+    declared  the checksum header of the body, or the algorithm of the trailer to come
+    md5       Content-MD5
+    """
+
+    sha256: str | None = None
+    chunks: ChunkVerifier | None = None
+    declared: Checksum | None = None
+    trailer: Algorithm | None = None
+    md5: bytes | None = None
+
+
+class VerifiedBody:
+    """See ``gateway.auth.body.Body``. Owned by one task; hashing runs in a thread while that task waits for it."""
+
+    def __init__(
+        self,
+        receive: Receive,
+        length: int | None,
+        framing: Framing,
+        checks: Checks,
+        limiter: trio.CapacityLimiter,
+    ) -> None:
+        self.length = length
+        self._receive = receive
+        self._framing = framing
+        self._checks = checks
+        self._limiter = limiter
+        self._begun = False
+        self._ended = False
+        self._received = 0
+        self._sha256 = hashlib.sha256() if checks.sha256 is not None else None
+        self._expected = checksums.DEFAULT
+        self._hasher: Hasher | None = None
+        self._trailers: dict[str, str] = {}
+        self._checksum: Checksum | None = None
+
+    @property
+    def declared(self) -> Algorithm | None:
+        if self._checks.declared is not None:
+            return Algorithm(self._checks.declared.algorithm)
+        return self._checks.trailer
+
+    @property
+    def checksum(self) -> Checksum:
+        if self._checksum is None:
+            raise RuntimeError("a checksum is known when all of the body has been read")
+        return self._checksum
+
+    def expect(self, algorithm: Algorithm) -> None:
+        assert not self._begun
+        self._expected = algorithm
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        assert not self._begun, "a body can be read once"
+        self._begun = True
+        algorithm = self.declared or self._expected
+        self._hasher = checksums.hasher(algorithm)
+        in_thread = self._sha256 is not None or self._checks.chunks is not None or algorithm not in _FAST
+        batch: list[Event] = []
+        batched = 0
+        while data := await self._next():
+            for event in self._framing.feed(data):
+                batch.append(event)
+                if isinstance(event, memoryview):
+                    self._count(len(event))
+                    yield event
+            batched += len(data)
+            if batched >= HASH_BATCH:
+                await self._digest(batch, in_thread)
+                batch, batched = [], 0
+        self._framing.finish()
+        await self._digest(batch, in_thread and batched > HASH_INLINE)
+        self._conclude(algorithm)
+
+    async def read(self, limit: int) -> bytes:
+        if self.length is not None and self.length > limit:
+            raise S3Error("MaxMessageLengthExceeded")
+        whole = bytearray()
+        async for chunk in self:
+            whole += chunk
+            if len(whole) > limit:
+                raise S3Error("MaxMessageLengthExceeded")
+        if self._checks.md5 is not None:
+            self.check_md5(hashlib.md5(whole, usedforsecurity=False).digest())
+        return bytes(whole)
+
+    def check_md5(self, digest: bytes) -> None:
+        if self._checks.md5 is not None and not hmac.compare_digest(self._checks.md5, digest):
+            raise S3Error(
+                "BadDigest",
+                "The Content-MD5 you specified did not match what we received.",
+                ExpectedDigest=checksums.encode(self._checks.md5),
+                CalculatedDigest=checksums.encode(digest),
+            )
+
+    async def _next(self) -> bytes:
+        """The next bytes; b"" at the end. Raises: S3Error RequestTimeout, IncompleteBody."""
+        while not self._ended:
+            with trio.move_on_after(BODY_IDLE_S) as idle:
+                message = await self._receive()
+            if idle.cancelled_caught:
+                raise S3Error("RequestTimeout")
+            if message["type"] == "http.disconnect":
+                raise S3Error("IncompleteBody")
+            self._ended = not message.get("more_body", False)
+            if data := message.get("body", b""):
+                return bytes(data)
+        return b""
+
+    def _count(self, size: int) -> None:
+        self._received += size
+        if self.length is not None and self._received > self.length:
+            raise S3Error("IncompleteBody", "The request body is longer than its length header says.")
+
+    async def _digest(self, batch: list[Event], in_thread: bool) -> None:
+        if in_thread:
+            await trio.to_thread.run_sync(self._consume, batch, limiter=self._limiter)
+        else:
+            self._consume(batch)
+
+    def _consume(self, batch: Iterable[Event]) -> None:
+        assert self._hasher is not None
+        if self._checks.chunks is not None:
+            self._checks.chunks.consume(batch)
+        for event in batch:
+            if isinstance(event, memoryview):
+                self._hasher.update(event)
+                if self._sha256 is not None:
+                    self._sha256.update(event)
+            elif isinstance(event, Trailers):
+                self._trailers = dict(event.pairs)
+
+    def _conclude(self, algorithm: Algorithm) -> None:
+        assert self._hasher is not None
+        if self.length is not None and self._received != self.length:
+            raise S3Error("IncompleteBody", "The request body is shorter than its length header says.")
+        self._check_sha256()
+        self._check_trailers()
+        checksum = Checksum(algorithm.value, checksums.encode(self._hasher.digest()))
+        declared = self._checks.declared.value if self._checks.declared else self._trailers.get(algorithm.header)
+        if declared is not None:
+            # Compared as bytes: base64 has more than one spelling for the same value.
+            given = checksums.decode(algorithm, declared)
+            if not hmac.compare_digest(given, self._hasher.digest()):
+                raise S3Error("BadDigest", f"The {algorithm} you specified did not match the calculated checksum.")
+        self._checksum = checksum
+
+    def _check_sha256(self) -> None:
+        if self._sha256 is None or self._checks.sha256 is None:
+            return
+        computed = self._sha256.hexdigest()
+        if not hmac.compare_digest(computed, self._checks.sha256):
+            raise S3Error(
+                "XAmzContentSHA256Mismatch",
+                ClientComputedContentSHA256=self._checks.sha256,
+                S3ComputedContentSHA256=computed,
+            )
+
+    def _check_trailers(self) -> None:
+        expected = {self._checks.trailer.header} if self._checks.trailer else set()
+        if self._trailers.keys() != expected:
+            raise S3Error("MalformedTrailerError")
