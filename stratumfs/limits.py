@@ -41,6 +41,8 @@ CATALOG_PAGE_SIZE = 4096
 ID_BLOCK = 1 << 16
 NAME_MAX = 255
 """POSIX: bytes of one name."""
+SEGMENT_SPELLED_MAX = NAME_MAX - 4
+"""Segments of keys up to this long have room for the mount's marks in a POSIX name; longer ones are found by a digest."""
 LINK_MAX = 65_000
 SYMLINK_MAX = 4095
 XATTR_VALUE_MAX = 64 * KIB
