@@ -14,7 +14,7 @@ from typing import Protocol
 from awscrt import checksums as crt
 
 from gateway.errors import S3Error
-from stratumfs.store.values import Checksum
+from stratumfs.values import Checksum
 
 
 class Algorithm(StrEnum):

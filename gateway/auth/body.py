@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from gateway.checksums import Algorithm
-from stratumfs.store.values import Checksum
+from stratumfs.values import Checksum
 
 Chunk = bytes | memoryview
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -14,7 +14,7 @@ from gateway.auth.chunked import ChunkVerifier, Event, Trailers
 from gateway.checksums import Algorithm, Hasher
 from gateway.errors import S3Error
 from stratumfs.limits import BODY_IDLE_S, HASH_BATCH, HASH_INLINE
-from stratumfs.store.values import Checksum
+from stratumfs.values import Checksum
 
 _FAST = (Algorithm.CRC32C, Algorithm.CRC64NVME)
 """14 µs a MiB: hashing on the loop costs less than a hop into a thread."""
