@@ -1,7 +1,10 @@
 """Ids and units. A NewType each, so that a checker catches the swap."""
 
 import os
-from typing import NewType
+from typing import NewType, TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Contiguous bytes, lent by the caller."""
 
 InodeNo = NewType("InodeNo", int)
 """For ever; 1 is the root. Never reused, comes in blocks (DESIGN: a commit that a power cut unmade must not hand its

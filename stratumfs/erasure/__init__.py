@@ -1,0 +1,1 @@
+"""Reed-Solomon coding and checksums: bytes in, bytes out."""

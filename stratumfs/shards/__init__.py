@@ -1,0 +1,1 @@
+"""Shard files on devices, behind one small interface."""

@@ -1,0 +1,105 @@
+"""What keeps shards: two Protocols with few verbs. ``tests/suites/shard_backend.py`` is what each must pass.
+
+All verbs are synchronous and may block: call them in threads. Every one but `ShardBackend.read_nowait` may be called
+from several threads at once. None retries. Errors, everywhere:
+
+    ShardMissing   there is no such shard
+    DeviceFull     no room (ENOSPC, EDQUOT)
+    DeviceFailed   anything else that the device answers; ``device`` names it
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from stratumfs.ids import Buffer
+from stratumfs.shards.layout import ShardName
+
+
+class OpenShard(Protocol):
+    """A shard held open for writing, from its creation to its sealing.
+
+    It stays open because of fsync: the kernel tells of a failed write-back to descriptors that were open at the time.
+    """
+
+    def preallocate(self, start: int, end: int) -> None:
+        """Make room for the bytes from *start* to *end*, which read as zeros; a backend that can't does nothing.
+
+        Nobody may write into that range meanwhile: where the kernel can't allocate, the C library writes zeros.
+        """
+        ...
+
+    def write_at(self, position: int, parts: Sequence[Buffer]) -> None:
+        """Write *parts*, one behind the other, at *position*: all of them, or raise. Running it twice is harmless."""
+        ...
+
+    def datasync(self) -> None:
+        """Return when all that was written before the call is on stable storage, the file's length included.
+
+        An error is final: after it nobody knows what is stored, and a second call that succeeds proves nothing.
+        """
+        ...
+
+    def cut(self, size: int) -> None:
+        """Make the shard *size* bytes long."""
+        ...
+
+    def size(self) -> int:
+        """Bytes in the shard, what was preallocated included."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it, without any sync. Twice is harmless."""
+        ...
+
+
+class ShardBackend(Protocol):
+    """The shards of one device."""
+
+    def create(self, name: ShardName) -> OpenShard:
+        """A new, empty shard. Raises DeviceFailed if there is one of that name: a volume's id is used once.
+
+        Durable only after its datasync *and* `sync_folder`.
+        """
+        ...
+
+    def reopen(self, name: ShardName) -> OpenShard:
+        """An existing shard, to append what sealing after a crash adds."""
+        ...
+
+    def sync_folder(self, name: ShardName) -> None:
+        """Return when creations, unlinks and renames of *name* are on stable storage."""
+        ...
+
+    def read_at(self, name: ShardName, position: int, length: int) -> bytes:
+        """*length* bytes at *position*; fewer only where the shard ends."""
+        ...
+
+    def read_nowait(self, name: ShardName, position: int, length: int) -> Buffer | None:
+        """As `read_at`, if it can be answered from memory at once; None if that would block or isn't known.
+
+        May be called on the event loop. Raises nothing: what fails here fails again in `read_at`.
+        """
+        ...
+
+    def size(self, name: ShardName) -> int:
+        """Bytes in the shard."""
+        ...
+
+    def unlink(self, name: ShardName) -> None:
+        """Remove the shard; that it isn't there is no error (it may run twice)."""
+        ...
+
+    def quarantine(self, names: Iterable[ShardName]) -> None:
+        """Move shards that nothing knows aside, where `names` no longer lists them; missing ones are no error.
+
+        Durable when it returns.
+        """
+        ...
+
+    def names(self) -> Iterator[ShardName]:
+        """All shards, in no order. Files that are no shards are skipped."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything that is kept open for reading."""
+        ...

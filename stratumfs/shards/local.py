@@ -1,0 +1,263 @@
+"""Shards as files below a device's folder."""
+
+import contextlib
+import errno
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from stratumfs.errors import DeviceFailed, DeviceFull, ShardMissing, StratumError
+from stratumfs.ids import Buffer
+from stratumfs.limits import SHARD_FILES_OPEN_MAX
+from stratumfs.shards.backend import OpenShard
+from stratumfs.shards.layout import QUARANTINE_FOLDER, VOLUMES_FOLDER, ShardName, folder_of, parse_file_name, path_of
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_PREALLOCATION = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+class LocalShards:
+    """The shards below *root*, a device's folder (a `ShardBackend`).
+
+    All paths are resolved from a descriptor of the folder that is opened here: should its disk be unmounted meanwhile,
+    nothing is ever written into the mount point underneath.
+
+    Descriptors for reading are kept in a bounded cache. A reader holds its descriptor's object while it reads, so that
+    one thrown out meanwhile is closed only afterwards and its number can't come to mean another file under its hands.
+
+    Raises: DeviceFailed if *root* can't be opened.
+    """
+
+    def __init__(self, root: Path, *, open_max: int = SHARD_FILES_OPEN_MAX) -> None:
+        self.root = root
+        self._open_max = open_max
+        self._files: OrderedDict[ShardName, _Descriptor] = OrderedDict()
+        self._lock = threading.Lock()  # guards _files; never held over a system call that may block
+        try:
+            self._folder = _Descriptor(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError as error:
+            raise DeviceFailed(f"device {root}: cannot open it: {error.strerror}", str(root)) from error
+
+    def create(self, name: ShardName) -> OpenShard:
+        folder = folder_of(name)
+        with self._translated("create", name):
+            for each in (folder.parent, folder):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(each, 0o700, dir_fd=self._folder.number)
+            number = self._open_file(path_of(name), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        return LocalOpenShard(self, name, number)
+
+    def reopen(self, name: ShardName) -> OpenShard:
+        with self._translated("open", name):
+            return LocalOpenShard(self, name, self._open_file(path_of(name), os.O_RDWR))
+
+    def sync_folder(self, name: ShardName) -> None:
+        folder = folder_of(name)
+        with self._translated("sync the folder of", name):
+            # The folder itself may be new, and the one above it too.
+            for each in (folder, folder.parent, "."):
+                self._sync(each)
+
+    def read_at(self, name: ShardName, position: int, length: int) -> bytes:
+        with self._translated("read", name):
+            file = self._open(name)
+            data = os.pread(file.number, length, position)
+            if len(data) == length or not data:
+                return data
+            return self._read_on(file, data, position, length)
+
+    def read_nowait(self, name: ShardName, position: int, length: int) -> Buffer | None:
+        with self._lock:
+            file = self._files.get(name)
+        if file is None:
+            return None  # opening it may block
+        buffer = bytearray(length)
+        try:
+            count = os.preadv(file.number, [buffer], position, os.RWF_NOWAIT)
+        except OSError:
+            return None  # EAGAIN; EOPNOTSUPP of file systems without it; errors that a thread will meet again
+        return buffer if count == length else None
+
+    def size(self, name: ShardName) -> int:
+        with self._translated("stat", name):
+            return os.stat(path_of(name), dir_fd=self._folder.number).st_size
+
+    def unlink(self, name: ShardName) -> None:
+        self._forget(name)
+        with self._translated("unlink", name), contextlib.suppress(FileNotFoundError):
+            os.unlink(path_of(name), dir_fd=self._folder.number)
+
+    def quarantine(self, names: Iterable[ShardName]) -> None:
+        moved = {PurePosixPath("."), PurePosixPath(QUARANTINE_FOLDER)}
+        with self._translated("make", QUARANTINE_FOLDER), contextlib.suppress(FileExistsError):
+            os.mkdir(QUARANTINE_FOLDER, 0o700, dir_fd=self._folder.number)
+        for name in names:
+            self._forget(name)
+            with self._translated("move aside", name), contextlib.suppress(FileNotFoundError):
+                self._move_aside(name)
+                moved.add(folder_of(name))
+        with self._translated("sync", QUARANTINE_FOLDER):
+            for folder in moved:
+                self._sync(folder)
+
+    def names(self) -> Iterator[ShardName]:
+        with self._translated("list", VOLUMES_FOLDER):
+            found = [name for byte in range(256) for name in self._names_in(f"{byte:02x}")]
+        return iter(found)
+
+    def close(self) -> None:
+        with self._lock:
+            self._files.clear()
+        self._folder.close()
+
+    def _names_in(self, folder: str) -> list[ShardName]:
+        try:
+            number = self._open_file(f"{VOLUMES_FOLDER}/{folder}", os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return []
+        try:
+            files = os.listdir(number)
+        finally:
+            os.close(number)
+        return [name for name in map(parse_file_name, files) if name is not None and folder_of(name).name == folder]
+
+    def _move_aside(self, name: ShardName) -> None:
+        attempt = 0
+        while True:
+            aside = f"{QUARANTINE_FOLDER}/{name}" + (f".{attempt}" if attempt else "")
+            try:
+                # link refuses an existing name, where rename would replace what was moved aside before
+                os.link(path_of(name), aside, src_dir_fd=self._folder.number, dst_dir_fd=self._folder.number)
+            except FileExistsError:
+                attempt += 1
+                continue
+            os.unlink(path_of(name), dir_fd=self._folder.number)
+            return
+
+    def _read_on(self, file: "_Descriptor", data: bytes, position: int, length: int) -> bytes:
+        """Short reads are legal before the end too (a signal, some file systems): only nothing at all is the end."""
+        parts = [data]
+        have = len(data)
+        while have < length:
+            data = os.pread(file.number, length - have, position + have)
+            if not data:
+                break
+            parts.append(data)
+            have += len(data)
+        return b"".join(parts)
+
+    def _open(self, name: ShardName) -> "_Descriptor":
+        with self._lock:
+            file = self._files.get(name)
+            if file is not None:
+                self._files.move_to_end(name)
+                return file
+        file = _Descriptor(self._open_file(path_of(name), os.O_RDONLY))
+        with self._lock:
+            file = self._files.setdefault(name, file)
+            self._files.move_to_end(name)
+            dropped = [self._files.popitem(last=False) for _ in range(len(self._files) - self._open_max)]
+        del dropped  # closes them, outside the lock
+        return file
+
+    def _forget(self, name: ShardName) -> None:
+        with self._lock:
+            self._files.pop(name, None)
+
+    def _open_file(self, path: str | PurePosixPath, flags: int) -> int:
+        return os.open(path, flags | os.O_CLOEXEC, 0o600, dir_fd=self._folder.number)
+
+    def _sync(self, folder: str | PurePosixPath) -> None:
+        number = self._open_file(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+    @contextlib.contextmanager
+    def _translated(self, action: str, what: object) -> Iterator[None]:
+        """OSError to the errors that backends owe."""
+        try:
+            yield
+        except OSError as error:
+            raise self.translate(error, action, what) from error
+
+    def translate(self, error: OSError, action: str, what: object) -> StratumError:
+        """What *error* means, having met it when doing *action* to *what*."""
+        message = f"device {self.root}: cannot {action} {what}: {error.strerror}"
+        if isinstance(error, FileNotFoundError) and os.fstat(self._folder.number).st_nlink:
+            return ShardMissing(message)
+        kind = DeviceFull if error.errno in _FULL else DeviceFailed
+        return kind(message, str(self.root))
+
+
+class LocalOpenShard:
+    """A shard's file, open for writing (an `OpenShard`)."""
+
+    def __init__(self, shards: LocalShards, name: ShardName, number: int) -> None:
+        self._shards = shards
+        self._name = name
+        self._file = _Descriptor(number)
+
+    def preallocate(self, start: int, end: int) -> None:
+        try:
+            os.posix_fallocate(self._file.number, start, end - start)
+        except OSError as error:
+            if error.errno not in _NO_PREALLOCATION:
+                raise self._shards.translate(error, "preallocate", self._name) from error
+
+    def write_at(self, position: int, parts: Sequence[Buffer]) -> None:
+        try:
+            total = sum(len(part) for part in parts)
+            done = os.pwritev(self._file.number, parts, position) if len(parts) <= _IOV_MAX else 0
+            if done < total:
+                self._write_on(position, memoryview(b"".join(parts)), done)
+        except OSError as error:
+            raise self._shards.translate(error, "write", self._name) from error
+
+    def datasync(self) -> None:
+        try:
+            os.fdatasync(self._file.number)
+        except OSError as error:
+            raise self._shards.translate(error, "fdatasync", self._name) from error
+
+    def cut(self, size: int) -> None:
+        try:
+            os.ftruncate(self._file.number, size)
+        except OSError as error:
+            raise self._shards.translate(error, "truncate", self._name) from error
+
+    def size(self) -> int:
+        try:
+            return os.fstat(self._file.number).st_size
+        except OSError as error:
+            raise self._shards.translate(error, "stat", self._name) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write_on(self, position: int, data: memoryview, done: int) -> None:
+        """A short write is legal; the next one then says why (a full disk), or goes on."""
+        while done < len(data):
+            done += os.pwrite(self._file.number, data[done:], position + done)
+
+
+class _Descriptor:
+    """Owns a file descriptor and closes it with its last user."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def close(self) -> None:
+        number, self.number = self.number, -1
+        if number >= 0:
+            os.close(number)
+
+    __del__ = close
+
+
+_IOV_MAX = int(os.sysconf("SC_IOV_MAX"))

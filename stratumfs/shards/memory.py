@@ -1,0 +1,144 @@
+"""Shards in memory, with hooks for faults, for tests and rehearsals. Knows what a power cut would leave."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from stratumfs.errors import DeviceFailed, ShardMissing
+from stratumfs.ids import Buffer
+from stratumfs.shards.backend import OpenShard
+from stratumfs.shards.layout import ShardName
+
+Fault = Callable[[str, ShardName | None], None]
+"""Called before each verb with its name and the shard; raises what the verb shall raise, or blocks."""
+
+
+class MemoryShards:
+    """A `ShardBackend` in memory.
+
+    fault     may be set at any time
+    contents  bytes of each shard as readers see them; tests may change them to damage a shard
+    """
+
+    def __init__(self, device: str = "memory", fault: Fault | None = None) -> None:
+        self.device = device
+        self.fault = fault
+        self.contents: dict[ShardName, bytearray] = {}
+        self.quarantined: dict[ShardName, bytearray] = {}
+        self._stable: dict[ShardName, bytes] = {}
+        self._linked: set[ShardName] = set()
+        self._lock = threading.Lock()
+
+    def create(self, name: ShardName) -> OpenShard:
+        self.enter("create", name)
+        with self._lock:
+            if name in self.contents:
+                raise DeviceFailed(f"device {self.device}: cannot create {name}: File exists", self.device)
+            self.contents[name] = bytearray()
+        return MemoryOpenShard(self, name)
+
+    def reopen(self, name: ShardName) -> OpenShard:
+        self.enter("reopen", name)
+        self.find(name)
+        return MemoryOpenShard(self, name)
+
+    def sync_folder(self, name: ShardName) -> None:
+        self.enter("sync_folder", name)
+        with self._lock:
+            folder = name.volume[:1]
+            self._linked = {each for each in self._linked if each.volume[:1] != folder}
+            self._linked |= {each for each in self.contents if each.volume[:1] == folder}
+
+    def read_at(self, name: ShardName, position: int, length: int) -> bytes:
+        self.enter("read_at", name)
+        return bytes(self.find(name)[position : position + length])
+
+    def read_nowait(self, name: ShardName, position: int, length: int) -> Buffer | None:
+        return None
+
+    def size(self, name: ShardName) -> int:
+        self.enter("size", name)
+        return len(self.find(name))
+
+    def unlink(self, name: ShardName) -> None:
+        self.enter("unlink", name)
+        with self._lock:
+            self.contents.pop(name, None)
+
+    def quarantine(self, names: Iterable[ShardName]) -> None:
+        self.enter("quarantine", None)
+        with self._lock:
+            for name in names:
+                if name in self.contents:
+                    self.quarantined[name] = self.contents.pop(name)
+                    self._linked.discard(name)
+
+    def names(self) -> Iterator[ShardName]:
+        self.enter("names", None)
+        return iter(list(self.contents))
+
+    def close(self) -> None:
+        pass
+
+    def power_cut(self) -> None:
+        """Forget all that was not synced, as the worst of power cuts does."""
+        with self._lock:
+            self.contents = {name: bytearray(self._stable.get(name, b"")) for name in self._linked}
+
+    def enter(self, verb: str, name: ShardName | None) -> None:
+        """What each verb begins with."""
+        if self.fault is not None:
+            self.fault(verb, name)
+
+    def find(self, name: ShardName) -> bytearray:
+        with self._lock:
+            if name not in self.contents:
+                raise ShardMissing(f"device {self.device} has no shard {name}")
+            return self.contents[name]
+
+    def keep(self, name: ShardName) -> None:
+        """The shard's bytes as they are now survive a power cut."""
+        self._stable[name] = bytes(self.find(name))
+
+
+class MemoryOpenShard:
+    """An `OpenShard` of `MemoryShards`."""
+
+    def __init__(self, shards: MemoryShards, name: ShardName) -> None:
+        self._shards = shards
+        self._name = name
+        self._data = shards.find(name)
+        self._lock = threading.Lock()
+
+    def preallocate(self, start: int, end: int) -> None:
+        self._shards.enter("preallocate", self._name)
+        with self._lock:
+            self._extend(end)
+
+    def write_at(self, position: int, parts: Sequence[Buffer]) -> None:
+        self._shards.enter("write_at", self._name)
+        data = b"".join(parts)
+        with self._lock:
+            self._extend(position + len(data))
+            self._data[position : position + len(data)] = data
+
+    def datasync(self) -> None:
+        self._shards.enter("datasync", self._name)
+        with self._lock:
+            self._shards.keep(self._name)
+
+    def cut(self, size: int) -> None:
+        self._shards.enter("cut", self._name)
+        with self._lock:
+            self._extend(size)
+            del self._data[size:]
+
+    def size(self) -> int:
+        self._shards.enter("size", self._name)
+        return len(self._data)
+
+    def close(self) -> None:
+        pass
+
+    def _extend(self, end: int) -> None:
+        if end > len(self._data):
+            self._data += bytes(end - len(self._data))

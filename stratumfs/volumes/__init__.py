@@ -1,0 +1,1 @@
+"""Volumes: stripes over the shards of a tier's devices."""

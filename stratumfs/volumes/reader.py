@@ -1,0 +1,161 @@
+"""Reads ranges of extents: only the cells they touch, each verified, around whatever is missing."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import trio
+
+from stratumfs.erasure.code import codec_for
+from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
+from stratumfs.limits import CODING_THREADS, HEDGE_DELAY_S, STRIPE_CACHE_BYTES
+from stratumfs.location import Location
+from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.cells import CellCache, CellKey, read_cell_nowait
+from stratumfs.volumes.format import StripeAt, VolumeInfo, stripe_of
+from stratumfs.volumes.gather import Gather, StripeSource
+
+OnDamage = Callable[[VolumeId, CellIndex, str], None]
+
+LOOP_CELL_MAX = 64 * 1024
+"""Cells up to this long are taken from the page cache and verified on the loop: some 15 µs, where a hop costs 40."""
+
+
+class VolumeReader:
+    """Reads from all volumes of a store; lives on one loop.
+
+    devices    those that are up; the mapping may change while it is in use
+    on_damage  called on the loop for each bad or missing cell met, with a reason; may be called often for one shard
+
+    Shared state is the cache and `_loading`: a cell that some task is getting already is waited for, not read twice. A
+    loader that fails or is cancelled wakes the others, and one of them tries itself.
+    """
+
+    def __init__(
+        self,
+        store: StoreId,
+        devices: Mapping[DeviceId, AttachedDevice],
+        on_damage: OnDamage,
+        *,
+        cache_bytes: int = STRIPE_CACHE_BYTES,
+        hedge_s: float = HEDGE_DELAY_S,
+    ) -> None:
+        self._store = store
+        self._devices = devices
+        self._on_damage = on_damage
+        self._hedge_s = hedge_s
+        self._cache = CellCache(cache_bytes)
+        self._loading: dict[CellKey, trio.Event] = {}
+        self._threads = trio.CapacityLimiter(CODING_THREADS)
+        self._degraded = 0
+
+    async def read(self, volume: VolumeInfo, location: Location, start: int, length: int) -> bytes | memoryview:
+        """*length* bytes from *start*, counted from the first byte of the extent at *location*.
+
+        The caller knows the extent's length and stays within it; the range may span the stripes of a run. One copy if
+        it spans cells, none else. Raises: TooFewShards.
+        """
+        parts = await self.read_parts(volume, location, start, length)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def read_parts(self, volume: VolumeInfo, location: Location, start: int, length: int) -> list[memoryview]:
+        """As `read`, without a copy: read-only views of the cells, in order."""
+        parts: list[memoryview] = []
+        size = location.cell_size
+        at = location.skip + start
+        end = at + length
+        while at < end:
+            ordinal, offset = divmod(at, volume.code.k * size)
+            until = min(offset + end - at, volume.code.k * size)
+            first, last = offset // size, (until - 1) // size
+            wanted = [CellIndex(number) for number in range(first, last + 1)]
+            cells = await self._cells(volume, stripe_of(location, ordinal), wanted)
+            for index in wanted:
+                begin = index * size
+                parts.append(cells[index][max(offset - begin, 0) : min(until - begin, size)])
+            at += until - offset
+        return parts
+
+    def statistics(self) -> dict[str, int]:
+        """Of the cache (cells, bytes), and how many stripes had to be decoded."""
+        return {
+            "cell_hits": self._cache.hits,
+            "cell_misses": self._cache.misses,
+            "cache_bytes": self._cache.size,
+            "stripes_decoded": self._degraded,
+        }
+
+    async def _cells(
+        self, volume: VolumeInfo, at: StripeAt, wanted: Sequence[CellIndex]
+    ) -> dict[CellIndex, memoryview]:
+        """The *wanted* data cells of one stripe: cached, on their way already, or read."""
+        found: dict[CellIndex, memoryview] = {}
+        while True:
+            missing = []
+            coming = None
+            for index in wanted:
+                if index in found:
+                    continue
+                key = CellKey(volume.id, at.stripe, at.nonce, index)
+                cell = self._cache.get(key)
+                if cell is not None:
+                    found[index] = cell
+                elif key in self._loading:
+                    coming = self._loading[key]
+                else:
+                    missing.append(index)
+            if missing:
+                found.update(await self._load(volume, at, missing))
+            elif coming is not None:
+                await coming.wait()
+            else:
+                return found
+
+    async def _load(self, volume: VolumeInfo, at: StripeAt, wanted: Sequence[CellIndex]) -> dict[CellIndex, memoryview]:
+        keys = [CellKey(volume.id, at.stripe, at.nonce, index) for index in wanted]
+        done = trio.Event()
+        self._loading.update((key, done) for key in keys)
+        try:
+            cells = await self._read_stripe(StripeSource(self._store, volume, at, self._devices), wanted)
+            for index, cell in cells.items():
+                if index < volume.code.k:
+                    self._cache.put(CellKey(volume.id, at.stripe, at.nonce, index), cell)
+            return {index: cells[index] for index in wanted}
+        finally:
+            for key in keys:
+                del self._loading[key]
+            done.set()
+
+    async def _read_stripe(self, source: StripeSource, wanted: Sequence[CellIndex]) -> dict[CellIndex, memoryview]:
+        """At least the *wanted* cells: from the page cache if it has them, else by devices' threads, else decoded."""
+        if len(wanted) == 1 and source.at.cell_size <= LOOP_CELL_MAX:
+            good = _read_nowait(source, wanted)
+        else:
+            # Never waits for a device, so that one that stalls can't use up these threads.
+            good = await trio.to_thread.run_sync(_read_nowait, source, wanted, limiter=self._threads)
+        if len(good) == len(wanted):
+            return good
+        gather = Gather(source, wanted, self._hedge_s, self._damaged)
+        await gather.run(good)
+        lost = tuple(index for index in wanted if index not in gather.good)
+        if not lost:
+            return gather.good
+        self._degraded += 1
+        codec = codec_for(source.volume.code)
+        decoded = await trio.to_thread.run_sync(
+            codec.recover, gather.good, lost, source.at.cell_size, limiter=self._threads
+        )
+        return gather.good | {index: cell.toreadonly() for index, cell in decoded.items()}
+
+    def _damaged(self, volume: VolumeInfo, index: CellIndex, reason: str) -> None:
+        self._on_damage(volume.id, index, reason)
+
+
+def _read_nowait(source: StripeSource, wanted: Sequence[CellIndex]) -> dict[CellIndex, memoryview]:
+    """Those of the *wanted* cells that the page cache has, verified."""
+    good = {}
+    for index in wanted:
+        device = source.device(index)
+        if device is not None:
+            cell = read_cell_nowait(device.shards, source.store, source.volume, index, source.at)
+            if cell is not None:
+                good[index] = cell
+    return good
