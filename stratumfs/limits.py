@@ -42,7 +42,7 @@ ID_BLOCK = 1 << 16
 NAME_MAX = 255
 """POSIX: bytes of one name."""
 SEGMENT_SPELLED_MAX = NAME_MAX - 4
-"""Segments of keys up to this long have room for the mount's marks in a POSIX name; longer ones are found by a digest."""
+"""Segments up to this long have room for the mount's marks in a POSIX name; longer ones are found by a digest."""
 LINK_MAX = 65_000
 SYMLINK_MAX = 4095
 XATTR_VALUE_MAX = 64 * KIB
@@ -67,6 +67,10 @@ PENDING_EXTENTS_MAX = 200
 PENDING_AGE_S_MAX = 30.0
 INVALIDATE_WAIT_S = 5.0
 READAHEAD_STRIPES = 2
+VOLUMES_KNOWN_MAX = 65_536
+"""Volumes whose geometry and devices are kept in memory: 16 TiB of them."""
+STRIPES_IN_FLIGHT = 4
+"""Of one stream: being hashed, coded and appended while the next one fills."""
 STRIPE_CACHE_BYTES = 64 * MIB
 DEVICE_THREADS = 8
 CODING_THREADS = 4
@@ -86,6 +90,7 @@ REQUEST_XML_MAX = 4 * MIB
 """Bytes of an XML request: 10,000 parts with two checksums each fit, and 1,000 keys to delete."""
 REQUEST_DRAIN_MAX = 256 * KIB
 """Unread body that is read and dropped, so that the client sees the error before the connection ends."""
+REQUEST_DRAIN_S = 1.0
 BODY_IDLE_S = 60.0
 """A request body that brings no byte for so long is given up; so is an answer that the client does not take."""
 HASH_BATCH = 512 * KIB
