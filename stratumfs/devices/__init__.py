@@ -1,0 +1,1 @@
+"""What a device is, how it fares, what room it has."""
