@@ -58,6 +58,8 @@ PART_MIN = 5 * MIB
 PART_MAX = 5 * GIB
 PARTS_MAX = 10_000
 LIST_MAX = 1000
+BUCKETS_LIST_MAX = 10_000
+"""Of one page of ListBuckets; a longer list goes on by a token."""
 DELETE_MAX = 1000
 
 # Doors
@@ -91,6 +93,11 @@ REQUEST_XML_MAX = 4 * MIB
 REQUEST_DRAIN_MAX = 256 * KIB
 """Unread body that is read and dropped, so that the client sees the error before the connection ends."""
 REQUEST_DRAIN_S = 1.0
+CONNECTIONS_MAX = 10_000
+CONNECTION_IDLE_S = 75.0
+"""Between two requests; longer than SDKs keep an idle connection, so that they close it and do not trip over it."""
+SHUTDOWN_GRACE_S = 10.0
+"""For requests under way when the door closes."""
 BODY_IDLE_S = 60.0
 """A request body that brings no byte for so long is given up; so is an answer that the client does not take."""
 HASH_BATCH = 512 * KIB

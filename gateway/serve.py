@@ -1,0 +1,238 @@
+"""Sockets, TLS and connections: the application under Hypercorn.
+
+Hypercorn's own ``serve`` is not used: it takes its sockets over with an inheritable descriptor, does not say in words
+which address is taken, waits at shutdown for as long as a client that does not read keeps it waiting, and lets one
+connection's unexpected error end all. What is used of its parts (``TCPServer``, ``Lifespan``, ``WorkerContext``) is no
+documented API, so its version is pinned.
+"""
+
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import structlog
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
+
+from gateway.app import ASGIApp
+from stratumfs.errors import ConfigError
+from stratumfs.limits import CONNECTION_IDLE_S, CONNECTIONS_MAX, REQUEST_HEAD_MAX, SHUTDOWN_GRACE_S
+
+_log = structlog.get_logger("gateway")
+_BACKLOG = 1024
+_HANDSHAKE_S = 20.0
+_Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Certificate chain and key, PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+async def serve(
+    app: ASGIApp,
+    listen: Sequence[str],
+    tls: Tls | None,
+    shutdown_trigger: Callable[[], Awaitable[object]],
+    *,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve *app* until *shutdown_trigger* returns; then finish the requests that are under way, and return.
+
+    listen       ``host:port``, ``[v6]:port``, ``:port`` for all addresses; port 0 takes a free one
+    task_status  started with the bound addresses (``http://127.0.0.1:9000``) when all accept connections
+    Raises: ConfigError for an address, certificate or key that cannot be used, in one line that says what to do.
+    """
+    config = _config()
+    context = _tls_context(tls, config)
+    sockets = await bind(listen)
+    listeners = [_listener(each, context) for each in sockets]
+    scheme = "http" if context is None else "https"
+    addresses = [f"{scheme}://{_spell(each)}" for each in sockets]
+    state = LifespanState({})
+    wrapped = ASGIWrapper(cast(ASGIFramework, app))
+    lifespan = Lifespan(wrapped, config, state)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lifespan.handle_lifespan)
+        await lifespan.wait_for_startup()
+        await _Connections(wrapped, config, state).run(listeners, shutdown_trigger, addresses, task_status)
+        await lifespan.wait_for_shutdown()
+        nursery.cancel_scope.cancel()
+
+
+class _Connections:
+    """All connections of one door. The set is touched by their tasks and at shutdown, on the loop."""
+
+    def __init__(self, app: ASGIWrapper, config: Config, state: LifespanState) -> None:
+        self._app = app
+        self._config = config
+        self._state = state
+        self._context = WorkerContext(None)
+        self._streams: set[_Stream] = set()
+        self._one_ended = trio.Event()
+
+    async def run(
+        self,
+        listeners: list[Any],
+        shutdown_trigger: Callable[[], Awaitable[object]],
+        addresses: list[str],
+        task_status: trio.TaskStatus[list[str]],
+    ) -> None:
+        async with trio.open_nursery() as connections:
+            try:
+                async with trio.open_nursery() as accepting:
+
+                    async def accept() -> None:
+                        await trio.serve_listeners(self._serve_one, listeners, handler_nursery=connections)
+
+                    accepting.start_soon(accept)
+                    task_status.started(addresses)
+                    await shutdown_trigger()
+                    accepting.cancel_scope.cancel()
+                await self._context.terminated.set()
+                with trio.move_on_after(SHUTDOWN_GRACE_S):
+                    await self._wait_all_ended()
+            finally:
+                # Hypercorn shields its sends: only a closed socket gets it off a client that does not read.
+                self._close_all()
+            connections.cancel_scope.cancel()
+
+    async def _serve_one(self, stream: _Stream) -> None:
+        if len(self._streams) >= CONNECTIONS_MAX:
+            await trio.aclose_forcefully(stream)
+            return
+        self._streams.add(stream)
+        try:
+            # Typed for TLS alone, but made for both.
+            tls_stream = cast("trio.SSLStream[trio.SocketStream]", stream)
+            await TCPServer(self._app, self._config, self._context, ConnectionState(self._state.copy()), tls_stream)
+        except Exception as error:
+            # One client's nonsense must not end the connections of the others.
+            _log.error("connection failed", exc_info=error)
+        finally:
+            self._streams.discard(stream)
+            self._one_ended.set()
+
+    async def _wait_all_ended(self) -> None:
+        while self._streams:
+            self._one_ended = trio.Event()
+            await self._one_ended.wait()
+
+    def _close_all(self) -> None:
+        for stream in self._streams:
+            (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket.close()
+
+
+def _config() -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = logging.getLogger("gateway.http")
+    config.include_server_header = False
+    config.keep_alive_timeout = CONNECTION_IDLE_S
+    config.keep_alive_max_requests = 1_000_000_000
+    config.h11_max_incomplete_size = REQUEST_HEAD_MAX
+    config.ssl_handshake_timeout = _HANDSHAKE_S
+    return config
+
+
+def _tls_context(tls: Tls | None, config: Config) -> ssl.SSLContext | None:
+    if tls is None:
+        return None
+    for path in (tls.certificate, tls.key):
+        if not path.is_file():
+            raise ConfigError(f"TLS: there is no file {path}")
+    config.certfile, config.keyfile = str(tls.certificate), str(tls.key)
+    try:
+        return config.create_ssl_context()
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(f"TLS: {tls.certificate} and {tls.key} are no certificate and its key: {error}") from error
+
+
+def _listener(
+    bound: trio.socket.SocketType, context: ssl.SSLContext | None
+) -> trio.SocketListener | trio.SSLListener[trio.SocketStream]:
+    listener = trio.SocketListener(bound)
+    return listener if context is None else trio.SSLListener(listener, context, https_compatible=True)
+
+
+async def bind(listen: Sequence[str]) -> list[trio.socket.SocketType]:
+    """Listening sockets for all addresses, or none at all. Raises: ConfigError."""
+    bound: list[trio.socket.SocketType] = []
+    try:
+        for address in listen:
+            bound.extend(await _bind_one(address))
+    except BaseException:
+        for each in bound:
+            each.close()
+        raise
+    if not bound:
+        raise ConfigError("the gateway needs an address to listen on, such as 127.0.0.1:9000")
+    return bound
+
+
+async def _bind_one(address: str) -> list[trio.socket.SocketType]:
+    host, port = split_address(address)
+    try:
+        found = await trio.socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {address}: {error.strerror or error}") from error
+    sockets: list[trio.socket.SocketType] = []
+    for family, kind, protocol, _, sockaddr in dict.fromkeys(found):
+        try:
+            sockets.append(await _listen(family, kind, protocol, sockaddr))
+        except OSError as error:
+            if error.errno == errno.EAFNOSUPPORT and not host:
+                continue  # "all addresses" of a machine without IPv6
+            for each in sockets:
+                each.close()
+            hint = (
+                "; another program uses it: stop that, or choose another port"
+                if error.errno == errno.EADDRINUSE
+                else ""
+            )
+            raise ConfigError(f"cannot listen on {address}: {error.strerror or error}{hint}") from error
+    return sockets
+
+
+async def _listen(family: int, kind: int, protocol: int, sockaddr: Any) -> trio.socket.SocketType:
+    made = trio.socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        await made.bind(sockaddr)
+        made.listen(_BACKLOG)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host (without brackets; empty for all) and port of ``host:port``. Raises: ConfigError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ConfigError(f"{address!r} is no address to listen on: it must be HOST:PORT, such as 127.0.0.1:9000")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigError(f"{address!r} is no address to listen on: write [{host}]:{port}")
+    return host, int(port)
+
+
+def _spell(bound: trio.socket.SocketType) -> str:
+    name = bound.getsockname()
+    return f"[{name[0]}]:{name[1]}" if bound.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
