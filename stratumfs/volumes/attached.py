@@ -29,7 +29,8 @@ class AttachedDevice:
 
     label    how messages name it: its path
     disk     equal for devices that fail together (``st_dev``)
-    free     free bytes (blocking: called in a thread)
+    total, free
+             bytes of its file system, and those that are free (blocking: called in a thread)
     readers, writers
              bound the threads on this device, so that its stall stops nobody else; two limiters, so that reads that
              hang leave room for the sync that finds out that the device has failed
@@ -39,6 +40,7 @@ class AttachedDevice:
     label: str
     shards: ShardBackend
     disk: Hashable = None
+    total: Callable[[], int] = _plenty
     free: Callable[[], int] = _plenty
     readers: trio.CapacityLimiter = field(default_factory=_limiter)
     writers: trio.CapacityLimiter = field(default_factory=_limiter)

@@ -1,0 +1,1 @@
+"""Finds and mends what crashes and bad disks leave."""
