@@ -15,7 +15,7 @@ WAL = f"{DATABASE}-wal"
 WAL_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 
-FATAL = (
+_FATAL = (
     apsw.IOError,
     apsw.CorruptError,
     apsw.NotADBError,
@@ -25,9 +25,7 @@ FATAL = (
     apsw.ProtocolError,
     apsw.ReadOnlyError,  # of a file that we opened for writing: it was moved, or its file system turned read-only
 )
-"""The database itself is in doubt: nothing is written to it again."""
-PASSING = (apsw.FullError, apsw.NoMemError, apsw.InterruptError, apsw.BusyError, apsw.LockedError)
-"""SQLite gave up and may have rolled back the whole transaction; the same may work a little later."""
+_PASSING = (apsw.FullError, apsw.NoMemError, apsw.InterruptError, apsw.BusyError, apsw.LockedError)
 
 
 def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
@@ -73,13 +71,23 @@ def rollback(db: apsw.Connection) -> None:
         db.execute("rollback")
 
 
+def is_fatal(error: BaseException | None) -> bool:
+    """Is the database itself in doubt, so that nothing may be written to it again?"""
+    return isinstance(error, _FATAL) and getattr(error, "extendedresult", 0) != apsw.SQLITE_IOERR_NOMEM
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Did SQLite give up, perhaps with the whole transaction, on what may work a little later?"""
+    return isinstance(error, _FATAL + _PASSING) and not is_fatal(error)
+
+
 def translate(error: apsw.Error) -> StratumError:
     """The error to raise ``from`` *error*."""
     if isinstance(error, apsw.FullError):
         return StoreFull(f"the catalog has no room: {error}")
-    if isinstance(error, PASSING):
+    if is_passing(error):
         return StoreBusy(f"the catalog cannot do it now: {error}")
-    if isinstance(error, FATAL):
+    if is_fatal(error):
         return CatalogCorrupt(f"the catalog's database fails: {error}")
     return CatalogRefused(f"the catalog refuses: {error}")
 

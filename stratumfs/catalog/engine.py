@@ -19,7 +19,7 @@ import apsw
 import structlog
 import trio
 
-from stratumfs.catalog.connection import FATAL, translate
+from stratumfs.catalog.connection import is_fatal, translate
 from stratumfs.catalog.create import create_catalog
 from stratumfs.catalog.durability import Checkpointer, Member
 from stratumfs.catalog.ids import IdBlocks, reserve_ids
@@ -154,6 +154,8 @@ class Catalog:
             raise slot.error
         if committed is not None:
             committed(slot.touched)
+        if len(self._unsynced) >= UNSYNCED_TRANSACTIONS_MAX // 2:
+            self._rounds.wake.set()
         self._heed_wal()
         return cast(T, slot.result)
 
@@ -255,7 +257,7 @@ class Catalog:
         try:
             return self._writer.read(fn, args, seen)
         except CatalogCorrupt as error:
-            if isinstance(error.__cause__, FATAL):
+            if is_fatal(error.__cause__):
                 self._doubt(error)
             raise
 
@@ -339,7 +341,7 @@ class Catalog:
         try:
             restarted = await self._fold(checkpointer)
         except apsw.Error as error:
-            if isinstance(error, FATAL):
+            if is_fatal(error):
                 self._doubt(translate(error))
             restarted = False
         except OSError as error:

@@ -12,7 +12,7 @@ import trio
 
 from stratumfs.catalog.state import GET_STATE
 from stratumfs.catalog.transaction import Transaction
-from stratumfs.errors import InvalidArgument
+from stratumfs.errors import InvalidArgument, StoreReadOnly
 from stratumfs.ids import Cookie, ExtentId, InodeNo
 from stratumfs.limits import ID_BLOCK
 
@@ -81,7 +81,9 @@ class IdBlocks:
     async def _draw(self, key: str, count: int) -> int:
         if not 1 <= count <= ID_BLOCK:
             raise InvalidArgument(f"{count} ids at once: 1 to {ID_BLOCK}")
-        block = self._blocks[key]
+        block = self._blocks.get(key)
+        if block is None:
+            raise StoreReadOnly("the catalog was opened read-only: it hands out no ids")
         while block.limit - block.next < count:  # again: others may have drawn while we waited
             await self._refill(key, block, count)
         first = block.next

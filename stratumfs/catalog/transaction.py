@@ -6,7 +6,7 @@ from typing import Any
 
 import apsw
 
-from stratumfs.catalog.connection import FATAL, PASSING, translate
+from stratumfs.catalog.connection import is_fatal, is_passing, translate
 from stratumfs.errors import CatalogRefused
 from stratumfs.ids import InodeNo
 
@@ -144,6 +144,6 @@ class Transaction:
         return self._connection
 
     def _failed(self, error: apsw.Error) -> Exception:
-        if isinstance(error, FATAL + PASSING):
+        if is_fatal(error) or is_passing(error):
             self.failure = error
         return translate(error)

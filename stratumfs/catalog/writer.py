@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import apsw
 import trio
 
-from stratumfs.catalog.connection import FATAL, rollback, translate
+from stratumfs.catalog.connection import is_fatal, rollback, translate
 from stratumfs.catalog.state import SET_STATE
 from stratumfs.catalog.transaction import Seen, Touched, Transaction
 from stratumfs.catalog.unsynced import Call, Unsynced
@@ -62,14 +62,15 @@ class Writer:
         tx = Transaction(self._db, writable=False)
         try:
             self._db.execute("begin")
-            return fn(tx, *args)
+            try:
+                return fn(tx, *args)
+            finally:
+                tx.end()
+                if seen is not None:
+                    seen.append(tx.seen())
+                rollback(self._db)  # whatever it should have changed, too
         except apsw.Error as error:
             raise translate(error) from error
-        finally:
-            tx.end()
-            rollback(self._db)  # whatever it should have changed, too
-            if seen is not None:
-                seen.append(tx.seen())
 
     def write(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Slot:
         """Run *fn* in a transaction of its own and commit it.
@@ -140,7 +141,10 @@ class Writer:
             raise CatalogCorrupt(f"the transaction ended under {slot.fn!r}")
         if slot.error is not None:
             self._db.execute("rollback to slot")
-        self._db.execute("release slot")
+        try:
+            self._db.execute("release slot")
+        except apsw.SQLError as error:
+            raise CatalogCorrupt(f"{slot.fn!r} began a transaction of its own") from error
         return tx.weight_bytes
 
     def _commit(self, done: list[Slot]) -> None:
@@ -156,10 +160,10 @@ class Writer:
         self._unsynced.add(sequence, tuple(Call(slot.fn, slot.args, slot.result, slot.touched) for slot in done))
 
     def _undo(self, error: apsw.Error) -> None:
-        """Raises: CatalogCorrupt if *error* leaves the database in doubt."""
-        if isinstance(error, FATAL):
-            raise translate(error) from error
+        """Raises: CatalogCorrupt if *error* leaves the database in doubt; reads go on, on what was committed."""
         try:
             rollback(self._db)
         except apsw.Error as again:
             raise CatalogCorrupt(f"a transaction can be neither committed nor undone: {again}") from again
+        if is_fatal(error):
+            raise translate(error) from error
