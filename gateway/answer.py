@@ -92,25 +92,25 @@ class Answer:
     async def _stream(self, body: AsyncIterator[Buffer], length: int | None) -> None:
         """Send chunk by chunk. When the client goes, stop: the server would take and drop all the rest."""
         failure: Exception | None = None
-        gone = False
+        # Not "gone", seen by the watcher: servers say that the client is gone after a whole answer as well.
+        done = False
         async with trio.open_nursery() as nursery:
 
             async def watch() -> None:
-                nonlocal gone
                 await self._incoming.wait_disconnected()
-                gone = True
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
             try:
                 await self._send_chunks(body, length)
+                done = True
             except Exception as error:
                 # Raised below, out of the nursery, which would wrap it in a group.
                 failure = error
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
-        if gone:
+        if not done:
             raise ConnectionLostError
 
     async def _send_chunks(self, body: AsyncIterator[Buffer], length: int | None) -> None:
