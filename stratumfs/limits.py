@@ -68,6 +68,11 @@ PENDING_BYTES_MAX = 1 * GIB
 PENDING_EXTENTS_MAX = 200
 PENDING_AGE_S_MAX = 30.0
 INVALIDATE_WAIT_S = 5.0
+MAINTENANCE_INTERVAL_S = 5.0
+REAP_CHUNK = 20
+"""Inodes that one transaction reaps."""
+UPLOAD_REMEMBERED_S = 24 * 3600.0
+"""A completed upload is remembered so long, to answer a repeated completion."""
 READAHEAD_STRIPES = 2
 VOLUMES_KNOWN_MAX = 65_536
 """Volumes whose geometry and devices are kept in memory: 16 TiB of them."""

@@ -193,6 +193,15 @@ class PartInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadListing:
+    """A page of a bucket's unfinished uploads by key and id. next_after: (key, id) to go on behind; None at the end."""
+
+    uploads: tuple[UploadInfo, ...]
+    prefixes: tuple[bytes, ...]
+    next_after: tuple[bytes, bytes] | None
+
+
+@dataclass(frozen=True, slots=True)
 class CompletedPart:
     """A part as the client lists it at completion."""
 

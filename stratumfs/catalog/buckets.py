@@ -10,16 +10,19 @@ from stratumfs.ids import ROOT_INODE, Cookie, InodeNo
 from stratumfs.values import BucketInfo
 
 FILE_MODE, DIR_MODE = 0o644, 0o755
-_NAME = re.compile(r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?<!-s3alias|--ol-s3|.mrap|-x-s3)")
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
+_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
 
 
 def check_bucket_name(name: str) -> None:
     """S3's rules for general purpose buckets. Raises: InvalidBucketName."""
-    if not _NAME.fullmatch(name) or ".." in name or _ADDRESS.fullmatch(name):
+    reserved = name.startswith(_PREFIXES) or name.endswith(_SUFFIXES)
+    if not _NAME.fullmatch(name) or ".." in name or _ADDRESS.fullmatch(name) or reserved:
         raise InvalidBucketName(
             f"bucket name {name!r}: 3 to 63 of a-z, 0-9, '-' and '.', a letter or digit first and last,"
-            " no two dots together, not an IP address"
+            " no two dots together, not an IP address, no prefix or suffix that S3 reserves"
         )
 
 
@@ -68,4 +71,5 @@ def delete_bucket(tx: Transaction, name: str, now_ns: int) -> InodeNo:
     drop_entry(tx, ROOT_INODE, name.encode() + b"/", now_ns, keep=False)
     orphan(tx, ino, now_ns)
     tx.run("delete from bucket where ino = ?", (ino,))
+    tx.run("update upload set state = 'done', ino = null where bucket = ?", (ino,))
     return ino

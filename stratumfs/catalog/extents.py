@@ -26,40 +26,31 @@ IDS_PER_EXTENT = 3
 
 def insert_extents(
     tx: Transaction, ino: InodeNo, extents: Sequence[NewExtent], first_id: ExtentId, *, fresh: bool = False
-) -> None:
-    """Add extents in order, later ones over earlier ones. *fresh*: nothing lies below them, nothing is trimmed.
+) -> bool:
+    """Add extents in order, later ones over earlier ones. *fresh*: nothing lies below them, nothing is cleared.
 
-    Takes ids from *first_id*: ``IDS_PER_EXTENT`` for each extent, or one each if fresh.
+    Takes ids from *first_id*: ``IDS_PER_EXTENT`` for each extent, or one each if fresh. They were drawn by whoever may
+    alone change the inode, so that they are above all of its older ones. True if a void was left to clear.
     """
     ids = _ids(first_id, len(extents) * (1 if fresh else IDS_PER_EXTENT))
+    left = False
     for extent in extents:
         if not fresh:
-            _trim(tx, ino, extent.offset, extent.offset + extent.length, ids)
+            left |= _clear(tx, ino, extent.offset, extent.offset + extent.length, ids)
         _insert(tx, next(ids), ino, extent.offset, extent.length, extent.location, extent.data)
+    return left
 
 
 def cut_extents(tx: Transaction, ino: InodeNo, size: int, first_id: ExtentId) -> bool:
-    """Forget all bytes at or behind *size*. Takes one id. True if a ``void`` was left for chunks to clear."""
-    ids = _ids(first_id, 2)
-    edge = tx.one(
-        "select offset, length from extent where ino = ? and offset < ? order by offset desc, id desc limit 1",
-        (ino, size),
-    )
-    if edge is not None and edge[0] + edge[1] > size:
-        _trim(tx, ino, size, edge[0] + edge[1], ids)
-    if delete_extents(tx, ino, size, END):
-        row = tx.one("select max(id) from extent where ino = ? and offset >= ?", (ino, size))
-        assert row is not None
-        tx.run("insert into void values (?, ?, ?)", (ino, size, row[0]))
-        return True
-    return False
+    """Forget all bytes at or behind *size*. Takes one id. True if a void was left to clear."""
+    return _clear(tx, ino, size, END, _ids(first_id, 1))
 
 
-def delete_extents(tx: Transaction, ino: InodeNo, start: int, upto: int) -> bool:
-    """Delete a chunk of the extents at or behind *start* with ids up to *upto*. True if there are more."""
+def delete_extents(tx: Transaction, ino: InodeNo, start: int, stop: int, upto: int) -> bool:
+    """Delete a chunk of the extents that begin in [start, stop) and have ids up to *upto*. True if there are more."""
     rows = tx.all(
-        "select id, volume, length from extent where ino = ? and offset >= ? and id <= ? limit ?",
-        (ino, start, upto, TRANSACTION_ROWS_MAX + 1),
+        "select id, volume, length from extent where ino = ? and offset >= ? and offset < ? and id <= ? limit ?",
+        (ino, start, stop, upto, TRANSACTION_ROWS_MAX + 1),
     )
     for row in rows[:TRANSACTION_ROWS_MAX]:
         _delete(tx, *row)
@@ -68,17 +59,17 @@ def delete_extents(tx: Transaction, ino: InodeNo, start: int, upto: int) -> bool
 
 def clear_void(tx: Transaction, ino: InodeNo) -> bool:
     """Delete a chunk of what a void hides, then the void. True if there is more to do."""
-    row = tx.one("select start, upto from void where ino = ? limit 1", (ino,))
+    row = tx.one("select start, stop, upto from void where ino = ? limit 1", (ino,))
     if row is None:
         return False
     if delete_extents(tx, ino, *row):
         return True
-    tx.run("delete from void where ino = ? and start = ? and upto = ?", (ino, *row))
+    tx.run("delete from void where ino = ? and start = ? and stop = ? and upto = ?", (ino, *row))
     return tx.one("select 1 from void where ino = ? limit 1", (ino,)) is not None
 
 
 def voided_inodes(tx: Transaction) -> list[InodeNo]:
-    """Inodes with a truncate that an owner left half cleared."""
+    """Inodes with a large truncate or overwrite that is not cleared yet."""
     return [ino for (ino,) in tx.all("select distinct ino from void")]
 
 
@@ -87,9 +78,13 @@ def layout(tx: Transaction, ino: InodeNo, start: int, stop: int, limit: int = TR
 
     Raises: CatalogCorrupt if a row fails its check.
     """
-    rows = _overlapping(tx, ino, start, stop, limit)
-    voids = tx.all("select start, upto from void where ino = ?", (ino,))
-    return [checked(row) for row in rows if not _hidden(row, voids)]
+    shown = _SHOWN if _has_void(tx, ino) else ""
+    at_start = _row_over(tx, ino, start, shown)
+    inner = tx.all(
+        f"select {COLUMNS} from extent where ino = ? and offset > ? and offset < ?{shown} order by offset limit ?",  # noqa: S608
+        (ino, start, stop, limit),
+    )
+    return [checked(row) for row in (*at_start, *inner)][:limit]
 
 
 def swap_location(tx: Transaction, old: Extent, location: Location) -> bool:
@@ -134,35 +129,59 @@ def _ids(first: int, count: int) -> Iterator[int]:
     return iter(range(first, first + count))
 
 
-def _overlapping(tx: Transaction, ino: InodeNo, start: int, stop: int, limit: int) -> list[tuple[Any, ...]]:
-    # Rows do not overlap each other, so only the last one at or before `start` can reach into the range; the rows of
-    # one offset (a voided one and its successor) are all taken.
-    before = tx.one("select max(offset) from extent where ino = ? and offset <= ?", (ino, start))
-    low = before[0] if before is not None and before[0] is not None else start
-    rows = tx.all(
-        f"select {COLUMNS} from extent where ino = ? and offset >= ? and offset < ? order by offset, id limit ?",  # noqa: S608
-        (ino, low, stop, limit + 1),
+_SHOWN = (
+    " and not exists (select 1 from void where void.ino = extent.ino and extent.offset >= void.start"
+    " and extent.offset < void.stop and extent.id <= void.upto)"
+)
+"""Rows that a void hides may lie below others; without them, the rows of an inode do not overlap each other."""
+
+_CLEAR_MAX = 64
+"""More rows than this below one new extent are hidden by a void and cleared later."""
+
+
+def _has_void(tx: Transaction, ino: InodeNo) -> bool:
+    return tx.one("select 1 from void where ino = ? limit 1", (ino,)) is not None
+
+
+def _row_over(tx: Transaction, ino: InodeNo, offset: int, shown: str) -> list[tuple[Any, ...]]:
+    """The row whose bytes include *offset*, if any: rows do not overlap, so it is the last one at or before it."""
+    row = tx.one(
+        f"select {COLUMNS} from extent where ino = ? and offset <= ?{shown} order by offset desc limit 1",  # noqa: S608
+        (ino, offset),
     )
-    return [row for row in rows if row[2] + row[3] > start][:limit]
+    return [row] if row is not None and row[2] + row[3] > offset else []
 
 
-def _hidden(row: tuple[Any, ...], voids: Sequence[tuple[int, int]]) -> bool:
-    return any(row[2] >= start and row[0] <= upto for start, upto in voids)
-
-
-def _trim(tx: Transaction, ino: InodeNo, start: int, stop: int, ids: Iterator[int]) -> None:
-    """Make room in [start, stop): delete what lies in it, keep what sticks out under new ids."""
-    voids = tx.all("select start, upto from void where ino = ?", (ino,))
-    while rows := _overlapping(tx, ino, start, stop, TRANSACTION_ROWS_MAX):
+def _clear(tx: Transaction, ino: InodeNo, start: int, stop: int, ids: Iterator[int]) -> bool:
+    """Make room in [start, stop): what sticks out is kept under new ids. True if a void was left to clear."""
+    shown = _SHOWN if _has_void(tx, ino) else ""
+    for edge in (start, stop):
+        for row in _row_over(tx, ino, edge, shown) if edge < END else []:
+            _cut(tx, checked(row), start, stop, ids)
+    rows = tx.all(
+        f"select id, volume, length from extent where ino = ? and offset >= ? and offset < ?{shown} limit ?",  # noqa: S608
+        (ino, start, stop, _CLEAR_MAX + 1),
+    )
+    if len(rows) <= _CLEAR_MAX:
         for row in rows:
-            old = checked(row)
-            _delete(tx, old.id, old.location.volume if old.location else None, old.length)
-            if _hidden(row, voids):  # an overwritten past: nothing of it may come back under a new id
-                continue
-            for low, high in ((old.offset, start), (stop, old.offset + old.length)):
-                if low < high:
-                    rest = clipped(old, low, high)
-                    _insert(tx, next(ids), ino, rest.offset, rest.length, rest.location, rest.data)
+            _delete(tx, *row)
+        return False
+    newest = tx.one("select max(id) from extent where ino = ? and offset >= ? and offset < ?", (ino, start, stop))
+    assert newest is not None
+    tx.run("insert into void values (?, ?, ?, ?)", (ino, start, stop, newest[0]))
+    return True
+
+
+def _cut(tx: Transaction, old: Extent, start: int, stop: int, ids: Iterator[int]) -> None:
+    """Replace a row by what of it lies outside [start, stop), if anything lies inside."""
+    end = old.offset + old.length
+    if end <= start or old.offset >= stop:
+        return
+    _delete(tx, old.id, old.location.volume if old.location else None, old.length)
+    for low, high in ((old.offset, min(start, end)), (max(stop, old.offset), end)):
+        if low < high:
+            rest = clipped(old, low, high)
+            _insert(tx, next(ids), old.ino, rest.offset, rest.length, rest.location, rest.data)
 
 
 def _insert(

@@ -160,7 +160,6 @@ def rename(
     new_name: Name,
     cookies: tuple[Cookie, Cookie],
     now_ns: int,
-    *,
     replace: bool,
     exchange: bool,
 ) -> None:
@@ -257,7 +256,7 @@ def publish(
     more = False
     if publication.cut is not None:
         more = cut_extents(tx, ino, publication.cut, first_id)
-    insert_extents(tx, ino, publication.extents, ExtentId(first_id + 1))
+    more |= insert_extents(tx, ino, publication.extents, ExtentId(first_id + 1))
     row = tx.one(
         "update inode set size = ?, mtime_ns = ?, ctime_ns = ?, modified_ns = max(?, modified_ns + 1), etag = ?,"
         " content = content + 1 where ino = ? returning ino",

@@ -38,9 +38,9 @@ from stratumfs.values import Conditions, NewExtent, ObjectInfo, ObjectSpec, Read
 class NewObject:
     """Content that is to appear under a key, and the ids that its rows may take.
 
-    staged       an invisible inode holds the extents already: its number is *ino*
-    inos         for the object itself, then one for each name of its key
-    cookies      likewise
+    ino          of the object; with *staged* this inode exists, invisible, and holds the extents already
+    inos         for the directories of its key: one for each of its names
+    cookies      likewise; the last one is for the object's own name
     extent_ids   the first of one for each extent
     """
 
@@ -48,15 +48,12 @@ class NewObject:
     size: int
     etag: str
     extents: tuple[NewExtent, ...]
+    ino: InodeNo
     inos: range
     cookies: range
     extent_ids: ExtentId
     part_sizes: tuple[int, ...] = ()
     staged: bool = False
-
-    @property
-    def ino(self) -> InodeNo:
-        return InodeNo(self.inos[0])
 
 
 def object_at(tx: Transaction, bucket: InodeNo, key: bytes) -> ObjectInfo | None:
@@ -89,8 +86,7 @@ def put_object(
     check_write(old, conditions)
     names = split(key)
     modified_ns = max(now_ns, old.modified_ns + 1) if old else now_ns
-    way = slice(1, len(names))
-    parent = imply_directories(tx, bucket, bucket, names[:-1], new.inos[way], new.cookies[way], now_ns)
+    parent = imply_directories(tx, bucket, bucket, names[:-1], new.inos[:-1], new.cookies[:-1], now_ns)
     place = _place_body if is_directory_name(names[-1]) else _place_file
     place(tx, bucket, parent, names[-1], new, modified_ns)
     if new.part_sizes:
@@ -202,7 +198,7 @@ def _place_file(
             uid, gid, mode = kept
     _insert_content(tx, new, mode, uid, gid, modified_ns)
     if old is None:
-        add_entry(tx, parent, name, new.ino, Cookie(new.cookies[0]), modified_ns)
+        add_entry(tx, parent, name, new.ino, Cookie(new.cookies[-1]), modified_ns)
         return
     tx.run("insert into xattr select ?, name, value from xattr where ino = ?", (new.ino, old))
     tx.run("update entry set inode = ? where parent = ? and name = ?", (new.ino, parent, name))
@@ -218,8 +214,7 @@ def _place_body(
     """A key that ends in ``/`` is the directory's own: its children stay below it, so only its body is switched."""
     uid, gid, file_mode, _ = bucket_defaults(tx, bucket)
     _insert_content(tx, new, stat.S_IFREG | file_mode, uid, gid, modified_ns)
-    last = slice(len(new.inos) - 1, None)
-    directory = imply_directories(tx, bucket, parent, [name], new.inos[last], new.cookies[last], modified_ns)
+    directory = imply_directories(tx, bucket, parent, [name], new.inos[-1:], new.cookies[-1:], modified_ns)
     make_explicit(tx, directory, modified_ns)
     row = tx.one("select body from inode where ino = ?", (directory,))
     assert row is not None

@@ -28,7 +28,7 @@ def reap_chunk(tx: Transaction, ino: InodeNo) -> bool:
     """Delete a chunk of an orphan, its row last. True if there is more to do."""
     if tx.one("select 1 from orphan where ino = ?", (ino,)) is None:
         return False  # it has a name again, or is gone
-    if delete_extents(tx, ino, 0, END):
+    if delete_extents(tx, ino, 0, END, END):
         return True
     for table in ("void", "xattr", "parts", "inode", "orphan"):
         tx.run(f"delete from {table} where ino = ?", (ino,))  # noqa: S608 - our own names

@@ -81,13 +81,15 @@ TABLES: tuple[str, ...] = (
     "create unique index extent_offset on extent (ino, offset, id)",
     "create index extent_volume on extent (volume, position) where volume is not null",
     "create index extent_inline on extent (id) where volume is null",
-    # Hides extents of `ino` at or behind `start` with ids up to `upto`: a large truncate, cleared in chunks.
+    # Hides extents of `ino` that begin in [start, stop) and have ids up to `upto`: a truncate or an overwrite of more
+    # rows than one transaction should touch. Chunks clear what it hides.
     """
     create table void (
         ino   integer not null,
         start integer not null,
+        stop  integer not null,
         upto  integer not null,
-        primary key (ino, start, upto)
+        primary key (ino, start, stop, upto)
     ) without rowid""",
     # Inodes without a name: open somewhere, staged, or to be reaped. An owner that starts reaps them all.
     "create table orphan (ino integer primary key)",

@@ -86,7 +86,6 @@ def put_part(
     extents: Sequence[NewExtent],
     first_id: ExtentId,
     now_ns: int,
-    *,
     staged: bool,
 ) -> None:
     """A part replaces an older one of its number. Raises: NoSuchUpload."""
@@ -174,11 +173,10 @@ def drop_parts(tx: Transaction, ident: UploadId, now_ns: int, limit: int = 100) 
     return len(rows) > limit
 
 
-def stale_uploads(tx: Transaction, done_before_ns: int, limit: int = 50) -> list[UploadId]:
-    """Done ones with parts left, and uploads of deleted buckets: an owner that starts goes on with them."""
+def stale_uploads(tx: Transaction, limit: int = 50) -> list[UploadId]:
+    """Done ones that have parts left: an owner that starts goes on with them."""
     rows = tx.all(
-        "select id from upload where (state = ? and exists (select 1 from part where upload = id))"
-        " or not exists (select 1 from bucket where ino = upload.bucket) limit ?",
+        "select id from upload where state = ? and exists (select 1 from part where upload = id) limit ?",
         (DONE, limit),
     )
     return [UploadId(ident) for (ident,) in rows]

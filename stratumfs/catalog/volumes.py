@@ -98,7 +98,7 @@ def path_of_inode(tx: Transaction, ino: InodeNo) -> bytes:
 
 
 def _with_devices(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> list[VolumeRow]:
-    return [VolumeRow(*row, devices=_devices(tx, row[0])) for row in rows]
+    return [VolumeRow(*(*row, _devices(tx, row[0]))) for row in rows]
 
 
 def _devices(tx: Transaction, ident: VolumeId) -> tuple[DeviceId, ...]:

@@ -51,7 +51,7 @@ def xattrs(tx: Transaction, ino: InodeNo) -> list[bytes]:
 
 
 def set_xattr(
-    tx: Transaction, ino: InodeNo, name: bytes, value: bytes, now_ns: int, *, create: bool, replace_only: bool
+    tx: Transaction, ino: InodeNo, name: bytes, value: bytes, now_ns: int, create: bool, replace_only: bool
 ) -> None:
     """Raises: AttributeExists, NoSuchAttribute, AttributeTooLarge, NotPermitted, InvalidArgument, NotFound."""
     if name.startswith(_OWN) and name not in _WRITABLE:

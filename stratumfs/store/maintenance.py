@@ -1,0 +1,121 @@
+"""What the store tidies behind its users: inodes without a name, large truncates, uploads, empty and idle volumes."""
+
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.extents import clear_void, voided_inodes
+from stratumfs.catalog.reap import inline_bytes, orphans, reap
+from stratumfs.catalog.uploads import drop_parts, forget_uploads, stale_uploads
+from stratumfs.catalog.volumes import FREED, VolumeRow, forget_volume, free_empty_volumes, volumes
+from stratumfs.errors import StratumError
+from stratumfs.ids import InodeNo
+from stratumfs.limits import (
+    MAINTENANCE_INTERVAL_S,
+    REAP_CHUNK,
+    TRANSACTION_ROWS_MAX,
+    UPLOAD_REMEMBERED_S,
+    VOLUME_FREE_GRACE_S,
+)
+from stratumfs.store.holds import Holds
+from stratumfs.store.writer import Writer
+
+_log = structlog.get_logger(__name__)
+
+FreeShards = Callable[[VolumeRow], Awaitable[bool]]
+"""Unlinks all shards of a volume that nothing points at any more. False if one could not be reached: later again."""
+
+
+class Maintenance:
+    """One task in the store's nursery. Each step is a bounded transaction and leaves a state that is right by itself.
+
+    ``_waiting`` holds orphans that somebody still has open; they are looked at again when they are let go.
+    """
+
+    def __init__(self, catalog: Catalog, writer: Writer, free_shards: FreeShards) -> None:
+        self.holds = Holds(self._released)
+        self._catalog, self._writer, self._free_shards = catalog, writer, free_shards
+        self._due = trio.Event()
+        self._waiting: set[InodeNo] = set()
+        self._voided: set[InodeNo] = set()
+
+    def wake(self) -> None:
+        """Something may have lost its last name."""
+        self._due.set()
+
+    def clear_soon(self, ino: InodeNo) -> None:
+        """A truncate or overwrite left rows to clear."""
+        self._voided.add(ino)
+        self._due.set()
+
+    async def serve(self) -> None:
+        """Until cancelled; begins with what the last owner left. An error is logged and tried again later."""
+        self._voided.update(await self._catalog.read(voided_inodes))
+        while True:
+            try:
+                await self.round()
+            except StratumError as error:
+                _log.warning("tidying stopped, and goes on later", error=str(error))
+            with trio.move_on_after(MAINTENANCE_INTERVAL_S):
+                await self._due.wait()
+            self._due = trio.Event()
+
+    async def round(self) -> None:
+        """Everything once."""
+        self._writer.inline_bytes = await self._catalog.read(inline_bytes)
+        if self._catalog.read_only or self._writer.read_only is not None:
+            return
+        await self._clear_voids()
+        await self._tidy_uploads()
+        await self._reap()
+        await self._writer.volumes.seal_idle()
+        await self._free_volumes()
+
+    def _released(self, ino: InodeNo) -> None:
+        if ino in self._waiting:
+            self._waiting.discard(ino)
+            self._due.set()
+
+    async def _clear_voids(self) -> None:
+        for ino in tuple(self._voided):
+            while await self._catalog.write(clear_void, ino):
+                await trio.lowlevel.checkpoint()
+            self._voided.discard(ino)
+
+    async def _reap(self) -> None:
+        after = InodeNo(0)
+        while chunk := await self._catalog.read(orphans, after):
+            after = chunk[-1]
+            # Asked without an await before the reaping: nobody can open an inode that has no name.
+            self._waiting.update(ino for ino in chunk if ino in self.holds)
+            free = [ino for ino in chunk if ino not in self.holds]
+            while free:
+                again = await self._catalog.write(reap, tuple(free[:REAP_CHUNK]))
+                free = again + free[REAP_CHUNK:]
+                await trio.lowlevel.checkpoint()
+
+    async def _tidy_uploads(self) -> None:
+        now_ns = time.time_ns()
+        for ident in await self._catalog.read(stale_uploads):
+            while await self._catalog.write(drop_parts, ident, now_ns):
+                await trio.lowlevel.checkpoint()
+        await self._catalog.write(forget_uploads, now_ns - int(UPLOAD_REMEMBERED_S * 1e9))
+
+    async def _free_volumes(self) -> None:
+        """Empty volumes are marked; their shards go after the sync of that and the grace period, then their rows."""
+        now_ns = time.time_ns()
+        await self._catalog.write(free_empty_volumes, now_ns)
+        due = [
+            row
+            for row in await self._catalog.read(volumes, FREED, b"", TRANSACTION_ROWS_MAX)
+            if now_ns - row.changed_ns >= VOLUME_FREE_GRACE_S * 1e9
+        ]
+        if not due:
+            return
+        await self._catalog.sync()
+        for row in due:
+            if await self._free_shards(row):
+                await self._catalog.write(forget_volume, row.id)

@@ -1,0 +1,221 @@
+"""Objects by bucket and key."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from stratumfs.catalog import buckets as catalog_buckets
+from stratumfs.catalog.engine import Catalog, Transaction
+from stratumfs.catalog.listing import behind, list_keys
+from stratumfs.catalog.objects import delete_object, put_object, read_object
+from stratumfs.errors import RequestError
+from stratumfs.ids import Buffer, InodeNo
+from stratumfs.store.committer import Committer
+from stratumfs.store.content import Staging, shared
+from stratumfs.store.holds import Holds
+from stratumfs.store.observer import AccessObserver
+from stratumfs.store.reader import Reader
+from stratumfs.store.writer import StripeStream, Writer
+from stratumfs.values import (
+    BucketInfo,
+    Conditions,
+    Deleted,
+    ListedObject,
+    Listing,
+    ObjectInfo,
+    ObjectSpec,
+    ReadConditions,
+    Written,
+)
+
+_LIST_BUDGET = 250
+"""Rows that one transaction of a listing looks at."""
+_DELETE_CHUNK = 20
+"""Keys that one transaction of a batch delete removes."""
+
+
+class ObjectReader:
+    """One object that is open for reading: it keeps the bytes that it was opened with."""
+
+    def __init__(self, info: ObjectInfo, reader: Reader, observer: AccessObserver) -> None:
+        self.info = info
+        self._reader, self._observer = reader, observer
+
+    async def chunks(self, start: int, stop: int) -> AsyncIterator[Buffer]:
+        """Bytes [start, stop), verified, in order, up to a stripe each."""
+        async for chunk in self._reader.chunks(self.info.ino, start, stop):
+            self._observer.read(self.info.ino, len(chunk))
+            yield chunk
+
+
+class ObjectWriter:
+    """A body on its way to become an object: write, finish, check what the client said of it, commit."""
+
+    def __init__(self, objects: "Objects", bucket: BucketInfo) -> None:
+        self._objects, self._bucket = objects, bucket
+        self._stream = StripeStream(objects.writer)
+        self._written: Written | None = None
+
+    async def write(self, data: Buffer) -> None:
+        """Take more bytes; the buffer is the caller's again on return.
+
+        Raises: StoreFull, DeviceFailed, StoreReadOnly.
+        """
+        await self._stream.write(data)
+
+    async def finish(self) -> Written:
+        """No more bytes: all are on stable storage, or about to be inline."""
+        self._written = await self._stream.finish()
+        return self._written
+
+    async def commit(self, key: bytes, spec: ObjectSpec, conditions: Conditions, now_ns: int) -> ObjectInfo:
+        """Make it the object under *key*: durable, and seen by every door, on return. Raises: as ``put_object``."""
+        assert self._written is not None, "finish comes before commit"
+        staging = Staging(self._objects.catalog, self._objects.holds, now_ns)
+        try:
+            await staging.add(self._stream.extents)
+            etag = self._written.md5.hex()
+            new = await staging.new_object(key, spec, self._written.size, etag)
+            self._objects.writer.inline_bytes += sum(len(each.data or b"") for each in new.extents)
+            info = await self._objects.committer.commit(put_object, self._bucket.ino, key, new, conditions, now_ns)
+        finally:
+            staging.close()
+        self._objects.observer.wrote(info.ino, info.size)
+        return info
+
+
+class Objects:
+    """What S3's calls mean, without S3."""
+
+    def __init__(
+        self, committer: Committer, writer: Writer, reader: Reader, holds: Holds, observer: AccessObserver
+    ) -> None:
+        self.committer, self.writer, self.reader = committer, writer, reader
+        self.catalog: Catalog = committer.catalog
+        self.holds, self.observer = holds, observer
+
+    async def buckets(self) -> list[BucketInfo]:
+        return await self.catalog.read_settled(catalog_buckets.buckets)
+
+    async def bucket(self, name: str) -> BucketInfo:
+        """Raises: NoSuchBucket."""
+        return await self.catalog.read_settled(catalog_buckets.bucket, name)
+
+    async def create_bucket(self, name: str, now_ns: int) -> BucketInfo:
+        """Raises: InvalidBucketName, BucketExists."""
+        self.writer.check_writable()
+        ino, cookie = await self.catalog.ids.inodes(), await self.catalog.ids.cookies()
+        return await self.committer.commit(catalog_buckets.create_bucket, name, ino, cookie, now_ns)
+
+    async def delete_bucket(self, name: str) -> None:
+        """Raises: NoSuchBucket, BucketNotEmpty."""
+        self.writer.check_writable()
+        await self.committer.commit(catalog_buckets.delete_bucket, name, time.time_ns())
+
+    async def info(self, bucket: str, key: bytes, conditions: ReadConditions | None = None) -> ObjectInfo:
+        """Raises: NoSuchBucket, NoSuchObject, PreconditionFailed, NotModified."""
+        return await self.catalog.read_settled(_read_in_bucket, bucket, key, conditions)
+
+    @asynccontextmanager
+    async def open(
+        self, bucket: str, key: bytes, conditions: ReadConditions | None = None
+    ) -> AsyncIterator[ObjectReader]:
+        """Raises: as ``info``."""
+        info = await self.catalog.read(_read_in_bucket, bucket, key, conditions)
+        with self.holds.holding(info.ino):  # before any await: what was read cannot be reaped in between
+            await self.info(bucket, key)
+            yield ObjectReader(info, self.reader, self.observer)
+
+    @asynccontextmanager
+    async def put(self, bucket: str) -> AsyncIterator[ObjectWriter]:
+        """Raises: NoSuchBucket, StoreReadOnly, StoreFull."""
+        self.writer.reserve(0)
+        yield ObjectWriter(self, await self.catalog.read(catalog_buckets.bucket, bucket))
+
+    async def delete(self, bucket: str, key: bytes, conditions: Conditions, now_ns: int) -> bool:
+        """False if there was nothing. Raises: NoSuchBucket, NoSuchObject, PreconditionFailed."""
+        self.writer.check_writable()
+        return await self.committer.commit(_delete_in_bucket, bucket, key, conditions, now_ns)
+
+    async def delete_many(self, bucket: str, keys: Sequence[tuple[bytes, Conditions]], now_ns: int) -> list[Deleted]:
+        """Each key by itself, in order: one that fails leaves the others. Raises: NoSuchBucket."""
+        self.writer.check_writable()
+        await self.bucket(bucket)
+        deleted: list[Deleted] = []
+        for start in range(0, len(keys), _DELETE_CHUNK):
+            chunk = tuple(keys[start : start + _DELETE_CHUNK])
+            deleted += await self.committer.commit(_delete_chunk, bucket, chunk, now_ns)
+        return deleted
+
+    async def copy(
+        self,
+        source_bucket: str,
+        source_key: bytes,
+        source_conditions: ReadConditions | None,
+        bucket: str,
+        key: bytes,
+        spec: ObjectSpec,
+        conditions: Conditions,
+        now_ns: int,
+    ) -> ObjectInfo:
+        """Share the source's bytes under another (or the same) bucket and key.
+
+        Raises: as ``open`` for the source, as ``put_object`` for the target.
+        """
+        self.writer.check_writable()
+        async with self.open(source_bucket, source_key, source_conditions) as reader:
+            old = reader.info
+            place = await self.catalog.read(catalog_buckets.bucket, bucket)
+            staging = Staging(self.catalog, self.holds, now_ns)
+            try:
+                await staging.add(await shared(self.catalog, old.ino, 0, old.size, 0))
+                new = await staging.new_object(key, spec, old.size, old.etag, old.part_sizes)
+                return await self.committer.commit(put_object, place.ino, key, new, conditions, now_ns)
+            finally:
+                staging.close()
+
+    async def list(
+        self, bucket: str, prefix: bytes = b"", delimiter: bytes = b"", after: bytes = b"", limit: int = 1000
+    ) -> Listing:
+        """A page of keys behind *after*; a common prefix as *after* skips all that it stands for.
+
+        Raises: NoSuchBucket.
+        """
+        place = await self.bucket(bucket)
+        rolled = bool(delimiter) and after.startswith(prefix) and delimiter in after[len(prefix) :]
+        skips = rolled and after.endswith(delimiter)
+        start = behind(after) if skips else after + b"\x00" if after else b""
+        objects: list[ListedObject] = []
+        prefixes: list[bytes] = []
+        while limit > 0:
+            page = await self.catalog.read_settled(list_keys, place.ino, prefix, delimiter, start, limit, _LIST_BUDGET)
+            objects += page.objects
+            prefixes += page.prefixes
+            limit -= len(page.objects) + len(page.prefixes)
+            if page.resume is None:
+                return Listing(tuple(objects), tuple(prefixes), None)
+            start = page.resume
+        last = max([*(each.key for each in objects[-1:]), *prefixes[-1:]], default=None)
+        return Listing(tuple(objects), tuple(prefixes), last)
+
+
+def _read_in_bucket(tx: Transaction, bucket: str, key: bytes, conditions: ReadConditions | None) -> ObjectInfo:
+    return read_object(tx, catalog_buckets.bucket(tx, bucket).ino, key, conditions)
+
+
+def _delete_in_bucket(tx: Transaction, bucket: str, key: bytes, conditions: Conditions, now_ns: int) -> bool:
+    return delete_object(tx, catalog_buckets.bucket(tx, bucket).ino, key, conditions, now_ns)
+
+
+def _delete_chunk(
+    tx: Transaction, bucket: str, keys: tuple[tuple[bytes, Conditions], ...], now_ns: int
+) -> list[Deleted]:
+    ino: InodeNo = catalog_buckets.bucket(tx, bucket).ino
+    deleted = []
+    for key, conditions in keys:
+        try:
+            delete_object(tx, ino, key, conditions, now_ns)
+            deleted.append(Deleted(key))
+        except RequestError as error:  # raised before anything was changed for this key
+            deleted.append(Deleted(key, error))
+    return deleted

@@ -1,0 +1,178 @@
+"""Bytes out of the store: extents, and for each the verified cells that it needs."""
+
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import repeat
+
+import trio
+
+from stratumfs.catalog.engine import Catalog, Transaction
+from stratumfs.catalog.extents import clipped, layout
+from stratumfs.catalog.volumes import VolumeRow, volume
+from stratumfs.erasure.code import Code
+from stratumfs.errors import CatalogCorrupt, NotFound
+from stratumfs.ids import Buffer, InodeNo, VolumeId
+from stratumfs.limits import READAHEAD_STRIPES, STRIPE_PAYLOAD_MAX, TRANSACTION_ROWS_MAX, VOLUMES_KNOWN_MAX
+from stratumfs.values import Extent
+from stratumfs.volumes.format import VolumeInfo
+from stratumfs.volumes.reader import VolumeReader
+
+_ZEROS = bytes(STRIPE_PAYLOAD_MAX)
+
+
+def volume_info(row: VolumeRow) -> VolumeInfo:
+    return VolumeInfo(row.id, row.tier, Code(row.k, row.m), row.devices)
+
+
+class Reader:
+    """Reads committed content. Whoever reads an inode holds it (``Holds``), so that its bytes stay.
+
+    Owned by the store, used on the loop. ``_infos`` is a bounded cache of what never changes of a volume.
+    """
+
+    def __init__(self, catalog: Catalog, volumes: VolumeReader, nursery: trio.Nursery) -> None:
+        self._catalog, self._volumes, self._nursery = catalog, volumes, nursery
+        self._infos: OrderedDict[VolumeId, VolumeInfo] = OrderedDict()
+
+    async def read(self, ino: InodeNo, offset: int, length: int) -> Buffer:
+        """Up to *length* bytes from *offset* on: zeros in holes, short at the end of the file.
+
+        Raises: NotFound; TooFewShards, CatalogCorrupt.
+        """
+        size, extents = await self._catalog.read(_size_and_layout, ino, offset, length)
+        stop = min(size, offset + length)
+        if stop <= offset:
+            return b""
+        extents = await self._rest(ino, extents, stop)
+        if len(extents) == 1 and extents[0].offset <= offset and extents[0].offset + extents[0].length >= stop:
+            return await self.extent(clipped(extents[0], offset, stop))
+        found = bytearray(stop - offset)
+        for extent in extents:
+            part = clipped(extent, offset, stop)
+            found[part.offset - offset : part.offset - offset + part.length] = await self.extent(part)
+        return found
+
+    async def layout(self, ino: InodeNo, start: int, stop: int) -> list[Extent]:
+        """All extents that overlap [start, stop), in order."""
+        return await self._rest(ino, await self._catalog.read(layout, ino, start, stop), stop)
+
+    async def extent(self, extent: Extent) -> Buffer:
+        """The bytes of one extent, verified."""
+        if extent.location is None:
+            assert extent.data is not None
+            return extent.data
+        info = await self._info(extent.location.volume)
+        return await self._volumes.read(info, extent.location, 0, extent.length)
+
+    async def chunks(self, ino: InodeNo, start: int, stop: int) -> AsyncIterator[Buffer]:
+        """[start, stop) in order, in chunks of up to one stripe; the next ones are read while one is sent.
+
+        Close it (``aclosing``) if you stop early.
+        """
+        ahead: deque[_Pending] = deque()
+        try:
+            while start < stop:
+                extents = await self._catalog.read(layout, ino, start, stop)
+                until = stop if len(extents) < TRANSACTION_ROWS_MAX else extents[-1].offset + extents[-1].length
+                for piece in _pieces(extents, start, until):
+                    ahead.append(_Pending(self, piece, self._nursery))
+                    if len(ahead) > READAHEAD_STRIPES:
+                        yield await ahead.popleft().result()
+                start = until
+            while ahead:
+                yield await ahead.popleft().result()
+        finally:
+            for pending in ahead:
+                pending.cancel()
+
+    async def _rest(self, ino: InodeNo, extents: list[Extent], stop: int) -> list[Extent]:
+        """A layout that filled one transaction goes on."""
+        chunk = extents
+        while len(chunk) >= TRANSACTION_ROWS_MAX:
+            chunk = await self._catalog.read(layout, ino, chunk[-1].offset + chunk[-1].length, stop)
+            extents = extents + chunk
+        return extents
+
+    async def _info(self, ident: VolumeId) -> VolumeInfo:
+        info = self._infos.get(ident)
+        if info is None:
+            row = await self._catalog.read(volume, ident)
+            if row is None:
+                raise CatalogCorrupt(f"an extent names volume {ident.hex()}, which has no row")
+            info = self._infos[ident] = volume_info(row)
+            if len(self._infos) > VOLUMES_KNOWN_MAX:
+                self._infos.popitem(last=False)
+        else:
+            self._infos.move_to_end(ident)
+        return info
+
+
+class _Pending:
+    """One chunk on its way."""
+
+    def __init__(self, reader: Reader, piece: Extent | int, nursery: trio.Nursery) -> None:
+        self._done = trio.Event()
+        self._scope = trio.CancelScope()
+        self._data: Buffer = b""
+        self._error: Exception | None = None
+        if isinstance(piece, int):
+            self._data = _ZEROS if piece == len(_ZEROS) else _ZEROS[:piece]
+            self._done.set()
+        elif piece.data is not None:
+            self._data = piece.data
+            self._done.set()
+        else:
+            nursery.start_soon(self._read, reader, piece)
+
+    async def result(self) -> Buffer:
+        await self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._data
+
+    def cancel(self) -> None:
+        self._scope.cancel()
+
+    async def _read(self, reader: Reader, piece: Extent) -> None:
+        try:
+            with self._scope:
+                self._data = await reader.extent(piece)
+        except Exception as error:  # whoever wants the chunk raises it
+            self._error = error
+        finally:
+            self._done.set()
+
+
+def _size_and_layout(tx: Transaction, ino: InodeNo, offset: int, length: int) -> tuple[int, list[Extent]]:
+    tx.see_inode(ino)
+    row = tx.one("select size from inode where ino = ?", (ino,))
+    if row is None:
+        raise NotFound(f"no inode {ino}")
+    return row[0], layout(tx, ino, offset, min(row[0], offset + length))
+
+
+def _pieces(extents: Sequence[Extent], start: int, stop: int) -> list[Extent | int]:
+    """[start, stop) as extents of at most one stripe each; a number stands for so many zeros."""
+    pieces: list[Extent | int] = []
+    for extent in extents:
+        part = clipped(extent, start, stop)
+        pieces += _holes(part.offset - start)
+        end = part.offset + part.length
+        at = part.offset
+        while at < end:
+            room = STRIPE_PAYLOAD_MAX
+            if part.location is not None:
+                location = part.location.advanced(at - part.offset)
+                room = location.stripe_payload - location.skip
+            pieces.append(clipped(part, at, min(end, at + room)))
+            at = min(end, at + room)
+        start = end
+    pieces += _holes(stop - start)
+    return pieces
+
+
+def _holes(length: int) -> Iterator[int]:
+    whole, rest = divmod(length, STRIPE_PAYLOAD_MAX)
+    yield from repeat(STRIPE_PAYLOAD_MAX, whole)
+    if rest:
+        yield rest

@@ -1,3 +1,0 @@
-"""Moved."""
-
-from stratumfs.values import *  # noqa: F403

@@ -1,0 +1,53 @@
+"""A real store in a folder, for tests: catalog in SQLite, six devices on disk, no doors."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from stratumfs.catalog import schema
+from stratumfs.catalog.engine import Catalog
+from stratumfs.erasure.code import Code
+from stratumfs.ids import DeviceId, StoreId
+from stratumfs.limits import CATALOG_PAGE_SIZE
+from stratumfs.shards.local import LocalShards
+from stratumfs.store.store import Store, opened_store
+from stratumfs.volumes.attached import AttachedDevice
+
+STORE = StoreId(b"s" * 16)
+
+
+def make_store(folder: Path, devices: int = 6) -> None:
+    """An empty store below *folder*."""
+    for slot in range(devices):
+        (folder / f"d{slot}").mkdir(parents=True)
+    Catalog.create(folder / "catalog", (*schema.TABLES, *schema.ROWS), schema.VERSION, page_size=CATALOG_PAGE_SIZE)
+
+
+def attached(folder: Path) -> dict[DeviceId, AttachedDevice]:
+    """The devices that are there. Their ids follow from their slots."""
+    found = {}
+    for path in sorted(folder.glob("d[0-9]*")):
+        ident = DeviceId(path.name.encode().ljust(16, b"-"))
+        found[ident] = AttachedDevice(
+            ident, str(path), LocalShards(path), disk=path.name, total=lambda: 1 << 40, free=lambda: 1 << 39
+        )
+    return found
+
+
+@asynccontextmanager
+async def running_store(folder: Path, code: Code | None = None) -> AsyncIterator[Store]:
+    """The store in *folder*, open; made if it is not there."""
+    if not (folder / "catalog").exists():
+        make_store(folder)
+    catalog = await Catalog.open(folder / "catalog", schema.VERSION)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(catalog.serve)
+        try:
+            async with opened_store(STORE, catalog, code or Code(4, 2), "hot", attached(folder)) as store:
+                yield store
+        finally:
+            with trio.CancelScope(shield=True):
+                await catalog.close()
+            nursery.cancel_scope.cancel()
