@@ -1,4 +1,4 @@
-"""Reads a shard by what it says of itself, cell by cell, without any row: for rebuilding, rescue, and tables of contents.
+"""Reads a shard by what it says of itself, cell by cell, without any row: for rebuilds, rescue, tables of contents.
 
 Blocking: call it in a thread of the device.
 """
