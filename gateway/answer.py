@@ -92,7 +92,6 @@ class Answer:
     async def _stream(self, body: AsyncIterator[Buffer], length: int | None) -> None:
         """Send chunk by chunk. When the client goes, stop: the server would take and drop all the rest."""
         failure: Exception | None = None
-        # Not "gone", seen by the watcher: servers say that the client is gone after a whole answer as well.
         done = False
         async with trio.open_nursery() as nursery:
 
@@ -112,6 +111,9 @@ class Answer:
             raise failure
         if not done:
             raise ConnectionLostError
+        # Without the watcher: on the end of an answer servers report "disconnected", and must not be cancelled while
+        # they make the connection ready for its next request.
+        await self._send({"type": "http.response.body", "body": b""})
 
     async def _send_chunks(self, body: AsyncIterator[Buffer], length: int | None) -> None:
         async for chunk in body:
@@ -121,7 +123,6 @@ class Answer:
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         if length is not None and self.sent_bytes != length:
             raise RuntimeError("an answer is shorter than was promised")
-        await self._send({"type": "http.response.body", "body": b""})
 
 
 def content_length(response: Response) -> int | None:

@@ -150,7 +150,7 @@ async def test_errors_carry_what_clients_read(gateway: Running) -> None:
         await in_thread(lambda: s3.get_object(Bucket="missing", Key="k"))
     error = caught.value.response
     assert error["Error"]["Code"] == "NoSuchBucket"
-    assert error["Error"]["BucketName"] == "missing"
+    assert dict(error["Error"])["BucketName"] == "missing"
     assert error["ResponseMetadata"]["HTTPStatusCode"] == 404
     assert error["ResponseMetadata"]["RequestId"]
     with pytest.raises(ClientError) as caught:
