@@ -1,0 +1,109 @@
+"""Shards as files pass the suite, and never write where they should not."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stratumfs.errors import DeviceFailed, DeviceFull, ShardMissing
+from stratumfs.ids import CellIndex, VolumeId
+from stratumfs.shards.layout import ShardName, path_of
+from stratumfs.shards.local import LocalOpenShard, LocalShards
+from tests.suites.shard_backend import NAME, ShardBackendSuite
+
+
+class TestLocalShards(ShardBackendSuite):
+    @pytest.fixture
+    def shards(self, tmp_path: Path) -> LocalShards:
+        return LocalShards(tmp_path)
+
+
+def names(count: int) -> list[ShardName]:
+    return [ShardName(VolumeId(bytes([at]) * 16), CellIndex(0)) for at in range(count)]
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_files_for_reading_are_kept_open_within_a_bound(tmp_path: Path) -> None:
+    shards = LocalShards(tmp_path, open_max=2)
+    for name in names(6):
+        shard = shards.create(name)
+        shard.write_at(0, [name.volume])
+        shard.close()
+    before = open_files()
+    for name in names(6) * 2:
+        assert shards.read_at(name, 0, 16) == name.volume
+    assert open_files() == before + 2
+    shards.close()
+    assert open_files() == before - 1
+
+
+def test_what_the_page_cache_has_is_read_without_waiting(tmp_path: Path) -> None:
+    shards = LocalShards(tmp_path)
+    shards.create(NAME).write_at(0, [b"abcdef"])
+    assert shards.read_nowait(NAME, 0, 3) is None  # not open yet, and opening may block
+    shards.read_at(NAME, 0, 6)
+    assert shards.read_nowait(NAME, 1, 3) == b"bcd"
+
+
+def test_files_that_are_no_shards_are_skipped(tmp_path: Path) -> None:
+    shards = LocalShards(tmp_path)
+    shards.create(NAME)
+    path = tmp_path / path_of(NAME)
+    (path.parent / "notes.txt").write_text("x")
+    (path.parent / ("ff" * 16 + ".0")).write_text("in the wrong folder")
+    (tmp_path / "volumes" / "stray").write_text("x")
+    assert list(shards.names()) == [NAME]
+
+
+def test_quarantined_files_keep_their_bytes(tmp_path: Path) -> None:
+    shards = LocalShards(tmp_path)
+    for content in (b"first", b"second"):
+        shards.create(NAME).write_at(0, [content])
+        shards.quarantine([NAME])
+    assert {each.read_bytes() for each in (tmp_path / "quarantine").iterdir()} == {b"first", b"second"}
+
+
+def test_a_missing_folder_is_a_failed_device(tmp_path: Path) -> None:
+    with pytest.raises(DeviceFailed, match="missing"):
+        LocalShards(tmp_path / "missing")
+
+
+def test_a_folder_that_vanishes_is_a_failed_device_and_is_never_made_again(tmp_path: Path) -> None:
+    root = tmp_path / "device"
+    root.mkdir()
+    shards = LocalShards(root)
+    root.rmdir()
+    with pytest.raises(DeviceFailed):
+        shards.create(NAME)
+    assert not root.exists()
+
+
+def test_another_folder_under_the_same_path_gets_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "device"
+    root.mkdir()
+    shards = LocalShards(root)
+    root.rename(tmp_path / "moved")  # as an unmount does: the path now names what was underneath
+    root.mkdir()
+    shards.create(NAME)
+    assert list(root.iterdir()) == []
+    assert (tmp_path / "moved" / path_of(NAME)).exists()
+
+
+def test_an_emptied_device_has_no_shards_but_is_no_failure(tmp_path: Path) -> None:
+    shards = LocalShards(tmp_path)
+    shards.create(NAME)
+    shutil.rmtree(tmp_path / "volumes")
+    with pytest.raises(ShardMissing):
+        shards.read_at(NAME, 0, 1)
+
+
+def test_a_full_device_says_so(tmp_path: Path) -> None:
+    shards = LocalShards(tmp_path)
+    full = LocalOpenShard(shards, NAME, os.open("/dev/full", os.O_RDWR))
+    with pytest.raises(DeviceFull) as caught:
+        full.write_at(0, [b"x"])
+    assert caught.value.device == str(tmp_path)

@@ -1,0 +1,118 @@
+"""What every shard backend must do. A backend's test module derives from `ShardBackendSuite` and gives `shards`."""
+
+import pytest
+
+from stratumfs.errors import DeviceError, ShardMissing
+from stratumfs.ids import CellIndex, VolumeId
+from stratumfs.shards.backend import ShardBackend
+from stratumfs.shards.layout import ShardName
+
+NAME = ShardName(VolumeId(bytes(range(16))), CellIndex(3))
+OTHER = ShardName(VolumeId(bytes(range(1, 17))), CellIndex(0))
+
+
+class ShardBackendSuite:
+    def test_what_is_written_is_read(self, shards: ShardBackend) -> None:
+        shard = shards.create(NAME)
+        shard.write_at(0, [b"ab", memoryview(b"cd")])
+        shard.write_at(6, [b"gh"])
+        assert shards.read_at(NAME, 0, 8) == b"abcd\0\0gh"
+        assert shards.size(NAME) == shard.size() == 8
+        shard.close()
+        shard.close()
+
+    def test_reads_are_short_only_at_the_end(self, shards: ShardBackend) -> None:
+        shards.create(NAME).write_at(0, [b"abc"])
+        assert shards.read_at(NAME, 1, 10) == b"bc"
+        assert shards.read_at(NAME, 3, 10) == b""
+        assert shards.read_at(NAME, 30, 10) == b""
+
+    def test_many_parts_are_written_in_order(self, shards: ShardBackend) -> None:
+        parts = [bytes([at & 255]) for at in range(3000)]
+        shards.create(NAME).write_at(5, parts)
+        assert shards.read_at(NAME, 5, 3000) == b"".join(parts)
+
+    def test_writing_twice_is_harmless(self, shards: ShardBackend) -> None:
+        shard = shards.create(NAME)
+        shard.write_at(0, [b"same"])
+        shard.write_at(0, [b"same"])
+        assert shards.read_at(NAME, 0, 9) == b"same"
+
+    def test_preallocated_bytes_are_zeros_and_writes_land_in_them(self, shards: ShardBackend) -> None:
+        shard = shards.create(NAME)
+        shard.preallocate(0, 10000)
+        shard.write_at(4, [b"x"])
+        assert shards.read_at(NAME, 3, 3) == b"\0x\0"
+        shard.preallocate(0, 5)
+        assert shards.read_at(NAME, 3, 3) == b"\0x\0"
+
+    def test_cutting_leaves_what_is_before(self, shards: ShardBackend) -> None:
+        shard = shards.create(NAME)
+        shard.write_at(0, [b"abcdef"])
+        shard.cut(2)
+        shard.datasync()
+        assert (shards.size(NAME), shards.read_at(NAME, 0, 9)) == (2, b"ab")
+
+    def test_a_name_is_used_once(self, shards: ShardBackend) -> None:
+        shards.create(NAME)
+        with pytest.raises(DeviceError):
+            shards.create(NAME)
+
+    def test_a_shard_is_opened_again_to_be_appended_to(self, shards: ShardBackend) -> None:
+        first = shards.create(NAME)
+        first.write_at(0, [b"abc"])
+        first.close()
+        again = shards.reopen(NAME)
+        again.write_at(again.size(), [b"def"])
+        assert shards.read_at(NAME, 0, 9) == b"abcdef"
+
+    def test_a_missing_shard_is_said_to_be_missing(self, shards: ShardBackend) -> None:
+        shards.create(OTHER)
+        for call in (
+            lambda: shards.read_at(NAME, 0, 1),
+            lambda: shards.size(NAME),
+            lambda: shards.reopen(NAME),
+        ):
+            with pytest.raises(ShardMissing):
+                call()
+        assert shards.read_nowait(NAME, 0, 1) is None
+
+    def test_syncs_are_taken(self, shards: ShardBackend) -> None:
+        shard = shards.create(NAME)
+        shard.write_at(0, [b"x"])
+        shard.datasync()
+        shards.sync_folder(NAME)
+
+    def test_nowait_gives_the_right_bytes_or_none(self, shards: ShardBackend) -> None:
+        shards.create(NAME).write_at(0, [b"abcdef"])
+        shards.read_at(NAME, 0, 1)
+        found = shards.read_nowait(NAME, 2, 3)
+        assert found is None or bytes(found) == b"cde"
+        assert shards.read_nowait(NAME, 2, 30) is None
+
+    def test_unlinked_shards_are_gone_and_unlinking_twice_is_harmless(self, shards: ShardBackend) -> None:
+        shards.create(NAME).write_at(0, [b"x"])
+        shards.read_at(NAME, 0, 1)
+        shards.unlink(NAME)
+        shards.unlink(NAME)
+        assert list(shards.names()) == []
+        with pytest.raises(ShardMissing):
+            shards.read_at(NAME, 0, 1)
+
+    def test_names_are_listed(self, shards: ShardBackend) -> None:
+        assert list(shards.names()) == []
+        shards.create(NAME)
+        shards.create(OTHER)
+        assert sorted(shards.names()) == sorted([NAME, OTHER])
+
+    def test_quarantined_shards_are_no_longer_listed_or_read(self, shards: ShardBackend) -> None:
+        shards.create(NAME)
+        shards.create(OTHER)
+        shards.read_at(NAME, 0, 1)
+        shards.quarantine([NAME, ShardName(OTHER.volume, CellIndex(9))])
+        assert list(shards.names()) == [OTHER]
+        with pytest.raises(ShardMissing):
+            shards.read_at(NAME, 0, 1)
+        shards.create(NAME)
+        shards.quarantine([NAME])  # the one before stays where it is
+        assert list(shards.names()) == [OTHER]
