@@ -1,0 +1,123 @@
+"""Extents against a plain array of bytes."""
+
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stratumfs.catalog import extents
+from stratumfs.catalog.extents import clear_void, clipped, cut_extents, insert_extents, layout, swap_location
+from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.volumes import insert_volume
+from stratumfs.errors import CatalogCorrupt
+from stratumfs.ids import DeviceId, ExtentId, InodeNo, Nonce, StripeNo, VolumeId
+from stratumfs.location import Location
+from stratumfs.values import NewExtent
+from tests.stratumfs.catalog.tables import Tables
+
+INO = InodeNo(7)
+VOLUME = VolumeId(b"v" * 16)
+SIZE = 5000
+CELL = 100
+
+
+def byte_at(location: Location) -> int:
+    """What a volume of these tests holds at a place: a function of the place alone."""
+    return (location.stripe * 131 + location.skip * 7 + location.nonce * 3) % 256
+
+
+def content(tx: Transaction, size: int) -> bytes:
+    """The bytes that the rows stand for."""
+    found = bytearray(size)
+    at = 0
+    while at < size:
+        chunk = layout(tx, INO, at, size, 5)
+        for extent in chunk:
+            part = clipped(extent, at, size)
+            for i in range(part.length):
+                found[part.offset + i] = (
+                    part.data[i] if part.data is not None else byte_at(part.location.advanced(i))  # type: ignore[union-attr]
+                )
+        if len(chunk) < 5:
+            break
+        at = chunk[-1].offset + chunk[-1].length
+    return bytes(found)
+
+
+writes = st.tuples(
+    st.just("write"), st.integers(0, SIZE - 1), st.integers(1, 1500), st.booleans(), st.integers(0, 1 << 20)
+)
+cuts = st.tuples(st.just("cut"), st.integers(0, SIZE))
+clears = st.tuples(st.just("clear"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(writes, writes, writes, cuts, clears), max_size=25))
+def test_any_sequence_of_writes_and_truncates_reads_like_an_array(steps: list[tuple[object, ...]]) -> None:
+    tables = Tables()
+    tx = tables.tx
+    insert_volume(tx, VOLUME, "hot", 4, 2, [DeviceId(bytes([i]) * 16) for i in range(6)], 1)
+    model = bytearray(SIZE)
+    # So small that voids come up all the time, and rows are deleted in several chunks.
+    with patch.object(extents, "_CLEAR_MAX", 1), patch.object(extents, "TRANSACTION_ROWS_MAX", 2):
+        for number, step in enumerate(steps):
+            match step:
+                case ("write", int(offset), int(length), bool(inline), int(seed)):
+                    length = min(length, SIZE - offset)
+                    if inline:
+                        data = bytes((seed + i) % 256 for i in range(length))
+                        new = NewExtent(offset, length, data=data)
+                        model[offset : offset + length] = data
+                    else:
+                        at = Location(VOLUME, StripeNo(seed), 0, CELL, seed % CELL, Nonce((1 << 64) - 1 - number))
+                        new = NewExtent(offset, length, location=at)
+                        model[offset : offset + length] = bytes(byte_at(at.advanced(i)) for i in range(length))
+                    insert_extents(tx, INO, [new], ExtentId(tables.ids(3)))
+                case ("cut", int(size)):
+                    cut_extents(tx, INO, size, ExtentId(tables.ids()))
+                    model[size:] = bytes(SIZE - size)
+                case _:
+                    clear_void(tx, INO)
+            assert content(tx, SIZE) == model
+        while clear_void(tx, INO):
+            pass
+    assert content(tx, SIZE) == model
+    inline = tx.one("select coalesce(sum(length), 0) from extent where volume is null")
+    assert inline == tx.one("select value from counter where name = 'inline_bytes'")
+    live = tx.one("select coalesce(sum(length), 0) from extent where volume is not null")
+    assert live == tx.one("select live from volume")
+
+
+def test_a_flipped_column_is_noticed() -> None:
+    tables = Tables()
+    tx = tables.tx
+    insert_extents(tx, INO, [NewExtent(0, 3, data=b"abc")], ExtentId(tables.ids(3)))
+    insert_extents(
+        tx,
+        INO,
+        [NewExtent(10, 3, location=Location(VOLUME, StripeNo(1), 0, CELL, 0, Nonce(9)))],
+        ExtentId(tables.ids(3)),
+    )
+    for column, value in (("data", b"abd"), ("position", 128), ("offset", 11), ("nonce", 8)):
+        before = tx.all("select * from extent")
+        where = "volume is null" if column == "data" else "volume is not null"
+        tx.run(f"update extent set {column} = ? where {where}", (value,))
+        with pytest.raises(CatalogCorrupt):
+            layout(tx, INO, 0, 100)
+        tx.run("delete from extent")
+        for row in before:
+            tx.run(f"insert into extent values ({', '.join('?' * len(row))})", row)
+
+
+def test_a_swap_hits_only_the_extent_that_was_read() -> None:
+    tables = Tables()
+    tx = tables.tx
+    insert_extents(tx, INO, [NewExtent(0, 8, data=b"abcdefgh")], ExtentId(tables.ids(3)))
+    (old,) = layout(tx, INO, 0, 8)
+    target = Location(VOLUME, StripeNo(0), 0, CELL, 0, Nonce(1))
+    insert_extents(tx, INO, [NewExtent(2, 2, data=b"XY")], ExtentId(tables.ids(3)))
+    assert not swap_location(tx, old, target)
+    middle = layout(tx, INO, 2, 4)[0]
+    assert swap_location(tx, middle, target)
+    assert layout(tx, INO, 2, 4)[0].location == target

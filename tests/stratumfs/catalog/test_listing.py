@@ -1,0 +1,84 @@
+"""Listings against a sorted list of keys."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stratumfs.catalog.listing import behind, list_keys
+from stratumfs.catalog.objects import NewObject, delete_object, put_object
+from stratumfs.catalog.tree import split
+from stratumfs.ids import ExtentId, InodeNo
+from stratumfs.values import Conditions, ObjectSpec
+from tests.stratumfs.catalog.tables import Tables
+
+keys = st.text(alphabet="ab/-\u00e9", min_size=1, max_size=7).map(str.encode)
+
+
+def put(tables: Tables, bucket: InodeNo, key: bytes) -> None:
+    depth = len(split(key))
+    inos, cookies = tables.ids(depth), tables.ids(depth)
+    new = NewObject(
+        ObjectSpec(),
+        0,
+        "00" * 16,
+        (),
+        InodeNo(tables.ids()),
+        range(inos, inos + depth),
+        range(cookies, cookies + depth),
+        ExtentId(tables.ids()),
+    )
+    put_object(tables.tx, bucket, key, new, Conditions(), 5)
+
+
+def model(present: set[bytes], prefix: bytes, delimiter: bytes) -> list[bytes]:
+    """Keys and common prefixes of a listing, in order."""
+    found: list[bytes] = []
+    for key in sorted(present):
+        if key.startswith(prefix):
+            cut = key.find(delimiter, len(prefix)) if delimiter else -1
+            item = key if cut < 0 else key[: cut + len(delimiter)]
+            if item not in found[-1:]:
+                found.append(item)
+    return found
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(keys, max_size=14),
+    st.lists(st.integers(0, 13), max_size=6),
+    st.text(alphabet="ab/", max_size=3).map(str.encode),
+    st.sampled_from([b"", b"/", b"-", b"b/"]),
+    st.integers(1, 4),
+    st.integers(1, 6),
+)
+def test_pages_of_any_size_are_the_sorted_keys(
+    wanted: list[bytes], drops: list[int], prefix: bytes, delimiter: bytes, limit: int, budget: int
+) -> None:
+    tables = Tables()
+    bucket = tables.bucket()
+    present: set[bytes] = set()
+    for key in wanted:
+        put(tables, bucket, key)
+        present.add(key)
+    for index in drops:
+        if index < len(wanted):
+            key = wanted[index]
+            assert delete_object(tables.tx, bucket, key, Conditions(), 6) == (key in present)
+            present.discard(key)
+    found: list[bytes] = []
+    start: bytes | None = b""
+    while start is not None:
+        page = list_keys(tables.tx, bucket, prefix, delimiter, start, limit, budget)
+        assert len(page.objects) + len(page.prefixes) <= limit
+        found += sorted([*(each.key for each in page.objects), *page.prefixes])
+        assert page.resume is None or page.resume >= start
+        start = page.resume
+    assert found == model(present, prefix, delimiter)
+    # Starting behind any of them gives the rest.
+    for item in found:
+        rolled = delimiter and item.endswith(delimiter) and len(item) > len(prefix)
+        after = behind(item) if rolled else item + b"\0"
+        page = list_keys(tables.tx, bucket, prefix, delimiter, after, 1000, 1000)
+        rest = sorted([*(each.key for each in page.objects), *page.prefixes])
+        assert rest == [each for each in found if each >= after]
+    if not present:
+        assert tables.tx.one("select count(*) from entry where parent = ?", (bucket,)) == (0,)
