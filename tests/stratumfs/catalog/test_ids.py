@@ -34,6 +34,7 @@ async def test_the_next_block_is_reserved_ahead_of_need(tmp_path: Path) -> None:
         while catalog.statistics().rounds.commits < 1:
             await trio.lowlevel.checkpoint()
         await catalog.sync()
+        await wait_all_tasks_blocked()  # the reserving task has heard of it
         with trio.testing.assert_no_checkpoints():
             assert await catalog.ids.extents(ID_BLOCK) == ID_BLOCK // 2 + 2
 

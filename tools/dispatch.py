@@ -1,0 +1,25 @@
+"""``tools/rehearse NAME`` and ``tools/bench NAME``: each name is a module with ``main(argv) -> int | None``."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+TOOLS = Path(__file__).resolve().parent
+ROOT = TOOLS.parent
+
+
+def dispatch(kind: str, folder: str) -> int:
+    """Run ``tools/<folder>/<sys.argv[1]>.py``, in the project's virtual environment; without a name, list them."""
+    environment = ROOT / ".venv"
+    python = environment / "bin" / "python"
+    if python.exists() and Path(sys.prefix) != environment:
+        os.execv(python, [str(python), *sys.argv])  # noqa: S606 - no shell is the point
+    sys.path.insert(0, str(ROOT))
+    names = sorted(path.stem for path in (TOOLS / folder).glob("*.py") if not path.stem.startswith("_"))
+    if len(sys.argv) < 2 or sys.argv[1] not in names:
+        asked_for_help = len(sys.argv) == 2 and sys.argv[1] in ("-h", "--help")
+        print(f"usage: {kind} NAME [OPTION...]; NAME is one of: {', '.join(names)}", file=sys.stderr)
+        return 0 if asked_for_help else 2
+    module = importlib.import_module(f"tools.{folder}.{sys.argv[1]}")
+    return module.main(sys.argv[2:]) or 0
