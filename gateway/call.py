@@ -4,26 +4,37 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import trio
+
 from gateway.auth.body import Body
+from gateway.auth.principal import Principal
 from gateway.errors import S3Error
+from gateway.operations import Operation
 from gateway.request import Request
 from gateway.response import Responder
 from stratumfs.limits import KEY_MAX
 from stratumfs.store.store import Store
+
+Authoriser = Callable[[Principal, Operation, str | None, bytes | None], bool]
+"""Whether a principal may do an operation on a bucket and key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """What a handler works with. *send* is called exactly once; what is raised before it is answered as an error.
 
-    region  of this service: what GetBucketLocation and HeadBucket say
+    region   of this service: what GetBucketLocation and HeadBucket say
+    hashing  limits the threads that hash what a copy reads and parse large documents
     """
 
     store: Store
     region: str
+    hashing: trio.CapacityLimiter
     request: Request
+    principal: Principal
     body: Body
     send: Responder
+    authorise: Authoriser
 
     @property
     def bucket(self) -> str:
@@ -46,6 +57,11 @@ class Call:
     @property
     def now_ns(self) -> int:
         return time.time_ns()
+
+    def require(self, operation: Operation, bucket: str | None, key: bytes | None) -> None:
+        """Also for what a request touches beside its own bucket and key. Raises: S3Error AccessDenied."""
+        if not self.authorise(self.principal, operation, bucket, key):
+            raise S3Error("AccessDenied")
 
     async def only_version(self) -> None:
         """Every object has one version, ``null``: refuse others. Raises: S3Error NoSuchVersion, NoSuchBucket."""

@@ -21,7 +21,7 @@ def read_conditions(headers: Mapping[str, str], prefix: str = "") -> ReadConditi
     none_match = _etags(headers.get(f"{prefix}if-none-match"))
     modified = _seconds(headers.get(f"{prefix}if-modified-since")) if none_match is None else None
     unmodified = _seconds(headers.get(f"{prefix}if-unmodified-since")) if match is None else None
-    if match is none_match is modified is unmodified is None:
+    if match is None and none_match is None and modified is None and unmodified is None:
         return None
     return ReadConditions(match, none_match, modified, unmodified)
 
@@ -54,9 +54,14 @@ def range_holds(condition: str | None, info: ObjectInfo) -> bool:
 
 
 def _etags(value: str | None) -> tuple[str, ...] | None:
-    """ETags of a list, without quotes. S3 takes them without quotes too, and clients send them so."""
-    if value is None:
-        return None
+    return None if value is None else etag_list(value)
+
+
+def etag_list(value: str) -> tuple[str, ...]:
+    """ETags of a list, without quotes. S3 takes them without quotes too, and clients send them so.
+
+    Raises: S3Error InvalidArgument.
+    """
     found, at = [], 0
     while at < len(value):
         tag = _ETAG.match(value, at)

@@ -2,11 +2,8 @@
 
 from gateway.errors import S3Error
 from gateway.operations import Operation
+from gateway.owner import OWNER
 from gateway.request import Request
-
-OWNER_ID = "bd2ea391eff24951b424e3aa570b100abf9e9cf2d537cbe846feeedb55bc6160"
-"""S3's canonical id of whom everything in a store belongs to: one store has one owner, at every store the same."""
-OWNER_NAME = "stratumfs"
 
 _ENCRYPTION = ("x-amz-server-side-encryption", "x-amz-copy-source-server-side-encryption")
 _UNKNOWN_CONDITIONS = ("x-amz-if-match-last-modified-time", "x-amz-if-match-size", "x-amz-write-offset-bytes")
@@ -29,7 +26,7 @@ def refuse_what_is_not_done(request: Request) -> None:
             raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
         if name.startswith("x-amz-grant-"):
             raise _no_acls(request.operation)
-        if name in ("x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner") and headers[name] != OWNER_ID:
+        if name in ("x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner") and headers[name] != OWNER.id:
             raise S3Error("AccessDenied")
     if headers.get("x-amz-acl", "private") not in _ACLS:
         raise _no_acls(request.operation)

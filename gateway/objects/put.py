@@ -13,7 +13,7 @@ from stratumfs.limits import PART_MAX
 async def put_object(call: Call) -> None:
     headers = call.request.headers
     key, conditions, spec = call.new_key, write_conditions(headers), object_spec(headers)
-    refuse_too_large(call)
+    admit_body(call)
     async with call.store.objects.put(call.bucket) as writer:
         async for chunk in call.body:
             await writer.write(chunk)
@@ -24,8 +24,12 @@ async def put_object(call: Call) -> None:
     await call.send(Response(200, {"etag": f'"{info.etag}"', **checksum_headers(info.spec.checksum)}))
 
 
-def refuse_too_large(call: Call) -> None:
-    """What is sent in one request, an object or a part, has the same bound. Raises: S3Error EntityTooLarge."""
+def admit_body(call: Call) -> None:
+    """Before a byte is taken: what is sent in one request, an object or a part, has one bound, and must fit.
+
+    Raises: S3Error EntityTooLarge; StoreFull, StoreReadOnly.
+    """
     length = call.body.length or 0
     if length > PART_MAX:
         raise S3Error("EntityTooLarge", ProposedSize=str(length), MaxSizeAllowed=str(PART_MAX))
+    call.store.writer.reserve(length)

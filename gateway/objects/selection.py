@@ -24,6 +24,7 @@ class Selection:
 def select(request: Request, info: ObjectInfo) -> Selection:
     """Raises: S3Error InvalidRange, InvalidPartNumber, InvalidArgument, InvalidRequest."""
     headers = object_headers(info, response_overrides(request.query))
+    span: Span | None = None
     if "partNumber" in request.query:
         if "range" in request.headers:
             raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
@@ -32,8 +33,6 @@ def select(request: Request, info: ObjectInfo) -> Selection:
             headers["x-amz-mp-parts-count"] = str(len(info.part_sizes))
     elif range_holds(request.headers.get("if-range"), info):
         span = parse_range(request.headers.get("range"), info.size)
-    else:
-        span = None
     if span is not None and span.length:
         headers["content-range"] = span.content_range
         return Selection(span.start, span.stop, 206, headers)

@@ -1,0 +1,63 @@
+"""Calls on buckets, and the list of all."""
+
+from gateway import xml, xml_requests
+from gateway.call import Call
+from gateway.errors import S3Error
+from gateway.numbers import bounded
+from gateway.owner import OWNER
+from gateway.paging import after_token, token_of
+from gateway.response import Response, xml_response
+from stratumfs.limits import BUCKETS_LIST_MAX, REQUEST_XML_MAX
+
+
+async def list_buckets(call: Call) -> None:
+    """In the order of names, a page at a time where ``max-buckets`` asks for pages."""
+    query = call.request.query
+    prefix, region = query.get("prefix"), query.get("bucket-region") or call.region
+    limit = bounded(query, "max-buckets", BUCKETS_LIST_MAX, BUCKETS_LIST_MAX)
+    after = after_token(query.get("continuation-token", "")).decode(errors="replace")
+    found = [
+        bucket
+        for bucket in sorted(await call.store.objects.buckets(), key=lambda bucket: bucket.name)
+        if bucket.name > after and bucket.name.startswith(prefix or "") and region == call.region
+    ]
+    page = found[:limit]
+    token = token_of(page[-1].name.encode()) if page and len(found) > limit else None
+    await call.send(xml_response(xml.list_buckets(page, OWNER, call.region, prefix, token)))
+
+
+async def create_bucket(call: Call) -> None:
+    region = xml_requests.parse_create_bucket(await call.body.read(REQUEST_XML_MAX))
+    if region not in (None, call.region):
+        raise S3Error("InvalidLocationConstraint", LocationConstraint=region or "")
+    await call.store.objects.create_bucket(call.bucket, call.now_ns)
+    await call.send(Response(200, {"location": f"/{call.bucket}"}))
+
+
+async def delete_bucket(call: Call) -> None:
+    await call.store.objects.delete_bucket(call.bucket)
+    await call.send(Response(204))
+
+
+async def head_bucket(call: Call) -> None:
+    await call.store.objects.bucket(call.bucket)
+    headers = {"content-type": "application/xml", "x-amz-bucket-region": call.region}
+    await call.send(Response(200, {**headers, "x-amz-access-point-alias": "false"}))
+
+
+async def get_bucket_location(call: Call) -> None:
+    await call.store.objects.bucket(call.bucket)
+    await call.send(xml_response(xml.location(call.region)))
+
+
+async def get_bucket_versioning(call: Call) -> None:
+    """Never versioned: without a status."""
+    await call.store.objects.bucket(call.bucket)
+    await call.send(xml_response(xml.versioning(None)))
+
+
+async def put_bucket_versioning(call: Call) -> None:
+    """Refused: to accept it would promise versions that nobody keeps."""
+    xml_requests.parse_versioning(await call.body.read(REQUEST_XML_MAX))
+    await call.store.objects.bucket(call.bucket)
+    raise S3Error("NotImplemented", "Versioning is not implemented.")
