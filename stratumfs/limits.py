@@ -67,6 +67,9 @@ PENDING_BYTES_MAX = 1 * GIB
 """Of one inode, written through the mount and not published yet."""
 PENDING_EXTENTS_MAX = 200
 PENDING_AGE_S_MAX = 30.0
+PENDING_SWEEP_S = 5.0
+PENDING_MEMORY_MAX = 256 * MIB
+"""Of all inodes of a mount, in memory: what is synced but not published can be read from its volumes."""
 INVALIDATE_WAIT_S = 5.0
 MAINTENANCE_INTERVAL_S = 5.0
 REAP_CHUNK = 20
