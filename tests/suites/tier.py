@@ -1,0 +1,102 @@
+"""A tier of devices in memory, and a ledger that remembers: what tests of volumes stand on."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from stratumfs.erasure.code import Code
+from stratumfs.errors import DeviceError
+from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
+from stratumfs.location import Location
+from stratumfs.shards.layout import ShardName
+from stratumfs.shards.memory import MemoryShards
+from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.format import VolumeInfo
+from stratumfs.volumes.reader import VolumeReader
+from stratumfs.volumes.toc import TocEntry
+from stratumfs.volumes.writer import VolumeWriter
+
+STORE = StoreId(b"the tested store")
+STEP = 4096
+
+
+@dataclass
+class Ledger:
+    """A `VolumeLedger` in memory."""
+
+    volumes: dict[VolumeId, VolumeInfo] = field(default_factory=dict)
+    ends: dict[VolumeId, tuple[int, int]] = field(default_factory=dict)
+    entries: dict[VolumeId, list[TocEntry]] = field(default_factory=dict)
+    failure: Exception | None = None
+
+    async def opened(self, volume: VolumeInfo) -> None:
+        self._fail()
+        self.volumes[volume.id] = volume
+
+    async def sealed(self, volume: VolumeId, length: int, stripes: int) -> None:
+        self._fail()
+        self.ends[volume] = (length, stripes)
+
+    async def contents(self, volume: VolumeId) -> Sequence[TocEntry]:
+        return self.entries.get(volume, [])
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+class Tier:
+    """Devices, a writer and a reader over them, and all that they reported."""
+
+    def __init__(self, k: int = 4, m: int = 2, *, devices: int | None = None, payload_seal: int = 1 << 20) -> None:
+        self.code = Code(k, m)
+        self.shards = [MemoryShards(f"device {at}") for at in range(devices or self.code.n)]
+        attached = [AttachedDevice(DeviceId(bytes([at]) * 16), each.device, each) for at, each in enumerate(self.shards)]
+        self.devices = {device.id: device for device in attached}
+        self.ledger = Ledger()
+        self.failures: list[tuple[DeviceId, DeviceError]] = []
+        self.damage: list[tuple[VolumeId, CellIndex, str]] = []
+        self.payload_seal = payload_seal
+        self.writer = self.new_writer()
+        self.reader = self.new_reader()
+
+    def new_writer(self) -> VolumeWriter:
+        return VolumeWriter(
+            STORE,
+            "hot",
+            self.code,
+            self.devices,
+            self.ledger,
+            lambda device, error: self.failures.append((device, error)),
+            payload_seal=self.payload_seal,
+            preallocate=STEP,
+        )
+
+    def new_reader(self, *, cache_bytes: int = 1 << 20, hedge_s: float = 10.0) -> VolumeReader:
+        return VolumeReader(
+            STORE,
+            self.devices,
+            lambda volume, index, reason: self.damage.append((volume, index, reason)),
+            cache_bytes=cache_bytes,
+            hedge_s=hedge_s,
+        )
+
+    def info(self, location: Location) -> VolumeInfo:
+        return self.ledger.volumes[location.volume]
+
+    def shards_of(self, volume: VolumeId, index: int) -> MemoryShards:
+        """The shards of the device that holds shard *index*."""
+        shards = self.devices[self.ledger.volumes[volume].devices[index]].shards
+        assert isinstance(shards, MemoryShards)
+        return shards
+
+    def shard(self, volume: VolumeId, index: int) -> bytearray:
+        """The bytes of one shard, to be damaged."""
+        return self.shards_of(volume, index).contents[ShardName(volume, CellIndex(index))]
+
+    async def read(self, location: Location, start: int, length: int) -> bytes:
+        return bytes(await self.reader.read(self.info(location), location, start, length))
+
+
+def payload(size: int, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(size)
