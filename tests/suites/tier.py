@@ -51,7 +51,9 @@ class Tier:
     def __init__(self, k: int = 4, m: int = 2, *, devices: int | None = None, payload_seal: int = 1 << 20) -> None:
         self.code = Code(k, m)
         self.shards = [MemoryShards(f"device {at}") for at in range(devices or self.code.n)]
-        attached = [AttachedDevice(DeviceId(bytes([at]) * 16), each.device, each) for at, each in enumerate(self.shards)]
+        attached = [
+            AttachedDevice(DeviceId(bytes([at]) * 16), each.device, each) for at, each in enumerate(self.shards)
+        ]
         self.devices = {device.id: device for device in attached}
         self.ledger = Ledger()
         self.failures: list[tuple[DeviceId, DeviceError]] = []

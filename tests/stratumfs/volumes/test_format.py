@@ -26,7 +26,15 @@ from stratumfs.volumes.format import (
 )
 
 HEADER = CellHeader(
-    StoreId(b"S" * 16), VolumeId(b"V" * 16), Code(4, 2), CellIndex(5), StripeNo(7), Nonce(2**64 - 1), 999, 250, b"H" * 32
+    StoreId(b"S" * 16),
+    VolumeId(b"V" * 16),
+    Code(4, 2),
+    CellIndex(5),
+    StripeNo(7),
+    Nonce(2**64 - 1),
+    999,
+    250,
+    b"H" * 32,
 )
 VOLUME = VolumeInfo(HEADER.volume, "hot", HEADER.code, tuple(DeviceId(bytes([at]) * 16) for at in range(6)))
 AT = StripeAt(HEADER.stripe, 0, HEADER.cell_length, HEADER.nonce)
@@ -69,7 +77,16 @@ def test_more_damage_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("offset", "value"),
-    [(0, b"sfXX"), (4, b"\x02"), (5, b"\x00"), (5, b"\xff\xff"), (7, b"\x06"), (60, bytes(4)), (56, bytes(4)), (56, b"\xe9\x03")],
+    [
+        (0, b"sfXX"),
+        (4, b"\x02"),
+        (5, b"\x00"),
+        (5, b"\xff\xff"),
+        (7, b"\x06"),
+        (60, bytes(4)),
+        (56, bytes(4)),
+        (56, b"\xe9\x03"),
+    ],
 )
 def test_a_sound_block_that_is_no_possible_header_is_refused(offset: int, value: bytes) -> None:
     fields = bytearray(pack_header(HEADER)[:100])

@@ -1,0 +1,338 @@
+"""The reader: only what is needed, only what is verified, around what is missing."""
+
+import itertools
+import threading
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stratumfs.errors import DeviceFailed, TooFewShards
+from stratumfs.ids import CellIndex, Nonce
+from stratumfs.location import Location
+from stratumfs.shards.layout import ShardName
+from tests.suites.tier import Tier, payload
+
+FULL = 1 << 20
+
+
+def counting(tier: Tier, verb: str) -> list[ShardName | None]:
+    calls: list[ShardName | None] = []
+
+    def fault(called: str, name: ShardName | None) -> None:
+        if called == verb:
+            calls.append(name)
+
+    for shards in tier.shards:
+        shards.fault = fault
+    return calls
+
+
+async def run_of(tier: Tier, *sizes: int) -> tuple[Location, bytes]:
+    """A run of full stripes and perhaps a shorter last one with cells of the same size."""
+    data = b"".join(payload(size, number) for number, size in enumerate(sizes))
+    after: Location | None = None
+    first = None
+    at = 0
+    for size in sizes:
+        after = await tier.writer.append(data[at : at + size], after)
+        first = first or after
+        at += size
+    assert first is not None
+    return first, data
+
+
+async def test_ranges_within_a_stripe_are_read() -> None:
+    tier = Tier()
+    data = payload(1000)
+    location = await tier.writer.append(data)
+    for start, length in [(0, 1000), (0, 1), (999, 1), (249, 2), (250, 250), (100, 800), (5, 0)]:
+        assert await tier.read(location, start, length) == data[start : start + length]
+
+
+async def test_ranges_that_span_the_stripes_of_a_run_are_read() -> None:
+    tier = Tier(payload_seal=100 * FULL)
+    location, data = await run_of(tier, FULL, FULL, FULL - 2)
+    for start, length in [
+        (0, len(data)),
+        (FULL - 3, 6),
+        (FULL // 2, 2 * FULL),
+        (2 * FULL - 1, 1),
+        (2 * FULL, FULL - 2),
+    ]:
+        assert await tier.read(location, start, length) == data[start : start + length]
+
+
+async def test_an_extent_may_begin_inside_a_stripe() -> None:
+    tier = Tier()
+    data = payload(1000)
+    at = await tier.writer.append(data)
+    trimmed = Location(at.volume, at.stripe, at.position, at.cell_size, 300, at.nonce)
+    assert await tier.read(trimmed, 10, 400) == data[310:710]
+
+
+async def test_only_the_cells_of_the_range_are_read() -> None:
+    tier = Tier()
+    location = await tier.writer.append(payload(1000))
+    calls = counting(tier, "read_at")
+    await tier.read(location, 250, 250)
+    assert calls == [ShardName(location.volume, CellIndex(1))]
+    await tier.read(location, 260, 10)
+    assert len(calls) == 1  # verified once, then remembered
+    await tier.read(location, 0, 1000)
+    assert len(calls) == 4
+
+
+async def test_the_cache_is_bounded() -> None:
+    tier = Tier()
+    tier.reader = tier.new_reader(cache_bytes=600)
+    locations = [await tier.writer.append(payload(1000, number)) for number in range(5)]
+    for _ in range(2):
+        for number, location in enumerate(locations):
+            assert await tier.read(location, 0, 1000) == payload(1000, number)
+    assert tier.reader.statistics()["cache_bytes"] <= 600
+
+
+async def test_a_range_inside_one_cell_is_not_copied_and_is_read_only() -> None:
+    tier = Tier()
+    location = await tier.writer.append(payload(1000))
+    found = await tier.reader.read(tier.info(location), location, 10, 20)
+    assert isinstance(found, memoryview)
+    assert found.readonly
+
+
+async def test_any_two_shards_may_be_missing() -> None:
+    tier = Tier()
+    data = payload(1000)
+    location = await tier.writer.append(data)
+    kept = {index: tier.shards_of(location.volume, index).contents for index in range(6)}
+    for lost in itertools.combinations(range(6), 2):
+        tier.reader = tier.new_reader()
+        for index in lost:
+            tier.shards_of(location.volume, index).contents = {}
+        assert await tier.read(location, 0, 1000) == data
+        assert {index for _, index, _ in tier.damage} <= set(lost)
+        tier.damage.clear()
+        for index in lost:
+            tier.shards_of(location.volume, index).contents = kept[index]
+
+
+async def test_every_byte_of_a_cell_and_its_header_may_flip() -> None:
+    tier = Tier(2, 1)
+    data = payload(40)
+    location = await tier.writer.append(data)
+    shard = tier.shard(location.volume, 0)
+    for place in range(128 + 20):
+        shard[place] ^= 0xA5
+        tier.reader = tier.new_reader()
+        assert await tier.read(location, 0, 40) == data
+        shard[place] ^= 0xA5
+    assert all((volume, index) == (location.volume, 0) for volume, index, _ in tier.damage)
+    assert len(tier.damage) == 20  # those in headers were corrected
+
+
+async def test_damage_is_reported_with_a_reason() -> None:
+    tier = Tier()
+    data = payload(1000)
+    location = await tier.writer.append(data)
+    tier.shard(location.volume, 2)[130] ^= 1
+    del tier.shard(location.volume, 0)[200:]
+    assert await tier.read(location, 0, 1000) == data
+    reasons = {index: reason for _, index, reason in tier.damage}
+    assert set(reasons) == {0, 2}
+    assert "hash" in reasons[2]
+    assert "ends" in reasons[0]
+
+
+async def test_three_losses_of_4_plus_2_are_too_many() -> None:
+    tier = Tier()
+    location = await tier.writer.append(payload(1000))
+    for index in (0, 3, 5):
+        tier.shard(location.volume, index)[140] ^= 1
+    with pytest.raises(TooFewShards, match="3 good cells where 4 are needed"):
+        await tier.read(location, 0, 1000)
+    assert await tier.read(location, 250, 500) == payload(1000)[250:750]  # the others are served still
+
+
+async def test_a_cell_of_another_write_is_not_believed() -> None:
+    tier = Tier()
+    location = await tier.writer.append(payload(1000))
+    stale = Location(
+        location.volume, location.stripe, location.position, location.cell_size, 0, Nonce(location.nonce ^ 1)
+    )
+    with pytest.raises(TooFewShards, match="another"):
+        await tier.read(stale, 0, 1000)
+
+
+async def test_a_misdirected_write_is_not_believed() -> None:
+    tier = Tier()
+    first = await tier.writer.append(payload(1000, 1))
+    second = await tier.writer.append(payload(1000, 2))
+    shard = tier.shard(first.volume, 0)
+    shard[first.position : first.position + 378] = shard[second.position : second.position + 378]
+    assert await tier.read(first, 0, 1000) == payload(1000, 1)
+    assert "another" in tier.damage[0][2]
+
+
+async def test_a_device_that_errs_is_read_around() -> None:
+    tier = Tier()
+    location = await tier.writer.append(payload(1000))
+
+    def fault(verb: str, name: ShardName | None) -> None:
+        raise DeviceFailed("EIO", "it")
+
+    tier.shards_of(location.volume, 1).fault = fault
+    assert await tier.read(location, 0, 1000) == payload(1000)
+    assert [(index, reason) for _, index, reason in tier.damage] == [(1, "EIO")]
+
+
+async def test_devices_that_are_down_are_read_around_without_a_report() -> None:
+    tier = Tier()
+    location = await tier.writer.append(payload(1000))
+    for index in (0, 1):
+        del tier.devices[tier.info(location).devices[index]]
+    assert await tier.read(location, 0, 1000) == payload(1000)
+    assert tier.damage == []
+    del tier.devices[tier.info(location).devices[2]]
+    tier.reader = tier.new_reader()
+    with pytest.raises(TooFewShards, match="not up"):
+        await tier.read(location, 100, 800)
+
+
+async def test_readers_of_one_stripe_share_its_cells() -> None:
+    tier = Tier()
+    location = await tier.writer.append(payload(1000))
+    calls = counting(tier, "read_at")
+
+    async def read() -> None:
+        assert await tier.read(location, 0, 1000) == payload(1000)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(read)
+    assert len(calls) == 4
+
+
+async def test_readers_of_a_lost_cell_share_one_decode() -> None:
+    tier = Tier()
+    location = await tier.writer.append(payload(1000))
+    tier.shards_of(location.volume, 0).contents = {}
+
+    async def read() -> None:
+        assert await tier.read(location, 0, 250) == payload(1000)[:250]
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(read)
+    assert tier.reader.statistics()["stripes_decoded"] == 1
+
+
+class Stall:
+    """A device whose reads hang until it is released."""
+
+    def __init__(self, tier: Tier, location: Location, index: int) -> None:
+        self.shards = tier.shards_of(location.volume, index)
+        self.released = threading.Event()
+        self.reached = threading.Semaphore(0)
+
+    def __enter__(self) -> "Stall":
+        self.shards.fault = self._fault
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.released.set()
+        self.shards.fault = None
+
+    def _fault(self, verb: str, name: ShardName | None) -> None:
+        if verb == "read_at":
+            self.reached.release()
+            assert self.released.wait(10)
+
+
+async def test_a_stalled_device_is_hedged() -> None:
+    tier = Tier()
+    tier.reader = tier.new_reader(hedge_s=0.01)
+    location = await tier.writer.append(payload(1000))
+    with Stall(tier, location, 0):
+        assert await tier.read(location, 0, 1000) == payload(1000)
+    assert tier.damage == []  # slow is not damaged
+
+
+async def test_two_hundred_readers_of_a_stalled_device_stop_nobody() -> None:
+    tier = Tier(1, 0, devices=2, payload_seal=10)  # no parity: whoever needs the stalled device must wait
+    stalled = await tier.writer.append(payload(10))
+    others = [await tier.writer.append(payload(10, number)) for number in range(1, 20)]
+    other = next(each for each in others if tier.info(each).devices != tier.info(stalled).devices)
+    with Stall(tier, stalled, 0) as stall:
+        async with trio.open_nursery() as nursery:
+            for start in range(200):
+                nursery.start_soon(tier.read, stalled, start % 10, 1)
+                # each reads another stripe of the stalled device, for sharing would make one of them all
+                stalled_too = Location(stalled.volume, stalled.stripe, 0, 10, 0, Nonce(start))
+                nursery.start_soon(ignoring_loss, tier, stalled_too)
+            await trio.to_thread.run_sync(stall.reached.acquire)
+            found = await tier.read(other, 0, 10)
+            assert found in [payload(10, number) for number in range(1, 20)]
+            stall.released.set()
+
+
+async def ignoring_loss(tier: Tier, location: Location) -> None:
+    with pytest.raises(TooFewShards):
+        await tier.read(location, 0, 10)
+
+
+async def test_a_device_known_to_stall_is_asked_last() -> None:
+    tier = Tier()
+    tier.reader = tier.new_reader(hedge_s=0.01)
+    first = await tier.writer.append(payload(1000))
+    second = await tier.writer.append(payload(1000, 1))
+    with Stall(tier, first, 0):
+        await tier.read(first, 0, 250)
+        asked = counting(tier, "read_at")
+        tier.shards_of(first.volume, 0).fault = lambda verb, name: asked.append(name)
+        assert await tier.read(second, 0, 250) == payload(1000, 1)[:250]
+        assert ShardName(first.volume, CellIndex(0)) not in asked
+
+
+async def test_a_cancelled_reader_leaves_its_cells_to_the_others() -> None:
+    tier = Tier(1, 0)
+    location = await tier.writer.append(payload(100))
+    with Stall(tier, location, 0) as stall:
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+
+            async def first() -> None:
+                with scope:
+                    await tier.read(location, 0, 100)
+
+            async def second() -> None:
+                assert await tier.read(location, 0, 100) == payload(100)
+
+            nursery.start_soon(first)
+            await trio.to_thread.run_sync(stall.reached.acquire)
+            nursery.start_soon(second)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            stall.released.set()
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_range_survives_any_damage_within_m(data: st.DataObject) -> None:
+    k, m = data.draw(st.integers(1, 6)), data.draw(st.integers(0, 4))
+    size = data.draw(st.integers(1, 3000))
+    start = data.draw(st.integers(0, size))
+    length = data.draw(st.integers(0, size - start))
+    lost = data.draw(st.sets(st.integers(0, k + m - 1), max_size=m))
+
+    async def check() -> None:
+        tier = Tier(k, m)
+        location = await tier.writer.append(payload(size))
+        for index in lost:
+            shard = tier.shard(location.volume, index)
+            shard[data.draw(st.integers(128, 127 + location.cell_size))] ^= 0x10
+        assert await tier.read(location, start, length) == payload(size)[start : start + length]
+
+    trio.run(check)
