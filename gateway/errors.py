@@ -51,6 +51,7 @@ InvalidBucketAclWithObjectOwnership 400 Bucket cannot have ACLs set with ObjectO
 InvalidBucketName 400 The specified bucket is not valid.
 InvalidBucketOwnerAWSAccountID 400 The value of the expected bucket owner parameter must be an AWS account ID.
 InvalidBucketState 409 The request is not valid for the current state of the bucket.
+InvalidChunkSizeError 403 Too many chunks are smaller than 8192 bytes.
 InvalidDigest 400 The Content-MD5 or checksum value that you specified is not valid.
 InvalidEncryptionAlgorithmError 400 The encryption request that you specified is not valid. The valid value is AES256.
 InvalidHostHeader 400 The host headers provided in the request used the incorrect style addressing.

@@ -71,6 +71,13 @@ PENDING_SWEEP_S = 5.0
 PENDING_MEMORY_MAX = 256 * MIB
 """Of all inodes of a mount, in memory: what is synced but not published can be read from its volumes."""
 INVALIDATE_WAIT_S = 5.0
+INVALIDATE_THREADS = 16
+KERNEL_CACHE_S = 3600.0
+"""The kernel keeps names and attributes for so long; it is told of what changes."""
+SPECIAL_NAMES_MAX = 10_000
+"""Names known to the kernel whose spelling depends on their neighbours."""
+HANDLES_MAX = 1 << 20
+READDIR_CHUNK = 128
 MAINTENANCE_INTERVAL_S = 5.0
 REAP_CHUNK = 20
 """Inodes that one transaction reaps."""
@@ -110,10 +117,15 @@ BODY_IDLE_S = 60.0
 """A request body that brings no byte for so long is given up; so is an answer that the client does not take."""
 HASH_BATCH = 512 * KIB
 """Bytes of a body that are hashed at once, in a thread; below HASH_INLINE on the loop (a hop costs 40 µs)."""
+HASH_BATCH_EVENTS = 1024
+"""So many chunk borders make a batch too, however little lies between them."""
 HASH_INLINE = 32 * KIB
 HASH_THREADS = 4
 CHUNK_HEADER_MAX = 1 * KIB
 """Bytes of the line before an aws-chunked chunk."""
+CHUNK_MIN = 8 * KIB
+SMALL_CHUNKS_MAX = 10_000
+"""Chunks of one body below CHUNK_MIN. S3 allows one; SDKs that read from pipes send some, a flood of them costs time."""
 TRAILERS_MAX = 8 * KIB
 SIGNING_KEYS_MAX = 256
 

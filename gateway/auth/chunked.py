@@ -14,7 +14,7 @@ from enum import Enum, auto
 
 from gateway.auth.sigv4 import ChunkSigner, matches
 from gateway.errors import S3Error
-from stratumfs.limits import CHUNK_HEADER_MAX, PART_MAX, TRAILERS_MAX
+from stratumfs.limits import CHUNK_HEADER_MAX, CHUNK_MIN, PART_MAX, SMALL_CHUNKS_MAX, TRAILERS_MAX
 
 TRAILER_SIGNATURE = "x-amz-trailer-signature"
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
@@ -63,6 +63,7 @@ class ChunkedReader:
         self._last = False
         self._trailers: list[tuple[str, str]] = []
         self._trailer_bytes = 0
+        self._small = 0
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Events of *data*, payload as views of it. Raises: S3Error IncompleteBody, MalformedTrailerError."""
@@ -128,6 +129,9 @@ class ChunkedReader:
             raise S3Error("IncompleteBody", "An unsigned chunk must not have a chunk extension.")
         self._signature = match[1].decode() if match else None
         self._left = int(size, 16)
+        self._small += self._left < CHUNK_MIN
+        if self._small > SMALL_CHUNKS_MAX:
+            raise S3Error("InvalidChunkSizeError")
         self._last = not self._left
         self._state = _State.TRAILER if self._last else _State.DATA
 

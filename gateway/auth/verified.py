@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +14,7 @@ from gateway.auth.body import Chunk, Receive
 from gateway.auth.chunked import ChunkVerifier, Event, Trailers
 from gateway.checksums import Algorithm, Hasher
 from gateway.errors import S3Error
-from stratumfs.limits import BODY_IDLE_S, HASH_BATCH, HASH_INLINE
+from stratumfs.limits import BODY_IDLE_S, HASH_BATCH, HASH_BATCH_EVENTS, HASH_INLINE
 from stratumfs.values import Checksum
 
 _FAST = (Algorithm.CRC32C, Algorithm.CRC64NVME)
@@ -74,7 +75,12 @@ class VerifiedBody:
         self._received = 0
         self._sha256 = hashlib.sha256() if checks.sha256 is not None else None
         self._expected = checksums.DEFAULT
+        self._algorithm = checksums.DEFAULT
         self._hasher: Hasher | None = None
+        self._in_thread = False
+        self._ready: deque[memoryview] = deque()
+        self._batch: list[Event] = []
+        self._batched = 0
         self._trailers: dict[str, str] = {}
         self._checksum: Checksum | None = None
 
@@ -94,27 +100,38 @@ class VerifiedBody:
         assert not self._begun
         self._expected = algorithm
 
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        """No generator: one that its consumer leaves in the middle would have to be closed by somebody."""
         assert not self._begun, "a body can be read once"
         self._begun = True
-        algorithm = self.declared or self._expected
-        self._hasher = checksums.hasher(algorithm)
-        in_thread = self._sha256 is not None or self._checks.chunks is not None or algorithm not in _FAST
-        batch: list[Event] = []
-        batched = 0
-        while data := await self._next():
-            for event in self._framing.feed(data):
-                batch.append(event)
-                if isinstance(event, memoryview):
-                    self._count(len(event))
-                    yield event
-            batched += len(data)
-            if batched >= HASH_BATCH:
-                await self._digest(batch, in_thread)
-                batch, batched = [], 0
-        self._framing.finish()
-        await self._digest(batch, in_thread and batched > HASH_INLINE)
-        self._conclude(algorithm)
+        self._algorithm = self.declared or self._expected
+        self._hasher = checksums.hasher(self._algorithm)
+        self._in_thread = self._sha256 is not None or self._checks.chunks is not None or self._algorithm not in _FAST
+        return self
+
+    async def __anext__(self) -> Chunk:
+        while not self._ready:
+            if self._checksum is not None:
+                raise StopAsyncIteration
+            await self._advance()
+        return self._ready.popleft()
+
+    async def _advance(self) -> None:
+        """Take what the connection has next, or come to the end."""
+        data = await self._next()
+        if not data:
+            self._framing.finish()
+            await self._digest()
+            self._conclude()
+            return
+        for event in self._framing.feed(data):
+            self._batch.append(event)
+            if isinstance(event, memoryview):
+                self._count(len(event))
+                self._ready.append(event)
+        self._batched += len(data)
+        if self._batched >= HASH_BATCH or len(self._batch) >= HASH_BATCH_EVENTS:
+            await self._digest()
 
     async def read(self, limit: int) -> bytes:
         if self.length is not None and self.length > limit:
@@ -156,7 +173,10 @@ class VerifiedBody:
         if self.length is not None and self._received > self.length:
             raise S3Error("IncompleteBody", "The request body is longer than its length header says.")
 
-    async def _digest(self, batch: list[Event], in_thread: bool) -> None:
+    async def _digest(self) -> None:
+        """Check and hash what has come since the last time."""
+        batch, in_thread = self._batch, self._in_thread and self._batched > HASH_INLINE
+        self._batch, self._batched = [], 0
         if in_thread:
             await trio.to_thread.run_sync(self._consume, batch, limiter=self._limiter)
         else:
@@ -174,8 +194,9 @@ class VerifiedBody:
             elif isinstance(event, Trailers):
                 self._trailers = dict(event.pairs)
 
-    def _conclude(self, algorithm: Algorithm) -> None:
+    def _conclude(self) -> None:
         assert self._hasher is not None
+        algorithm = self._algorithm
         if self.length is not None and self._received != self.length:
             raise S3Error("IncompleteBody", "The request body is shorter than its length header says.")
         self._check_sha256()
