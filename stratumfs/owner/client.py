@@ -21,10 +21,12 @@ from stratumfs.owner.messages import (
     Answer,
     Done,
     Ended,
+    Explain,
     Failed,
     OwnerError,
     Progress,
     Request,
+    Status,
     decode_answer,
     encode,
     revive,
@@ -201,3 +203,24 @@ def ask(
         except BaseException:
             owner.close()
             raise
+
+
+def ask_or_open(store: Path, request: Status | Explain) -> dict[str, Any]:
+    """Ask the living owner; where none lives, be one for the length of the question.
+
+    Raises: StoreInUse if the store is held for longer than TAKEOVER_WAIT_S by somebody who does not answer.
+    """
+    deadline = time.monotonic() + TAKEOVER_WAIT_S
+    while True:
+        try:
+            owner = connect(store)
+            if owner is not None:
+                with owner:
+                    return owner.ask(request)
+            from stratumfs.owner.brief import answer  # the whole store, which an asking command does not need
+
+            return answer(store, request)
+        except (StoreInUse, StoreClosing):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)

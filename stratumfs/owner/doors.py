@@ -138,6 +138,11 @@ class Doors:
                     if door.kind is kind:
                         nursery.start_soon(self.close, door)
 
+    @property
+    def idle(self) -> bool:
+        """True once the last door is closed: from then on the owner is ending."""
+        return self._idle.is_set()
+
     async def wait_idle(self) -> None:
         """Return when no door is open and no request is under way that could open one. From then on none is."""
         await self._idle.wait()

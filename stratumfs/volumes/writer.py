@@ -155,6 +155,11 @@ class VolumeWriter:
         if errors:
             raise errors[0]
 
+    @property
+    def failed(self) -> Mapping[DeviceId, DeviceError]:
+        """Devices that failed a write or a sync, with what they failed by."""
+        return self._failed
+
     def statistics(self) -> dict[str, int]:
         """Open volumes (those waiting for their sealing included) and devices struck out."""
         return {"volumes_open": len(self._volumes), "devices_failed": len(self._failed)}

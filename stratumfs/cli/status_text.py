@@ -1,0 +1,85 @@
+"""``stratumfs status`` for people: the same facts as ``--json``, in lines and one table."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def render_status(found: Mapping[str, Any]) -> None:
+    """Print it. Colours and width as the terminal has them."""
+    console = Console(highlight=False, soft_wrap=True)
+    for line in _head(found):
+        console.print(line, markup=False)
+    console.print(_devices(found))
+    for line in _tail(found):
+        console.print(line, markup=False)
+
+
+def size_text(count: int | None) -> str:
+    """Bytes in the largest unit that keeps at least one digit before the point."""
+    if count is None:
+        return "?"
+    value = float(count)
+    for unit in _UNITS:
+        if abs(value) < 1024 or unit == _UNITS[-1]:
+            return f"{int(value)} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError("the last unit takes all")
+
+
+def survives_text(devices: int, disks: int) -> str:
+    """What the two numbers mean."""
+    if devices < 0:
+        return "SOME DATA CANNOT BE READ: more devices are missing than its parity makes up for"
+    return f"all data survives the loss of any {_count(devices, 'device')}, and of any {_count(disks, 'disk')}"
+
+
+def _head(found: Mapping[str, Any]) -> Iterator[str]:
+    owner = f"owner: process {found['owner']}" if found["owner"] else "no owner: no door is open"
+    yield f"store {found['store']} ({found['k']}+{found['m']}), {owner}"
+    if found["read_only"]:
+        yield f"READ-ONLY: {found['read_only']}"
+    yield survives_text(found["devices_survived"], found["disks_survived"])
+
+
+def _devices(found: Mapping[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="")
+    for name in ("tier", "slot", "state", "free", "of", "path", ""):
+        table.add_column(name, justify="right" if name in ("slot", "free", "of") else "left", overflow="fold")
+    for each in found["devices"]:
+        table.add_row(
+            each["tier"],
+            str(each["slot"]),
+            each["state"],
+            size_text(each["free"]),
+            size_text(each["total"]),
+            each["path"],
+            each["reason"] or "",
+        )
+    return table
+
+
+def _tail(found: Mapping[str, Any]) -> Iterator[str]:
+    counts = ", ".join(f"{number} {state}" for state, number in found["volumes"].items())
+    yield f"volumes: {counts}; shards missing: {found['missing_shards']}, damaged: {found['damaged_shards']}"
+    space = found["space"]
+    yield (
+        f"space: {size_text(space['used'])} used (inline {size_text(space['inline'])}, unfinished uploads "
+        f"{size_text(space['unfinished_uploads'])}), {size_text(space['usable_free'])} of "
+        f"{size_text(space['usable_total'])} usable are free; raw {size_text(space['raw_total'])}"
+    )
+    yield f"repairs under way: {len(found['repairs'])}"
+    if not found["doors"]:
+        yield "doors: none"
+    for door in found["doors"]:
+        since = datetime.fromtimestamp(door["since"], UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        yield f"{door['kind']}: {', '.join(door.get('urls') or door['where'])} ({door['state']} since {since})"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

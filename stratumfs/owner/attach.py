@@ -1,0 +1,108 @@
+"""Which devices are up: each is looked at, locked and opened, or refused with a reason that `status` shows.
+
+All of it blocks.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from stratumfs.devices.check import check_device, check_distinct
+from stratumfs.devices.folder import FolderFacts
+from stratumfs.devices.identity import DeviceEntry, Identity, write_identity
+from stratumfs.devices.space import space_of
+from stratumfs.errors import DeviceError, DeviceRefused
+from stratumfs.ids import DeviceId
+from stratumfs.owner.lock import Locks
+from stratumfs.shards.local import LocalShards
+from stratumfs.volumes.attached import AttachedDevice
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """devices: those that are up; refused: why each of the others is not; facts: of those that are up."""
+
+    devices: Mapping[DeviceId, AttachedDevice]
+    refused: Mapping[DeviceId, str]
+    facts: Mapping[DeviceId, FolderFacts]
+
+
+def look_at_devices(identity: Identity) -> tuple[dict[DeviceId, FolderFacts], dict[DeviceId, str]]:
+    """The facts of the devices that are there and themselves, and why the others cannot be used.
+
+    Raises: DeviceRefused if two devices are one folder: then somebody has mounted the same disk twice.
+    """
+    facts: dict[DeviceId, FolderFacts] = {}
+    refused: dict[DeviceId, str] = {}
+    for entry in identity.devices:
+        try:
+            facts[entry.id] = check_device(identity.store, entry)
+        except DeviceRefused as error:
+            refused[entry.id] = str(error)
+    check_distinct(list(facts.values()))
+    return facts, refused
+
+
+def attach_devices(
+    identity: Identity, facts: Mapping[DeviceId, FolderFacts], refused: Mapping[DeviceId, str]
+) -> Attached:
+    """Open the devices that were looked at and locked."""
+    devices: dict[DeviceId, AttachedDevice] = {}
+    failed = dict(refused)
+    for entry in identity.devices:
+        if entry.id not in facts:
+            continue
+        try:
+            devices[entry.id] = _attach(entry, facts[entry.id])
+        except DeviceError as error:
+            failed[entry.id] = str(error)
+    for reason in failed.values():
+        _log.warning("device_not_used", reason=reason)
+    return Attached(devices, failed, {ident: facts[ident] for ident in devices})
+
+
+def refresh_identities(identity: Identity, before: Identity, facts: Mapping[DeviceId, FolderFacts]) -> None:
+    """Write the paths that changed since the identity files were written, so that the store is found from any of them.
+
+    A device that cannot be written to keeps its old file; that costs comfort only.
+    """
+    if (identity.store_path, identity.devices) == (before.store_path, before.devices):
+        return
+    write_identity(identity.store_path, identity)
+    for entry in identity.devices:
+        if entry.id in facts:
+            try:
+                write_identity(entry.path, identity.of_device(entry.id))
+            except DeviceError as error:
+                _log.warning("identity_not_refreshed", device=str(entry.path), error=str(error))
+
+
+def lock_all(locks: Locks, store: Path, facts: Mapping[DeviceId, FolderFacts]) -> None:
+    """Take the locks of the devices that are there, in the order of their ids, and of the store folder.
+
+    Raises: StoreInUse; DeviceFailed.
+    """
+    locks.take_all(store, [(ident, found.path) for ident, found in facts.items()])
+
+
+def _attach(entry: DeviceEntry, facts: FolderFacts) -> AttachedDevice:
+    return AttachedDevice(
+        entry.id,
+        str(entry.path),
+        LocalShards(facts.path),
+        disk=facts.st_dev,
+        total=_asking(facts.path, lambda total, _: total),
+        free=_asking(facts.path, lambda _, free: free),
+    )
+
+
+def _asking(path: Path, choose: Callable[[int, int], int]) -> Callable[[], int]:
+    def ask() -> int:
+        space = space_of(path)
+        return choose(space.total, space.free)
+
+    return ask

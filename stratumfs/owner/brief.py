@@ -1,0 +1,35 @@
+"""An owner without doors, for the length of one question: what a command is that finds no owner to ask."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+
+from stratumfs.config import SETTINGS_FILE, load
+from stratumfs.owner import wire
+from stratumfs.owner.messages import Explain, Status
+from stratumfs.owner.run import cause_of
+from stratumfs.owner.status import status
+
+
+def answer(store: Path, request: Status | Explain) -> dict[str, Any]:
+    """Open the store, answer, close it. Blocking; a mount that comes meanwhile waits for the locks.
+
+    Raises: StoreInUse if there is an owner after all; what opening the store raises, DeviceRefused, ConfigError, ...
+    """
+    # What is wrong with devices is part of the answer; a terminal needs no log beside it.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        return trio.run(_answer, store, request)
+    except BaseExceptionGroup as group:
+        raise cause_of(group) from group
+
+
+async def _answer(store: Path, request: Status | Explain) -> dict[str, Any]:
+    settings = load(store / SETTINGS_FILE)
+    async with wire.locked(store) as parts, wire.opened(parts, settings) as running:
+        if isinstance(request, Status):
+            return await status(running, ()) | {"owner": None}
+        return await running.explainer.explain(inode=request.inode, bucket=request.bucket, key=request.key)

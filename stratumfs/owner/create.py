@@ -1,0 +1,166 @@
+"""Making a store: checks first, then every part of it, the store folder's identity file last.
+
+That file makes the folder a store. Whatever fails before it is there takes away again what was made. Blocking.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stratumfs import config
+from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.first import first_rows
+from stratumfs.catalog.schema import TABLES, VERSION
+from stratumfs.devices.check import check_new
+from stratumfs.devices.folder import FolderFacts, look_at
+from stratumfs.devices.identity import DEVICE_FILE, STORE_FILE, DeviceEntry, Identity, write_identity
+from stratumfs.errors import ConfigError, DeviceFailed, DeviceRefused
+from stratumfs.ids import DeviceId, StoreId, random_id
+from stratumfs.limits import CATALOG_PAGE_SIZE
+from stratumfs.owner import credentials
+from stratumfs.owner.lock import LOCK_FILE, Locks
+from stratumfs.owner.messages import Credentials
+from stratumfs.volumes.survival import Shards, Survival, survival
+
+CATALOG_FOLDER = "catalog"
+DEVICES_FOLDER = "devices"
+HOT = "hot"
+EMBEDDED_DEVICES = 6
+EMBEDDED_K, EMBEDDED_M = 4, 2
+_NOT_FOREIGN = frozenset({LOCK_FILE, "lost+found"})
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new store."""
+
+    identity: Identity
+    k: int
+    m: int
+    survival: Survival
+
+
+def make_store(store: Path, devices: Sequence[Path], k: int, m: int, keys: Credentials) -> Made:
+    """Make a store in *store* over *devices*, all of the hot tier.
+
+    Raises: ConfigError, DeviceRefused, StoreInUse, OSError; then nothing was changed.
+    """
+    config.check_code(k, m)
+    if len(devices) < k + m:
+        raise ConfigError(
+            f"k + m = {k + m} needs {k + m} devices, and {len(devices)} are given: give more, or choose -k and -m"
+        )
+    check_new(store, devices)
+    _check_store_folder(store, devices)
+    locks = Locks()
+    with _undone_on_error() as undo:
+        if not store.exists():
+            store.mkdir(mode=0o700)
+            undo.folders.append(store)
+        undo.files += [folder / LOCK_FILE for folder in (store, *devices) if not (folder / LOCK_FILE).exists()]
+        try:
+            locks.take_all(store, [(DeviceId(bytes([slot])), path) for slot, path in enumerate(devices)])
+            # Once more under the locks: somebody may have been quicker.
+            facts = check_new(store, devices)
+            made = _fill(store, facts, k, m, keys, undo)
+        finally:
+            locks.release()
+    return made
+
+
+def make_embedded(folder: Path, keys: Credentials) -> Made:
+    """The default store: catalog and six devices side by side in *folder*.
+
+    Only where neither exists: devices without their store folder never lead to a new store.
+    Raises: as `make_store`.
+    """
+    devices = [folder / DEVICES_FOLDER / str(slot) for slot in range(EMBEDDED_DEVICES)]
+    for path in (folder / CATALOG_FOLDER, folder / DEVICES_FOLDER):
+        if path.exists():
+            raise ConfigError(
+                f"{path} exists, but {folder} is no store: what is left of one is not written over; move it away, or "
+                f"name another place"
+            )
+    with _undone_on_error() as undo:
+        # The parents of the default place are made too: nobody typed them, so nobody misspelt them.
+        for path in [*reversed(folder.parents), folder, folder / DEVICES_FOLDER, *devices]:
+            if not path.exists():
+                path.mkdir(mode=0o700)
+                undo.folders.append(path)
+        return make_store(folder, devices, EMBEDDED_K, EMBEDDED_M, keys)
+
+
+def _fill(store: Path, facts: Sequence[FolderFacts], k: int, m: int, keys: Credentials, undo: "_Undo") -> Made:
+    entries = tuple(
+        DeviceEntry(DeviceId(random_id()), HOT, slot, each.path, each.mount_point, each.st_dev, each.fs_uuid)
+        for slot, each in enumerate(facts)
+    )
+    identity = Identity(StoreId(random_id()), store.resolve(), entries)
+    for entry in entries:
+        undo.files.append(entry.path / DEVICE_FILE)
+        write_identity(entry.path, identity.of_device(entry.id))
+    undo.trees.append(store / CATALOG_FOLDER)
+    schema = (*TABLES, *first_rows(os.geteuid(), os.getegid(), time.time_ns()))
+    Catalog.create(store / CATALOG_FOLDER, schema, VERSION, page_size=CATALOG_PAGE_SIZE)
+    undo.files += [store / config.SETTINGS_FILE, store / credentials.CREDENTIALS_FILE, store / STORE_FILE]
+    _write_settings(store, k, m)
+    credentials.write(store, keys)
+    write_identity(store, identity)
+    disks = tuple(entry.st_dev for entry in entries[: k + m])
+    return Made(identity, k, m, survival([Shards(k, disks)], [look_at(store).st_dev]))
+
+
+def _write_settings(store: Path, k: int, m: int) -> None:
+    path = store / config.SETTINGS_FILE
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(config.render(k, m))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _check_store_folder(store: Path, devices: Sequence[Path]) -> None:
+    """An empty folder, or none yet; what leads to the devices may lie in it."""
+    if not store.exists():
+        if not store.parent.is_dir():
+            raise ConfigError(f"{store.parent} does not exist: `mkdir -p {store.parent}` makes it")
+        return
+    if not store.is_dir():
+        raise ConfigError(f"{store} is no directory")
+    inside = store.resolve()
+    leading = {path.relative_to(inside).parts[0] for path in map(Path.resolve, devices) if path.is_relative_to(inside)}
+    foreign = sorted(each.name for each in store.iterdir() if each.name not in _NOT_FOREIGN | leading)
+    if foreign:
+        raise DeviceRefused(f"{store} is not empty (it holds {foreign[0]!r}): give an empty folder", str(store))
+
+
+@dataclass(slots=True)
+class _Undo:
+    """What to take away if the rest fails; files and trees first, folders only if they are empty then."""
+
+    files: list[Path] = field(default_factory=list)
+    trees: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+
+
+@contextmanager
+def _undone_on_error() -> Iterator[_Undo]:
+    undo = _Undo()
+    try:
+        yield undo
+    except BaseException as error:
+        for path in undo.files:
+            with suppress(OSError):
+                path.unlink()
+        for path in undo.trees:
+            shutil.rmtree(path, ignore_errors=True)
+        for path in reversed(undo.folders):
+            with suppress(OSError):
+                path.rmdir()
+        if isinstance(error, OSError):
+            raise DeviceFailed(f"the store could not be made: {error}", str(error.filename or "")) from error
+        raise

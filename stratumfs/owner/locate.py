@@ -1,0 +1,71 @@
+"""From what a user names to a store's folder: the folder itself, or any of its devices. Blocking."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from stratumfs.devices.identity import STORE_FILE, Identity, has_identity, read_identity
+from stratumfs.errors import ConfigError, DeviceRefused
+
+_ROOT_DEFAULT = Path("/var/lib/stratumfs")
+
+
+def default_folder() -> Path:
+    """Where the embedded store lies: /var/lib/stratumfs, of an ordinary user ``stratumfs`` in the XDG state folder."""
+    if os.geteuid() == 0:
+        return _ROOT_DEFAULT
+    state = os.environ.get("XDG_STATE_HOME", "")
+    # "All paths must be absolute; a relative one must be ignored" (XDG Base Directory Specification).
+    base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    return base / "stratumfs"
+
+
+def is_store(folder: Path) -> bool:
+    """Whether there is a store folder; False also where nothing is."""
+    return os.path.lexists(folder / STORE_FILE)
+
+
+def store_folder(named: Path) -> Path:
+    """The folder, absolute and free of links, of the store that *named* or one of its devices is.
+
+    Raises: ConfigError, DeviceRefused: one line that says what is there instead.
+    """
+    path = Path(os.path.realpath(named))
+    if not path.is_dir():
+        raise ConfigError(f"{named} {'is no directory' if path.exists() else 'does not exist'}")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise PermissionError(f"{path} belongs to another user: ask as that user or as root")
+    if not has_identity(path):
+        raise ConfigError(f"{path} is neither a store nor a device of one; mkfs.stratumfs makes stores")
+    found = read_identity(path)
+    return path if found.own is None else _of_device(path, found)
+
+
+def identity_of(folder: Path) -> Identity:
+    """The identity in a store folder, its paths as they are now.
+
+    A store that was moved as a whole, devices inside its folder, is found where it is.
+    """
+    found = read_identity(folder)
+    if found.own is not None:
+        raise DeviceRefused(f"{folder} is a device, not a store folder", str(folder))
+    devices = tuple(replace(each, path=_rebased(each.path, found.store_path, folder)) for each in found.devices)
+    return replace(found, store_path=folder, devices=devices)
+
+
+def _of_device(path: Path, device: Identity) -> Path:
+    """Where the store of a device is now: as its identity file says, or around the device if all was moved."""
+    for folder in (device.store_path, *path.parents):
+        if is_store(folder):
+            found = read_identity(folder)
+            if found.own is None and found.store == device.store:
+                return folder
+    raise DeviceRefused(
+        f"{path} is a device of a store whose folder, {device.store_path}, is lost or not mounted: mount it, or name "
+        f"the folder where it is now",
+        str(path),
+    )
+
+
+def _rebased(path: Path, before: Path, now: Path) -> Path:
+    return now / path.relative_to(before) if before != now and path.is_relative_to(before) else path

@@ -1,0 +1,55 @@
+"""What the next owner does for one that crashed: seal the volumes that were left open, behind their last named stripe.
+
+Before the first door opens, and only where the store may be written to.
+"""
+
+import structlog
+import trio
+
+from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.volumes import OPEN, VolumeRow, extents_in, volumes
+from stratumfs.erasure.code import Code
+from stratumfs.ids import StoreId
+from stratumfs.limits import CODING_THREADS, TRANSACTION_ROWS_MAX
+from stratumfs.owner.attach import Attached
+from stratumfs.repair.seal import seal_left_open
+from stratumfs.store.ledger import CatalogLedger
+from stratumfs.volumes.format import VolumeInfo
+
+_log = structlog.get_logger(__name__)
+
+
+async def seal_volumes_left_open(store: StoreId, catalog: Catalog, attached: Attached) -> int:
+    """Seal them all; returns how many there were. Raises: what the catalog raises."""
+    threads = trio.CapacityLimiter(CODING_THREADS)
+    count = 0
+    while rows := await catalog.read(volumes, OPEN, b"", TRANSACTION_ROWS_MAX):
+        for row in rows:
+            length, stripes = await _named_end(catalog, row)
+            info = VolumeInfo(row.id, row.tier, Code(row.k, row.m), row.devices)
+            failures = await seal_left_open(
+                store, info, length, stripes, attached.devices, CatalogLedger(catalog), threads
+            )
+            for error in failures.values():
+                _log.warning("volume_sealed_without_a_table", volume=row.id.hex(), error=str(error))
+            count += 1
+    if count:
+        _log.info("volumes_sealed", count=count, reason="the last owner left them open")
+    return count
+
+
+async def _named_end(catalog: Catalog, row: VolumeRow) -> tuple[int, int]:
+    """Where, in each shard, the cells of the last stripe end that any extent names; and how many stripes that makes.
+
+    All extents are asked, for one that begins earlier may reach further: copies of objects share their bytes.
+    """
+    length = stripes = 0
+    after = (-1, -1)
+    while chunk := await catalog.read(extents_in, row.id, after, TRANSACTION_ROWS_MAX):
+        for extent in chunk:
+            assert extent.location is not None
+            last = extent.location.advanced(extent.length - 1)
+            length = max(length, last.position + last.stride)
+            stripes = max(stripes, last.stripe + 1)
+            after = extent.location.position, extent.id
+    return length, stripes

@@ -1,0 +1,188 @@
+"""What the owner does for those who ask over the control socket: one method a request.
+
+Answers to ``close`` of the last door and to ``shutdown`` are given when the store itself is closed, so that whoever
+waited for them may pull the disks.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from stratumfs.config import Settings
+from stratumfs.errors import ConfigError
+from stratumfs.owner import gateway_door, mount_door
+from stratumfs.owner.control import Connection
+from stratumfs.owner.doors import Door, Doors, Kind, State
+from stratumfs.owner.messages import (
+    Answer,
+    CloseDoor,
+    Done,
+    Ended,
+    Explain,
+    OpenGateway,
+    OpenMount,
+    Progress,
+    Request,
+    Shutdown,
+    Status,
+)
+from stratumfs.owner.status import status
+from stratumfs.owner.wire import Running
+
+PROGRESS_S = 1.0
+
+
+class Requests:
+    """Carries out requests against one running store. *ended* is set when the store is closed."""
+
+    def __init__(self, running: Running, doors: Doors, settings: Settings, ended: trio.Event) -> None:
+        self._running = running
+        self._doors = doors
+        self._settings = settings
+        self._ended = ended
+        self._busy = 0
+        self._quiet = trio.Event()
+        self.first_answered = trio.Event()
+        self.shutdown_asked = trio.Event()
+
+    async def handle(self, request: Request, connection: Connection) -> Answer:
+        """Carry one request out; the answer is its last line. Raises: what the request met."""
+        async with self._counted():
+            try:
+                return await self._dispatch(request, connection)
+            finally:
+                self.first_answered.set()
+
+    async def wait_answered(self) -> None:
+        """Return when no request is being carried out."""
+        if self._busy:
+            await self._quiet.wait()
+
+    async def _dispatch(self, request: Request, connection: Connection) -> Answer:
+        match request:
+            case OpenMount():
+                return await self._open(request, request.hold, self._open_mount, connection)
+            case OpenGateway():
+                return await self._open(request, request.hold, self._open_gateway, connection)
+            case CloseDoor(where):
+                return await self._close(where, connection)
+            case Status():
+                return Done(await status(self._running, self._doors))
+            case Explain(inode, bucket, key):
+                return Done(await self._running.explainer.explain(inode=inode, bucket=bucket, key=key))
+            case Shutdown():
+                return await self._shut_down(connection)
+
+    async def _open(self, request: Any, hold: bool, opening: Callable[..., Any], connection: Connection) -> Answer:
+        door, fresh = await opening(request)
+        done = Done({"kind": str(door.kind), "where": list(door.opened.where), "already": not fresh})
+        if not hold:
+            return done
+        await connection.send(done)
+        self.first_answered.set()
+        return await self._held(door, connection)
+
+    async def _held(self, door: Door, connection: Connection) -> Answer:
+        """The door belongs to this connection: close it when the client leaves, say so when it is closed."""
+        async with trio.open_nursery() as nursery:
+
+            async def close_with_client() -> None:
+                await connection.wait_closed()
+                await self._close_door(door, connection)
+
+            nursery.start_soon(close_with_client)
+            await door.closed.wait()
+            nursery.cancel_scope.cancel()
+        await self._wait_ended_if_last()
+        return Ended(door.failure)
+
+    async def _open_mount(self, request: OpenMount) -> tuple[Door, bool]:
+        for door in self._doors:
+            if door.kind is Kind.MOUNT:
+                raise ConfigError(_second_mount(door.opened.where[0], request.mountpoint))
+        async with self._doors.lease():
+            gateway = None
+            if request.gateway is not None:
+                gateway, fresh = await self._open_gateway(request.gateway)
+                gateway = gateway if fresh else None
+            try:
+                door = await self._doors.open(Kind.MOUNT, mount_door.serving(self._running, request))
+            except BaseException:
+                if gateway is not None:
+                    with trio.CancelScope(shield=True):
+                        await self._doors.close(gateway)
+                raise
+            door.beside = gateway
+        return door, True
+
+    async def _open_gateway(self, request: OpenGateway) -> tuple[Door, bool]:
+        listen = request.listen or (self._settings.gateway.listen,)
+        for door in self._doors:
+            if door.kind is Kind.GATEWAY and set(listen) & set(door.opened.where):
+                if request.hold:
+                    raise ConfigError(f"this store is already served at {', '.join(listen)}")
+                return door, False
+        serve = gateway_door.serving(self._running, self._settings, request)
+        return await self._doors.open(Kind.GATEWAY, serve), True
+
+    async def _close(self, where: str, connection: Connection) -> Answer:
+        door = self._doors.find(where)
+        await self._close_door(door, connection)
+        last = await self._wait_ended_if_last()
+        return Done({"kind": str(door.kind), "where": list(door.opened.where), "last": last, "failure": door.failure})
+
+    async def _wait_ended_if_last(self) -> bool:
+        """After a door was closed: if it was the last one, wait until the store is closed too."""
+        if not self._doors.idle:
+            return False
+        await self._ended.wait()
+        return True
+
+    async def _close_door(self, door: Door, connection: Connection) -> None:
+        """Close it, and say once a second what is still pending."""
+        async with trio.open_nursery() as nursery:
+
+            async def tell() -> None:
+                while True:
+                    await trio.sleep(PROGRESS_S)
+                    pending = door.opened.pending()
+                    if pending:
+                        await connection.send(Progress(pending))
+
+            nursery.start_soon(tell)
+            await self._doors.close(door)
+            nursery.cancel_scope.cancel()
+
+    async def _shut_down(self, connection: Connection) -> Answer:
+        """End the owner; say meanwhile what is still pending."""
+        doors = [{"kind": str(door.kind), "where": list(door.opened.where)} for door in self._doors]
+        self.shutdown_asked.set()
+        while not self._ended.is_set():
+            with trio.move_on_after(PROGRESS_S):
+                await self._ended.wait()
+            for door in self._doors:
+                if door.state is State.CLOSING and (pending := door.opened.pending()):
+                    await connection.send(Progress(f"{door.opened.where[0]}: {pending}"))
+        return Done({"doors": doors})
+
+    @asynccontextmanager
+    async def _counted(self) -> AsyncIterator[None]:
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._quiet.set()
+                self._quiet = trio.Event()
+
+
+def _second_mount(first: str, second: str) -> str:
+    if first == second:
+        return f"this store is already mounted on {first}"
+    return (
+        f"this store is already mounted on {first}, and one owner has one mount: "
+        f"`mount --bind {first} {second}` shows it in a second place"
+    )

@@ -1,0 +1,129 @@
+"""The owner's life, from its locks to the end of its last door.
+
+Opening: locks, then what `wire.py` puts together, then the control socket, then doors. Ending goes the other way round:
+new requests are refused; mounts are unmounted while the loop still serves them; gateways finish their requests; the
+store syncs and closes; who waits for the end is answered; the control socket goes; last the locks. A signal (SIGTERM,
+SIGINT) ends it in this order too.
+
+Everything of it runs in nurseries opened here and in `wire.py`. An exception that no door contains ends the process in
+order as well: the store must survive that anyway, as it survives a kill -9.
+"""
+
+import signal
+import time
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import structlog
+import trio
+
+from stratumfs.config import SETTINGS_FILE, Settings, load
+from stratumfs.errors import StratumError
+from stratumfs.owner import control, wire
+from stratumfs.owner.doors import Doors
+from stratumfs.owner.log import configure
+from stratumfs.owner.messages import failed
+from stratumfs.owner.requests import Requests
+from stratumfs.owner.watchdog import watch_loop
+
+LAST_WORDS_S = 5.0
+"""For the answers to those who wait for the end."""
+FIRST_REQUEST_S = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def main(store: Path, first_client: trio.SocketStream | None, log: Path | None) -> int:
+    """Own the store until its last door is closed. Returns the exit code: 0, or 1 after an error that was answered."""
+    try:
+        settings = await trio.to_thread.run_sync(load, store / SETTINGS_FILE)
+        sink = configure(settings.log, log, store)
+    except (StratumError, OSError) as error:
+        await _answer_failure(first_client, error)
+        return 1
+    try:
+        await own(store, settings, first_client)
+    except Exception as error:
+        cause = cause_of(error)
+        expected = isinstance(cause, StratumError | OSError)
+        _log.error("owner_failed", error=str(cause), exc_info=None if expected else error)
+        await _answer_failure(first_client, cause)
+        return 1
+    finally:
+        sink.close()
+    return 0
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What is to blame among the errors that nurseries gathered: the first that nobody foresaw, else the first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = [cause_of(one) for one in error.exceptions]
+    bugs = [one for one in causes if not isinstance(one, StratumError | OSError)]
+    return (bugs or causes)[0]
+
+
+async def own(store: Path, settings: Settings, first_client: trio.SocketStream | None) -> None:
+    """The whole life of an owner whose settings are read. Raises: what opening or closing the store raises."""
+    async with AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(wire.locked(store))
+        listener = await stack.enter_async_context(control.bound_socket(store))
+        ended = trio.Event()
+        async with trio.open_nursery() as asking:
+            try:
+                async with wire.opened(parts, settings) as running, trio.open_nursery() as serving:
+                    doors = Doors(serving, time.time)
+                    requests = Requests(running, doors, settings, ended)
+                    await asking.start(control.serve, listener, requests.handle)
+                    serving.start_soon(watch_loop)
+                    _log.info("owner_started", store=str(store))
+                    await _serve_until_last_door(doors, requests, first_client, asking)
+                    await doors.close_all()
+                    serving.cancel_scope.cancel()
+            finally:
+                ended.set()
+            with trio.move_on_after(LAST_WORDS_S):
+                await requests.wait_answered()
+            asking.cancel_scope.cancel()
+        _log.info("owner_ended", store=str(store))
+
+
+async def _serve_until_last_door(
+    doors: Doors, requests: Requests, first_client: trio.SocketStream | None, asking: trio.Nursery
+) -> None:
+    """Return when the last door is closed, or when a signal or a client asks for the end."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as waiting:
+
+            async def on_signal() -> None:
+                number = await anext(aiter(signals))
+                _log.info("owner_signalled", signal=signal.Signals(number).name)
+                waiting.cancel_scope.cancel()
+
+            async def on_shutdown() -> None:
+                await requests.shutdown_asked.wait()
+                waiting.cancel_scope.cancel()
+
+            waiting.start_soon(on_signal)
+            waiting.start_soon(on_shutdown)
+            async with doors.lease():
+                if first_client is not None:
+                    asking.start_soon(control.serve_connection, first_client, requests.handle)
+                with trio.move_on_after(FIRST_REQUEST_S):
+                    await requests.first_answered.wait()
+            await doors.wait_idle()
+            waiting.cancel_scope.cancel()
+
+
+async def _answer_failure(first_client: trio.SocketStream | None, error: BaseException) -> None:
+    """Whoever started this owner learns why it does not come up: read what it asks, then say no."""
+    if first_client is None:
+        return
+    connection = control.Connection(first_client)
+    with (
+        trio.move_on_after(FIRST_REQUEST_S),
+        suppress(trio.ClosedResourceError, trio.BrokenResourceError, StratumError),
+    ):
+        # Closed: it was served already, and told.
+        await connection.receive()
+        await connection.send(failed(error))

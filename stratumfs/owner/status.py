@@ -1,0 +1,136 @@
+"""What ``stratumfs status`` tells: one plain value, made from the store, its devices, and the doors that are open."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from stratumfs.catalog.reap import usage
+from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, volume_summary, volumes
+from stratumfs.devices.health import DeviceState
+from stratumfs.devices.identity import DeviceEntry
+from stratumfs.devices.space import Space, space_of, total_space
+from stratumfs.errors import DeviceError
+from stratumfs.ids import CellIndex, DeviceId, VolumeId
+from stratumfs.limits import TRANSACTION_ROWS_MAX
+from stratumfs.owner.doors import Door
+from stratumfs.owner.wire import Running
+from stratumfs.store.reader import volume_info
+from stratumfs.volumes.presence import Present, shards_present
+from stratumfs.volumes.survival import Shards, Survival, survival
+
+ANSWER_WAIT_S = 5.0
+"""A device that does not say by then what it has counts as one that has nothing."""
+
+
+async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
+    """The whole state as plain values for JSON. A device that hangs delays it by ANSWER_WAIT_S, not for ever."""
+    store = running.store
+    rows = [*await _rows(running, OPEN), *await _rows(running, SEALED)]
+    present, silent = await shards_present(store.devices, [volume_info(row) for row in rows], ANSWER_WAIT_S)
+    spaces = await _spaces(running, silent)
+    total = _survival(running, rows, present, silent)
+    used = await store.catalog.read(usage)
+    raw = total_space({running.attached.facts[ident].st_dev: space for ident, space in spaces.items()})
+    return {
+        "store": str(running.folder),
+        "id": store.id.hex(),
+        "owner": os.getpid(),
+        "read_only": store.read_only,
+        "k": store.code.k,
+        "m": store.code.m,
+        "devices_survived": total.devices,
+        "disks_survived": total.disks,
+        "devices": [_device(running, entry, spaces, silent) for entry in running.identity.devices],
+        "volumes": await _volume_counts(running),
+        "damaged_shards": len(store.damaged),
+        "missing_shards": sum(len(row.devices) - len(present[row.id]) for row in rows),
+        "space": {
+            "raw_total": raw.total,
+            "raw_free": raw.free,
+            "usable_total": store.space.now.total,
+            "usable_free": store.space.now.free,
+            "used": used.live_bytes + used.inline_bytes,
+            "inline": used.inline_bytes,
+            "unfinished_uploads": used.upload_bytes,
+        },
+        "inodes": used.inodes,
+        "uploads": used.uploads,
+        "repairs": [],
+        "doors": [door.summary() for door in doors],
+        "catalog": asdict(store.catalog.statistics()),
+    }
+
+
+async def _rows(running: Running, state: str) -> list[VolumeRow]:
+    """All volumes in one state that hold data."""
+    found: list[VolumeRow] = []
+    after = b""
+    while chunk := await running.store.catalog.read(volumes, state, after, TRANSACTION_ROWS_MAX):
+        found += [row for row in chunk if row.live]
+        after = chunk[-1].id
+    return found
+
+
+async def _volume_counts(running: Running) -> dict[str, int]:
+    counts = dict.fromkeys((OPEN, SEALED, FREED), 0)
+    for _, state, _, _, number, _ in await running.store.catalog.read(volume_summary):
+        counts[state] = counts.get(state, 0) + number
+    return counts
+
+
+async def _spaces(running: Running, silent: set[DeviceId]) -> dict[DeviceId, Space]:
+    spaces = {}
+    for ident, device in running.store.devices.items():
+        if ident in silent:
+            continue
+        try:
+            spaces[ident] = await device.read(space_of, running.attached.facts[ident].path)
+        except DeviceError:
+            continue
+    return spaces
+
+
+def _survival(running: Running, rows: list[VolumeRow], present: Present, silent: set[DeviceId]) -> Survival:
+    """Over all volumes with data; of an empty store, what its first volume will survive."""
+    store = running.store
+    found = [Shards(row.k, tuple(_disks(running, row, present[row.id]))) for row in rows]
+    if not found:
+        up = [device.disk for ident, device in store.devices.items() if ident not in silent]
+        found.append(Shards(store.code.k, tuple(up[: store.code.n])))
+    return survival(found, [running.store_disk])
+
+
+def _disks(running: Running, row: VolumeRow, cells: set[CellIndex]) -> Iterable[Any]:
+    ident: VolumeId = row.id
+    for cell in cells:
+        if (ident, cell) not in running.store.damaged:
+            yield running.store.devices[row.devices[cell]].disk
+
+
+def _device(
+    running: Running, entry: DeviceEntry, spaces: dict[DeviceId, Space], silent: set[DeviceId]
+) -> dict[str, Any]:
+    reason = running.attached.refused.get(entry.id)
+    state = DeviceState.ONLINE
+    if reason is not None:
+        state = DeviceState.FAILED
+    elif entry.id in running.store.volume_writer.failed:
+        state = DeviceState.READ_ONLY
+        reason = str(running.store.volume_writer.failed[entry.id])
+    elif entry.id in silent:
+        state = DeviceState.SUSPECT
+        reason = f"no answer within {ANSWER_WAIT_S:.0f} s"
+    space = spaces.get(entry.id)
+    return {
+        "id": entry.id.hex(),
+        "tier": entry.tier,
+        "slot": entry.slot,
+        "path": str(entry.path),
+        "state": str(state),
+        "reason": reason,
+        "mount_point": entry.mount_point,
+        "disk": running.attached.facts[entry.id].st_dev if entry.id in running.attached.facts else None,
+        "total": space.total if space else None,
+        "free": space.free if space else None,
+    }

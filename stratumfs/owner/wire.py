@@ -1,0 +1,114 @@
+"""Puts a store together: locks, identities, devices, catalog, volumes, and the store over them.
+
+Nothing forks after the catalog is open; commands that an open door needs (fusermount3) are fork-and-exec at once.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import trio
+
+from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.migrations import MIGRATIONS
+from stratumfs.catalog.schema import VERSION
+from stratumfs.config import SETTINGS_FILE, Settings
+from stratumfs.devices.folder import look_at
+from stratumfs.devices.identity import Identity, read_identity
+from stratumfs.erasure.code import Code
+from stratumfs.errors import ConfigError
+from stratumfs.owner.attach import Attached, attach_devices, lock_all, look_at_devices, refresh_identities
+from stratumfs.owner.create import CATALOG_FOLDER, HOT
+from stratumfs.owner.locate import identity_of
+from stratumfs.owner.lock import Locks
+from stratumfs.owner.recovery import seal_volumes_left_open
+from stratumfs.store.store import Store, opened_store
+from tiering.explain import Explainer
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A store whose locks are ours, and which devices of it are up; nothing of it is open for writing yet."""
+
+    folder: Path
+    identity: Identity
+    attached: Attached
+    store_disk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A store that doors can be opened on."""
+
+    folder: Path
+    identity: Identity
+    attached: Attached
+    store_disk: int
+    store: Store
+    explainer: Explainer
+
+
+@asynccontextmanager
+async def locked(folder: Path) -> AsyncIterator[Locked]:
+    """Hold all locks of the store in *folder*; they go last.
+
+    Raises: StoreInUse, DeviceRefused, DeviceFailed.
+    """
+    locks = Locks()
+    try:
+        found = await trio.to_thread.run_sync(_lock, folder, locks)
+        try:
+            yield found
+        finally:
+            for device in found.attached.devices.values():
+                device.shards.close()
+    finally:
+        locks.release()
+
+
+def _lock(folder: Path, locks: Locks) -> Locked:
+    before = read_identity(folder)
+    identity = identity_of(folder)
+    facts, refused = look_at_devices(identity)
+    lock_all(locks, folder, facts)
+    attached = attach_devices(identity, facts, refused)
+    refresh_identities(identity, before, attached.facts)
+    return Locked(folder, identity, attached, look_at(folder).st_dev)
+
+
+@asynccontextmanager
+async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
+    """Open catalog and volumes, and run the store until the block ends; what was committed is durable then.
+
+    Raises: ConfigError, CatalogCorrupt, DeviceError, OSError while opening.
+    """
+    code = Code(settings.hot.k, settings.hot.m)
+    if len(found.identity.devices) < code.n:
+        devices = len(found.identity.devices)
+        raise ConfigError(f"{found.folder / SETTINGS_FILE}: k + m = {code.n}, but the store has {devices} devices")
+    ident = found.identity.store
+    catalog = await Catalog.open(found.folder / CATALOG_FOLDER, VERSION, MIGRATIONS)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(catalog.serve)
+        try:
+            why_not = _read_only_reason(found.attached, code)
+            if why_not is None:
+                await seal_volumes_left_open(ident, catalog, found.attached)
+            async with opened_store(ident, catalog, code, HOT, found.attached.devices, read_only=why_not) as store:
+                explainer = Explainer(store, found.identity, found.attached.refused, found.store_disk)
+                yield Running(found.folder, found.identity, found.attached, found.store_disk, store, explainer)
+        finally:
+            with trio.CancelScope(shield=True):
+                await catalog.close()
+            nursery.cancel_scope.cancel()
+
+
+def _read_only_reason(attached: Attached, code: Code) -> str | None:
+    """With fewer than n devices nothing can be written at full width: the store reads on, and says what to replace."""
+    if len(attached.devices) >= code.n:
+        return None
+    return f"{len(attached.devices)} of {code.n} devices are there: " + "; ".join(attached.refused.values())
