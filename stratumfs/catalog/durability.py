@@ -5,7 +5,6 @@ mark; the primary, whose WAL the connections write, is the first of them.
 """
 
 import os
-import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +57,7 @@ class Primary:
         """Committed frames, as the WAL hook said last. Written by whichever connection commits: the loop's, or the
         checkpoint's while the gate is closed."""
         self._page_size = 0
+        self._salt: int | None = None
         self._database = os.open(folder / DATABASE, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._wal = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
@@ -80,13 +80,23 @@ class Primary:
         return apsw.SQLITE_OK
 
     def mark(self, sequence: int) -> Mark:
-        """On the loop, in the same step as the commit it marks or any later one, never beside a checkpoint's tick."""
-        return Mark(sequence, self.salt(), self.wal_bytes())
+        """On the loop, in the same step as the commit it marks or any later one, never beside a checkpoint's tick.
+
+        Raises: OSError; CatalogCorrupt if the header is no longer SQLite's: each life of the file has the salt after
+        that of the one before, and between two marks lies one checkpoint at most.
+        """
+        salt = self.salt()
+        if self._salt is not None and (salt - self._salt) % (1 << 32) > 1:
+            raise CatalogCorrupt(f"{self._wal_path} was overwritten")
+        self._salt = salt
+        return Mark(sequence, salt, self.wal_bytes())
 
     def salt(self) -> int:
-        """Of the WAL's present life; see `Mark`."""
-        (salt,) = struct.unpack(">I", os.pread(self._wal, 4, _SALT_OFFSET))
-        return int(salt)
+        """Of the WAL's present life; see `Mark`. Raises: as `mark`."""
+        header = os.pread(self._wal, WAL_HEADER_BYTES, 0)
+        if len(header) < WAL_HEADER_BYTES:
+            raise CatalogCorrupt(f"{self._wal_path} was cut")
+        return int.from_bytes(header[_SALT_OFFSET : _SALT_OFFSET + 4], "big")
 
     def wal_bytes(self) -> int:
         return WAL_HEADER_BYTES + self.frames * (FRAME_HEADER_BYTES + self._page_size)

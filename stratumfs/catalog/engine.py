@@ -5,8 +5,7 @@ time and random ids as arguments and depends on the database alone), and touches
 inline on the loop: a point read costs microseconds, a commit some 30, and no transaction spans an await.
 
 `write` is committed when it returns, `commit` is durable; what lies between is `Unsynced`. Shared state belongs to the
-loop. `_turn` is held by a round or by a checkpoint's end phase, `_checkpointing` by a whole checkpoint (taken first);
-`_gate` is closed while the end phase keeps writers out.
+loop. The rounds' `turn` is held by a round or by a checkpoint's end phase, which also keeps writers out by a gate.
 Threads: a round's fdatasync, a checkpoint; each has its own connection or descriptor and its own limiter.
 """
 
@@ -15,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple, cast
 
-import apsw
 import structlog
 import trio
 
-from stratumfs.catalog.connection import is_fatal, translate
+from stratumfs.catalog.checkpoints import Checkpoints
+from stratumfs.catalog.connection import is_fatal
 from stratumfs.catalog.create import create_catalog
-from stratumfs.catalog.durability import Checkpointer, Member
+from stratumfs.catalog.durability import Member
 from stratumfs.catalog.ids import IdBlocks, reserve_ids
 from stratumfs.catalog.migrations import Migration
 from stratumfs.catalog.opening import Opened, open_blocking
@@ -32,7 +31,6 @@ from stratumfs.catalog.writer import Committed, Slot, Writer
 from stratumfs.errors import CatalogCorrupt, StoreBusy, StoreClosing, StoreReadOnly, StratumError
 from stratumfs.ids import InodeNo
 from stratumfs.limits import (
-    CHECKPOINT_BYTES,
     COMMITS_WAITING_MAX,
     ROUND_INTERVAL_S,
     UNSYNCED_TRANSACTIONS_MAX,
@@ -69,14 +67,10 @@ class Catalog:
         self._unsynced = Unsynced()
         self._writer = Writer(opened.connection, self._unsynced, opened.sequence)
         self._rounds = Rounds(self._writer, self._unsynced, opened.primary, (opened.primary, *members))
-        self._checkpointer = opened.checkpointer
-        self._turn = trio.Lock()
-        self._checkpointing = trio.Lock()
-        self._gate: trio.Event | None = None
-        self._checkpoint_limiter = trio.CapacityLimiter(1)
-        self._checkpoint_due = trio.Event()
-        self._checkpoint_at = CHECKPOINT_BYTES
-        self._checkpoints = self._checkpoints_put_off = 0
+        self._checkpoints = (
+            Checkpoints(self._rounds, opened.primary, opened.checkpointer) if opened.checkpointer else None
+        )
+        self._close_turn = trio.Lock()
         self._closing = False
         self._closed = False
         self._stop = trio.Event()
@@ -115,7 +109,7 @@ class Catalog:
 
     @property
     def read_only(self) -> bool:
-        return self._checkpointer is None or self._rounds.failure is not None
+        return self._checkpoints is None or self._rounds.failure is not None
 
     async def read(self, fn: Callable[[Transaction, *Ts], T], *args: *Ts) -> T:
         """Run *fn* on one stable view, at once: no checkpoint of trio's. What it sees may not be durable yet.
@@ -144,11 +138,11 @@ class Catalog:
         right after the commit.
         Raises: what *fn* raises, then nothing was changed; StoreReadOnly, StoreFull, StoreBusy, StoreClosing.
         """
-        await self._wait_writable()
+        checkpoints = await self._wait_writable()
         try:
             slot = self._writer.write(fn, args)
         except CatalogCorrupt as error:
-            self._doubt(error)
+            self._rounds.fail(error)
             raise
         if slot.error is not None:
             raise slot.error
@@ -156,7 +150,7 @@ class Catalog:
             committed(slot.touched)
         if len(self._unsynced) >= UNSYNCED_TRANSACTIONS_MAX // 2:
             self._rounds.wake.set()
-        self._heed_wal()
+        checkpoints.heed()
         return cast(T, slot.result)
 
     async def commit(self, fn: Callable[[Transaction, *Ts], T], *args: *Ts, committed: Committed | None = None) -> T:
@@ -198,9 +192,9 @@ class Catalog:
         self._served = trio.Event()
         try:
             async with trio.open_nursery() as nursery:
-                if self._checkpointer is not None:
+                if self._checkpoints is not None:
                     nursery.start_soon(self._guard, self._serve_rounds)
-                    nursery.start_soon(self._guard, self._serve_checkpoints)
+                    nursery.start_soon(self._guard, self._checkpoints.serve)
                     nursery.start_soon(self._guard, self._serve_ids)
                 task_status.started()
                 await self._stop.wait()
@@ -208,7 +202,7 @@ class Catalog:
         finally:
             self._closing = True
             with trio.CancelScope(shield=True):
-                await self._last_round()  # nobody is left to run another one
+                await self._rounds.finish()  # nobody is left to run another one
             self._served.set()
 
     async def close(self) -> None:
@@ -221,14 +215,14 @@ class Catalog:
         with trio.CancelScope(shield=True):
             if self._served is not None:
                 await self._served.wait()
-            async with self._checkpointing:
+            async with self._close_turn:
                 if self._closed:
                     return
-                if self._checkpointer is not None:
-                    await self._last_round()
-                    await self._last_checkpoint(self._checkpointer)
+                if self._checkpoints is not None:
+                    await self._rounds.finish()
+                    await self._checkpoints.close()
                 self._closed = True
-                await trio.to_thread.run_sync(self._opened.close, limiter=self._checkpoint_limiter)
+                await trio.to_thread.run_sync(self._opened.close, limiter=trio.CapacityLimiter(1))
 
     def statistics(self) -> CatalogStatistics:
         return CatalogStatistics(
@@ -238,8 +232,8 @@ class Catalog:
             unsynced=len(self._unsynced),
             waiting=self._rounds.waiting,
             wal_bytes=self._opened.primary.wal_bytes(),
-            checkpoints=self._checkpoints,
-            checkpoints_put_off=self._checkpoints_put_off,
+            checkpoints=self._checkpoints.done if self._checkpoints else 0,
+            checkpoints_put_off=self._checkpoints.put_off if self._checkpoints else 0,
         )
 
     async def checkpoint(self) -> bool:
@@ -248,8 +242,7 @@ class Catalog:
         Called by `serve` by size; one at a time. Returns whether the WAL was started over.
         Raises: StoreReadOnly if the catalog is read-only or broken.
         """
-        self._check_writable()
-        return await self._checkpoint()
+        return await self._check_writable().run()
 
     def _read(self, fn: Callable[..., T], args: tuple[object, ...], seen: list[Seen] | None = None) -> T:
         if self._closed:
@@ -258,31 +251,26 @@ class Catalog:
             return self._writer.read(fn, args, seen)
         except CatalogCorrupt as error:
             if is_fatal(error.__cause__):
-                self._doubt(error)
+                self._rounds.fail(error)
             raise
 
-    def _check_writable(self) -> None:
+    def _check_writable(self) -> Checkpoints:
         if self._closing:
             raise StoreClosing("the catalog is closing")
-        if self._checkpointer is None:
+        if self._checkpoints is None:
             raise StoreReadOnly("the catalog was opened read-only")
         self._rounds.check()
+        return self._checkpoints
 
-    async def _wait_writable(self) -> None:
+    async def _wait_writable(self) -> Checkpoints:
         while True:
-            self._check_writable()
-            if self._gate is not None:
-                await self._gate.wait()
+            checkpoints = self._check_writable()
+            if checkpoints.gate is not None:
+                await checkpoints.gate.wait()
             elif len(self._unsynced) >= UNSYNCED_TRANSACTIONS_MAX:
                 await self._rounds.wait_synced(self._writer.sequence)
             else:
-                return
-
-    def _doubt(self, error: StratumError) -> None:
-        """The database is in doubt: the store turns read-only here and now."""
-        if self._rounds.failure is None:
-            _log.error("the catalog is read-only from now on", reason=str(error))
-        self._rounds.fail(error)
+                return checkpoints
 
     async def _reserve(self, key: str, upto: int) -> None:
         await self.commit(reserve_ids, key, upto)
@@ -296,100 +284,21 @@ class Catalog:
             self._rounds.wake = trio.Event()
             if not self._rounds.pending:
                 continue
-            async with self._turn:
-                with trio.CancelScope(shield=True):
-                    await self._rounds.run()
-            self._heed_wal()
+            await self._rounds.run()
+            if self._checkpoints is not None:
+                self._checkpoints.heed()
 
     async def _serve_ids(self) -> None:
-        try:
-            await self.ids.serve()
-        except StratumError as error:  # read-only or closing: who draws too much learns it by himself
-            _log.info("no more ids are reserved ahead", reason=str(error))
-
-    async def _serve_checkpoints(self) -> None:
-        while True:
-            await self._checkpoint_due.wait()
-            if self._rounds.failure is None:
-                await self._checkpoint()
-            self._checkpoint_due = trio.Event()
+        while not self.read_only:
+            try:
+                await self.ids.serve()
+            except StratumError as error:  # who draws more than is left learns it by himself
+                _log.info("no ids could be reserved ahead", reason=str(error))
 
     async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
         """If a task of ours ends by a fault, nobody may wait for what it would have done."""
         try:
             await task()
         except (Exception, KeyboardInterrupt) as error:
-            self._doubt(CatalogCorrupt(f"the catalog's own task ended: {error!r}"))
+            self._rounds.fail(CatalogCorrupt(f"the catalog's own task ended: {error!r}"))
             raise
-
-    def _heed_wal(self) -> None:
-        if self._opened.primary.wal_bytes() >= self._checkpoint_at:
-            self._checkpoint_due.set()
-
-    # Checkpoints
-
-    async def _checkpoint(self) -> bool:
-        """Returns whether the WAL was started over; if it wasn't, the next try is CHECKPOINT_BYTES later."""
-        restarted = False
-        async with self._checkpointing:
-            if not self._closed and self._checkpointer is not None:
-                with trio.CancelScope(shield=True):
-                    restarted = await self._try_fold(self._checkpointer)
-        return restarted
-
-    async def _try_fold(self, checkpointer: Checkpointer) -> bool:
-        try:
-            restarted = await self._fold(checkpointer)
-        except apsw.Error as error:
-            if is_fatal(error):
-                self._doubt(translate(error))
-            restarted = False
-        except OSError as error:
-            self._doubt(StoreReadOnly(f"the catalog cannot reach stable storage: {error}"))
-            restarted = False
-        self._checkpoints += restarted
-        self._checkpoints_put_off += not restarted
-        self._checkpoint_at = CHECKPOINT_BYTES + (0 if restarted else self._opened.primary.wal_bytes())
-        return restarted
-
-    async def _fold(self, checkpointer: Checkpointer) -> bool:
-        try:
-            # The pin keeps the loop's own commits from starting the WAL over (an fsync on the loop) before our turn.
-            await self._blocking(checkpointer.pin)
-            async with self._turn:
-                await self._rounds.hold()  # what is folded must be held before
-            self._rounds.check()
-            await self._blocking(checkpointer.bulk)
-            async with self._turn:
-                return await self._fold_rest(checkpointer)
-        except StratumError:  # broken meanwhile; its waiters know
-            return False
-        finally:
-            await self._blocking(checkpointer.unpin)
-
-    async def _fold_rest(self, checkpointer: Checkpointer) -> bool:
-        """The end phase, under the turn: nobody writes until the WAL has been started over."""
-        gate = self._gate = trio.Event()
-        try:
-            await self._rounds.hold()
-            await self._blocking(checkpointer.unpin)
-            self._rounds.check()
-            restarted = await self._blocking(checkpointer.finish)
-        finally:
-            self._gate = None
-            gate.set()
-        await self._rounds.hold_again()  # members learn that a generation was closed
-        return restarted
-
-    async def _last_round(self) -> None:
-        """Everyone who waits is answered, and what is committed is durable, or `failure` says why not."""
-        async with self._turn:
-            while self._rounds.pending and self._rounds.failure is None:
-                await self._rounds.run()
-
-    async def _last_checkpoint(self, checkpointer: Checkpointer) -> None:
-        if self._rounds.failure is None and not await self._try_fold(checkpointer):
-            _log.warning("the catalog was closed without a checkpoint")  # all is in the WAL, which stays
-
-    async def _blocking(self, step: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(step, limiter=self._checkpoint_limiter)

@@ -1,21 +1,24 @@
 """Rounds: what was queued runs in one transaction, the WAL goes to stable storage, then all are answered.
 
-Everything here belongs to the engine's loop. The queue is appended to by whoever commits; `run` empties it, under the
-engine's turn. A waiter returns only when *its own* slot is marked synced; a cancelled one leaves its function in the
-queue (the outcome is unknown, as with a lost connection). Waiters join the round that will sync what they wait for and
-never ask again: those that re-checked after each round starved the checkpoint.
+Everything here belongs to the loop. The queue is appended to by whoever commits; `run` empties it, under the turn. A
+waiter returns only when *its own* slot is marked synced; a cancelled one leaves its function in the queue (the outcome
+is unknown, as with a lost connection). Waiters join the round that will sync what they wait for and never ask again:
+those that re-checked after each round starved the checkpoint.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import structlog
 import trio
 
 from stratumfs.catalog.durability import Mark, Member, Primary
 from stratumfs.catalog.unsynced import Unsynced
 from stratumfs.catalog.writer import Slot, Waiter, Writer
 from stratumfs.errors import CatalogCorrupt, StoreReadOnly, StratumError
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -40,6 +43,8 @@ class Rounds:
         self._waiters: list[Waiter] = []
         self._taken: list[Slot] = []
         self._holding = 0
+        self.turn = trio.Lock()
+        """Held by a round, and by whoever must have none beside it."""
         self.queue: deque[Slot] = deque()
         self.wake = trio.Event()
         self.synced = writer.sequence
@@ -85,28 +90,31 @@ class Rounds:
             raise StoreReadOnly(f"the store is read-only: {self.failure}") from self.failure
 
     async def run(self) -> None:
-        """One round; under the engine's turn, shielded. Never raises what broke the catalog: the waiters do."""
-        if self.failure is None and self.queue:
-            self._run_queue()
-        if self.queue:
-            self.wake.set()  # more than one round takes
-        await self.hold()
+        """One round. What breaks the catalog is raised by the waiters, not here."""
+        async with self.turn:
+            with trio.CancelScope(shield=True):
+                await self._run()
+
+    async def finish(self) -> None:
+        """Rounds until nobody waits and all that is committed is durable, or `failure` says why not."""
+        async with self.turn:
+            with trio.CancelScope(shield=True):
+                while self.pending and self.failure is None:
+                    await self._run()
 
     async def hold(self) -> None:
         """Bring all that is committed to every member and answer whoever waits for it; under the turn, shielded."""
-        if self.failure is not None:
-            return
-        mark = self._primary.mark(self._writer.sequence)
-        if mark.sequence > self.synced:
-            await self._hold(mark)
-            if self.failure is not None:
-                return
-        self._answer()
+        if self._writer.sequence > self.synced:
+            await self.hold_again()
+        elif self.failure is None:
+            self._answer()
 
     async def hold_again(self) -> None:
         """As `hold`, also if no transaction is new: the checkpoint's tick is none."""
         if self.failure is None:
-            await self._hold(self._primary.mark(self._writer.sequence))
+            mark = self._mark()
+            if mark is not None:
+                await self._hold(mark)
         if self.failure is None:
             self._answer()
 
@@ -114,6 +122,7 @@ class Rounds:
         """The catalog is broken: everyone who waits gets *error*, nothing is written any more, and never again."""
         if self.failure is None:
             self.failure = error
+            _log.error("the catalog is read-only from now on", reason=str(error))
         for waiter in (*self._taken, *self.queue, *self._waiters):
             waiter.error = type(error)(*error.args)
             waiter.error.__cause__ = error
@@ -121,6 +130,23 @@ class Rounds:
         self._taken.clear()
         self.queue.clear()
         self._waiters.clear()
+
+    async def _run(self) -> None:
+        if self.failure is None and self.queue:
+            self._run_queue()
+        if self.queue:
+            self.wake.set()  # more than one round takes
+        await self.hold()
+
+    def _mark(self) -> Mark | None:
+        """None: the WAL is not what it was, and the catalog broken."""
+        try:
+            return self._primary.mark(self._writer.sequence)
+        except OSError as error:
+            self.fail(_unreachable(error))
+        except CatalogCorrupt as error:
+            self.fail(error)
+        return None
 
     def _run_queue(self) -> None:
         try:
@@ -158,9 +184,7 @@ class Rounds:
         try:
             await trio.to_thread.run_sync(member.hold, mark, limiter=self._limiter)
         except OSError as error:
-            broken = StoreReadOnly(f"the catalog cannot reach stable storage: {error}")
-            broken.__cause__ = error
-            self.fail(broken)
+            self.fail(_unreachable(error))
         except CatalogCorrupt as error:
             self.fail(error)
 
@@ -184,6 +208,12 @@ def finish(waiter: Waiter) -> None:
     if waiter.error is not None:
         raise waiter.error
     assert waiter.synced, "a waiter was woken and neither answered nor refused"
+
+
+def _unreachable(error: OSError) -> StoreReadOnly:
+    broken = StoreReadOnly(f"the catalog cannot reach stable storage: {error}")
+    broken.__cause__ = error
+    return broken
 
 
 def _call(slot: Slot, committed: Callable[..., None]) -> None:

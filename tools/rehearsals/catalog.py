@@ -151,7 +151,7 @@ class Rehearsal:
         return len(present)
 
     def _new_store(self) -> None:
-        for name in ("store", "journal", "held"):
+        for name in ("journal", "held", "store"):  # no journal: nothing was promised, see `_resume`
             path = self._folder / name
             if path.is_dir():
                 shutil.rmtree(path)
@@ -175,6 +175,8 @@ class Rehearsal:
         self.counts.update(state["counts"])
         if (self._folder / "journal").exists():
             self._journal.read_on(self._folder / "journal")
+        else:
+            self._new_store()
 
 
 def _held_end(held: list[list[str]], salt: int) -> int:

@@ -18,7 +18,7 @@ from tests.stratumfs.catalog.toy import SCHEMA, StoppedMember, get, listing, put
 
 
 async def test_checkpoints_by_size_lose_nothing_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stratumfs.catalog.engine.CHECKPOINT_BYTES", 1 << 18)
+    monkeypatch.setattr("stratumfs.catalog.checkpoints.CHECKPOINT_BYTES", 1 << 18)
 
     async def writer(task: int) -> None:
         for n in range(40):
@@ -26,7 +26,6 @@ async def test_checkpoints_by_size_lose_nothing_under_load(tmp_path: Path, monke
             await (catalog.write if n % 4 == 0 else catalog.commit)(put, ident, os.urandom(4096))
 
     async with running(tmp_path / "c") as catalog:
-        catalog._checkpoint_at = 1 << 18
         async with trio.open_nursery() as nursery:
             for task in range(16):
                 nursery.start_soon(writer, task)
@@ -75,7 +74,7 @@ async def test_writers_wait_at_the_end_phase_and_then_go_on(tmp_path: Path) -> N
     async with running(tmp_path / "c", [member]) as catalog, trio.open_nursery() as nursery:
         member.let_go()
         await catalog.commit(put, 1, b"v")
-        async with catalog._turn:  # the end phase can't begin, the bulk can
+        async with catalog._rounds.turn:  # the end phase can't begin, the bulk can
             nursery.start_soon(catalog.checkpoint)
             await wait_all_tasks_blocked()
             await catalog.write(put, 2, b"w")

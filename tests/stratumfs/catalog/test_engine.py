@@ -1,5 +1,6 @@
 """What callers of the catalog may rely on."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -333,12 +334,15 @@ async def test_a_failed_sync_answers_nobody_and_is_never_tried_again(tmp_path: P
         assert await catalog.read_settled(get, 1) == b"v"
 
 
-@pytest.mark.parametrize("how", ["removed", "replaced"])
+@pytest.mark.parametrize("how", ["removed", "replaced", "overwritten"])
 async def test_a_lost_wal_is_noticed_before_the_answer(tmp_path: Path, how: str) -> None:
     async with running(tmp_path / "c") as catalog:
         wal = tmp_path / "c" / "catalog.db-wal"
         await catalog.commit(put, 1, b"v")
-        wal.unlink()
+        if how == "overwritten":
+            os.truncate(wal, 0)
+        else:
+            wal.unlink()
         if how == "replaced":
             wal.write_bytes(bytes(100_000))
         with pytest.raises(CatalogCorrupt, match=how):

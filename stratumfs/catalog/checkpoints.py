@@ -1,0 +1,120 @@
+"""When and in which steps the WAL is folded into the database.
+
+The bulk runs beside writers and rounds. The end phase holds the rounds' turn and closes the gate: nobody writes until
+the rest is folded and the WAL was started over. A hundred megabytes stop the writers for some milliseconds.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import apsw
+import structlog
+import trio
+
+from stratumfs.catalog.connection import is_fatal, translate
+from stratumfs.catalog.durability import Checkpointer, Primary
+from stratumfs.catalog.rounds import Rounds
+from stratumfs.errors import StoreReadOnly, StratumError
+from stratumfs.limits import CHECKPOINT_BYTES
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+
+class Checkpoints:
+    """Used on the loop. `_running` is held by one checkpoint from begin to end, and taken before the rounds' turn."""
+
+    def __init__(self, rounds: Rounds, primary: Primary, checkpointer: Checkpointer) -> None:
+        self._rounds = rounds
+        self._primary = primary
+        self._checkpointer = checkpointer
+        self._running = trio.Lock()
+        self._limiter = trio.CapacityLimiter(1)
+        self._due = trio.Event()
+        self._due_at = CHECKPOINT_BYTES
+        self._closed = False
+        self.gate: trio.Event | None = None
+        """Whoever writes waits for this first, if it is there."""
+        self.done = 0
+        self.put_off = 0
+
+    def heed(self) -> None:
+        """Something was committed: is the WAL long enough for a checkpoint?"""
+        if self._primary.wal_bytes() >= self._due_at:
+            self._due.set()
+
+    async def serve(self) -> None:
+        """Checkpoints by size, until cancelled."""
+        while True:
+            await self._due.wait()
+            await self.run()
+            self._due = trio.Event()
+
+    async def run(self) -> bool:
+        """One checkpoint. Returns whether the WAL was started over; if it wasn't, all is in the WAL, which stays.
+
+        What breaks the catalog on the way is told to the rounds, not raised.
+        """
+        restarted = False
+        async with self._running:
+            if not self._closed:
+                with trio.CancelScope(shield=True):
+                    restarted = await self._try()
+        return restarted
+
+    async def close(self) -> None:
+        """A last one; none runs afterwards."""
+        if self._rounds.failure is None and not await self.run():
+            _log.warning("the catalog is closed without a checkpoint")
+        async with self._running:
+            self._closed = True
+
+    async def _try(self) -> bool:
+        restarted = False
+        if self._rounds.failure is None:
+            try:
+                restarted = await self._fold()
+            except apsw.Error as error:
+                if is_fatal(error):
+                    self._rounds.fail(translate(error))
+                _log.warning("a checkpoint is put off", reason=str(error))
+            except OSError as error:
+                self._rounds.fail(StoreReadOnly(f"the catalog cannot reach stable storage: {error}"))
+            except StratumError:  # broken meanwhile; the rounds know
+                pass
+        self.done += restarted
+        self.put_off += not restarted
+        # Without a restart the next try comes when there is as much more to do, not at each commit.
+        self._due_at = CHECKPOINT_BYTES + (0 if restarted else self._primary.wal_bytes())
+        return restarted
+
+    async def _fold(self) -> bool:
+        try:
+            # The pin keeps the loop's own commits from starting the WAL over (an fsync on the loop) before our turn.
+            await self._blocking(self._checkpointer.pin)
+            async with self._rounds.turn:
+                await self._rounds.hold()  # what is folded must be held before
+            self._rounds.check()
+            await self._blocking(self._checkpointer.bulk)
+            async with self._rounds.turn:
+                return await self._fold_rest()
+        finally:
+            await self._blocking(self._checkpointer.unpin)
+
+    async def _fold_rest(self) -> bool:
+        """The end phase."""
+        gate = self.gate = trio.Event()
+        try:
+            await self._rounds.hold()
+            self._rounds.check()
+            await self._blocking(self._checkpointer.unpin)
+            restarted = await self._blocking(self._checkpointer.finish)
+        finally:
+            self.gate = None
+            gate.set()
+        await self._rounds.hold_again()  # members learn that a generation was closed
+        return restarted
+
+    async def _blocking(self, step: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(step, limiter=self._limiter)
