@@ -238,8 +238,10 @@ TRANSLATION: Mapping[type[store_errors.StratumError], str] = {
     # Damage is refused with 503 and not 500: repair may mend it.
     store_errors.DataError: "ServiceUnavailable",
     store_errors.ShardCorrupt: "ServiceUnavailable",
+    store_errors.ShardMissing: "ServiceUnavailable",
     store_errors.TooFewShards: "ServiceUnavailable",
     store_errors.CatalogCorrupt: "ServiceUnavailable",
+    store_errors.CatalogRefused: "ServiceUnavailable",
     store_errors.DeviceError: "ServiceUnavailable",
     store_errors.DeviceFull: "InsufficientStorage",
     store_errors.DeviceFailed: "ServiceUnavailable",

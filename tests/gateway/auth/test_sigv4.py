@@ -1,6 +1,7 @@
 """The examples of AWS's own documentation, and botocore as an oracle."""
 
 import hashlib
+from urllib.parse import quote
 
 import botocore.auth
 import botocore.awsrequest
@@ -92,8 +93,6 @@ _text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 
 @given(key=_text, parameters=st.dictionaries(_text.filter(bool), _text, max_size=4), header=st.text("ab \t,=é"))
 def test_canonical_requests_are_those_of_botocore(key: str, parameters: dict[str, str], header: str) -> None:
-    from urllib.parse import quote
-
     path = "/bucket/" + quote(key, safe="/~")
     query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in parameters.items())
     url = f"http://s3.test{path}" + (f"?{query}" if query else "")
