@@ -7,7 +7,7 @@ byte.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -82,6 +82,15 @@ class Codec:
         if self._parity is not None and size:
             self.engine.multiply(self._parity, data, parity, size)
         return parity
+
+    def encode_in_place(self, block: memoryview, size: int) -> Callable[[], None]:
+        """A call that sets the parity cells in *block*, n cells of *size* bytes, from the data cells there.
+
+        For headers: many data cells of few bytes. *block* is writable, and stays where it is while the call is kept.
+        """
+        assert self._parity is not None
+        cells = [block[at * size : (at + 1) * size] for at in range(self.code.n)]
+        return self.engine.bind(self._parity, cells[: self.code.k], cells[self.code.k :], size)
 
     def recover(
         self, cells: Mapping[CellIndex, Buffer], wanted: Sequence[CellIndex], size: int

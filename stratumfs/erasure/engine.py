@@ -1,8 +1,8 @@
 """What multiplies cells by a matrix, and which of those that do is used here."""
 
 import warnings
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Protocol
 
 import structlog
@@ -27,6 +27,13 @@ class Engine(Protocol):
         """Set the first *size* bytes of each output (writable; one a row) from those of the sources (one a column)."""
         ...
 
+    def bind(
+        self, tables: object, sources: Sequence[Buffer], outputs: Sequence[Buffer], size: int
+    ) -> Callable[[], None]:
+        """`multiply` on these very buffers, to be called again and again: for many columns of few bytes, where looking
+        up a hundred addresses takes longer than the work. They may not be resized while the call is kept."""
+        ...
+
 
 class PortableEngine:
     """reedsolo's field by ``bytes.translate`` and big integers: right everywhere, fast nowhere."""
@@ -44,6 +51,11 @@ class PortableEngine:
             for factor, source in zip(row, copies, strict=True):
                 total = add_scaled(total, factor, source)
             memoryview(output)[:size] = total
+
+    def bind(
+        self, tables: object, sources: Sequence[Buffer], outputs: Sequence[Buffer], size: int
+    ) -> Callable[[], None]:
+        return partial(self.multiply, tables, sources, outputs, size)
 
 
 def choose_engine(candidates: Sequence[str] | None = None) -> Engine:

@@ -2,7 +2,7 @@
 
 import ctypes
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stratumfs.erasure.field import combine
@@ -94,6 +94,20 @@ class IsalEngine:
         assert len(outputs) == tables.rows
         with _Pinned(sources, size, _SIMPLE) as data, _Pinned(outputs, size, _WRITABLE) as coding:
             self._encode_data(size, tables.columns, tables.rows, tables.expanded, data, coding)
+
+    def bind(
+        self, tables: object, sources: Sequence[Buffer], outputs: Sequence[Buffer], size: int
+    ) -> Callable[[], None]:
+        assert isinstance(tables, _Tables)
+        assert len(sources) == tables.columns
+        assert len(outputs) == tables.rows
+        with _Pinned(sources, size, _SIMPLE) as data, _Pinned(outputs, size, _WRITABLE) as coding:
+            kept = (sources, outputs)  # and not resized: so the addresses stay what they are
+
+        def call(_kept: object = kept) -> None:
+            self._encode_data(size, tables.columns, tables.rows, tables.expanded, data, coding)
+
+        return call
 
     def _prove(self, path: str) -> None:
         matrix = [bytes((1, 2, 3)), bytes((0x8E, 0x1D, 255))]

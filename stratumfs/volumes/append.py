@@ -9,7 +9,7 @@ from stratumfs.erasure.stripe import encode
 from stratumfs.errors import DeviceError, DeviceFull
 from stratumfs.ids import Buffer, CellIndex, StoreId
 from stratumfs.shards.backend import OpenShard
-from stratumfs.volumes.format import CellHeader, StripeAt, VolumeInfo, pack_header
+from stratumfs.volumes.format import CellHeader, StripeAt, VolumeInfo, pack_headers
 from stratumfs.volumes.toc import PackedToc
 
 
@@ -35,17 +35,29 @@ def append_stripe(
     One thread does all writes of a stripe: they land in the page cache, so that n hops cost more than they save.
     """
     cells = encode(payload, codec)
+    assert len(cells[0]) == at.cell_size
+    headers = pack_headers(
+        [
+            CellHeader(
+                store,
+                volume.id,
+                volume.code,
+                CellIndex(number),
+                at.stripe,
+                at.nonce,
+                len(payload),
+                at.cell_size,
+                digest(cell),
+            )
+            for number, cell in enumerate(cells)
+        ]
+    )
     failures = []
-    for number, (cell, shard) in enumerate(zip(cells, shards, strict=True)):
-        assert len(cell) == at.cell_size
-        index = CellIndex(number)
-        header = CellHeader(
-            store, volume.id, volume.code, index, at.stripe, at.nonce, len(payload), at.cell_size, digest(cell)
-        )
+    for number, shard in enumerate(shards):
         try:
-            shard.write_at(at.position, (pack_header(header), cell))
+            shard.write_at(at.position, (headers[number], cells[number]))
         except DeviceError as error:
-            failures.append(ShardFailure(index, error))
+            failures.append(ShardFailure(CellIndex(number), error))
     return failures
 
 

@@ -8,7 +8,8 @@ from stratumfs.errors import ShardCorrupt
 from stratumfs.ids import Buffer, CellIndex, Nonce, StoreId, StripeNo, VolumeId
 from stratumfs.shards.backend import ShardBackend
 from stratumfs.shards.layout import ShardName
-from stratumfs.volumes.format import HEADER_SIZE, StripeAt, VolumeInfo, corrected, expected_digest, unpack_header
+from stratumfs.volumes.block import corrected
+from stratumfs.volumes.format import HEADER_SIZE, StripeAt, VolumeInfo, expected_digest, unpack_header
 
 
 @dataclass(frozen=True, slots=True)

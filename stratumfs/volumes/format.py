@@ -1,7 +1,6 @@
-"""The bytes of a cell's header, and of the blocks that share its shape (see stratumfs-format(5)).
+"""The bytes of a cell's header (see stratumfs-format(5)), and what names volumes and stripes.
 
-A block is 128 bytes: 100 of fields, then 28 of Reed-Solomon parity over them, so that up to 14 flipped bytes are
-*corrected* even where nobody knows which they are. Integers are little endian.
+It is one block (see ``block.py``) of 128 bytes. Integers are little endian.
 
     0   4  magic            40  8  stripe number        64 32  BLAKE3 of the cell
     4   1  format version   48  8  nonce                96  4  zero
@@ -13,22 +12,17 @@ A block is 128 bytes: 100 of fields, then 28 of Reed-Solomon parity over them, s
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, reduce
-from operator import getitem, xor
 
 from stratumfs.erasure.code import Code
-from stratumfs.erasure.field import correct, define_parity, times
 from stratumfs.errors import GeometryError, ShardCorrupt
 from stratumfs.ids import Buffer, CellIndex, DeviceId, Nonce, StoreId, StripeNo, VolumeId
 from stratumfs.location import NONCE_MASK, Location
+from stratumfs.volumes.block import BLOCK_SIZE, FIELDS_SIZE, open_block, seal_blocks
 
 FORMAT_VERSION = 1
 CELL_MAGIC = b"sfCE"
-BLOCK_SIZE = 128
-FIELDS_SIZE = 100
-PARITY_SIZE = BLOCK_SIZE - FIELDS_SIZE
 HEADER_SIZE = BLOCK_SIZE
 
 _CELL = struct.Struct("<4sBBBB16s16sQQII32s4x")
@@ -102,23 +96,26 @@ def stripes_of(location: Location, length: int, code: Code) -> Iterator[StripeAt
             yield stripe_of(location, ordinal)
 
 
-def pack_header(header: CellHeader) -> bytes:
-    """The 128 bytes of *header*."""
-    return seal_block(
-        _CELL.pack(
-            CELL_MAGIC,
-            FORMAT_VERSION,
-            header.code.k,
-            header.code.m,
-            header.index,
-            header.store,
-            header.volume,
-            header.stripe,
-            header.nonce,
-            header.payload_length,
-            header.cell_length,
-            header.digest,
-        )
+def pack_headers(headers: Sequence[CellHeader]) -> list[bytes]:
+    """The 128 bytes of each of *headers*."""
+    return seal_blocks(
+        [
+            _CELL.pack(
+                CELL_MAGIC,
+                FORMAT_VERSION,
+                header.code.k,
+                header.code.m,
+                header.index,
+                header.store,
+                header.volume,
+                header.stripe,
+                header.nonce,
+                header.payload_length,
+                header.cell_length,
+                header.digest,
+            )
+            for header in headers
+        ]
     )
 
 
@@ -154,47 +151,3 @@ def expected_digest(block: Buffer, store: StoreId, volume: VolumeInfo, index: Ce
     if found[: _IDENTITY.size] + found[_CELL_LENGTH_AT:_DIGEST_AT] == want:
         return found[_DIGEST_AT:_DIGEST_END]
     return None
-
-
-def corrected(block: Buffer) -> bytes | None:
-    """All 128 bytes of a block with its damage corrected; None if that can't be done."""
-    fields = correct(bytes(block), PARITY_SIZE)
-    return None if fields is None else seal_block(fields)
-
-
-def seal_block(fields: bytes) -> bytes:
-    """*fields* (100 bytes) followed by their parity (28)."""
-    assert len(fields) == FIELDS_SIZE
-    return fields + parity_of(fields)
-
-
-def open_block(block: Buffer) -> bytes:
-    """The 100 bytes of fields in *block*, corrected if their parity disagrees.
-
-    Raises: ShardCorrupt if it can't be corrected.
-    """
-    whole = bytes(block)
-    if len(whole) != BLOCK_SIZE:
-        raise ShardCorrupt(f"a block of {len(whole)} bytes instead of {BLOCK_SIZE}")
-    fields = whole[:FIELDS_SIZE]
-    if parity_of(fields) == whole[FIELDS_SIZE:]:
-        return fields
-    fixed = correct(whole, PARITY_SIZE)
-    if fixed is None:
-        raise ShardCorrupt("a header that is damaged beyond correction")
-    return fixed
-
-
-def parity_of(fields: bytes) -> bytes:
-    """The parity of 100 bytes, by 100 look-ups: some 3 µs, less than it takes to call the engine."""
-    return reduce(xor, map(getitem, _parity_tables(), fields)).to_bytes(PARITY_SIZE, "little")
-
-
-@cache
-def _parity_tables() -> tuple[tuple[int, ...], ...]:
-    """For each place in the fields and each value there: what it adds to the parity (the code is linear)."""
-    units = (bytes(int(at == place) for at in range(FIELDS_SIZE)) for place in range(FIELDS_SIZE))
-    columns = [define_parity(unit, PARITY_SIZE) for unit in units]
-    return tuple(
-        tuple(int.from_bytes(column.translate(times(value)), "little") for value in range(256)) for column in columns
-    )

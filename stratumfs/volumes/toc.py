@@ -17,7 +17,8 @@ from stratumfs.erasure.field import correct
 from stratumfs.errors import ShardCorrupt
 from stratumfs.ids import Buffer, CellIndex, InodeNo, Nonce, StoreId, StripeNo, VolumeId
 from stratumfs.location import Location
-from stratumfs.volumes.format import BLOCK_SIZE, FORMAT_VERSION, VolumeInfo, open_block, seal_block
+from stratumfs.volumes.block import BLOCK_SIZE, open_block, seal_blocks
+from stratumfs.volumes.format import FORMAT_VERSION, VolumeInfo
 
 TOC_MAGIC = b"sfTC"
 TOC_CODE = Code(223, 32)
@@ -133,23 +134,25 @@ def unpack(head: TocHead, body: Buffer) -> list[TocEntry]:
 
 def pack_head(head: TocHead) -> bytes:
     """The 128 bytes of *head*."""
-    return seal_block(
-        _HEAD.pack(
-            TOC_MAGIC,
-            FORMAT_VERSION,
-            head.code.k,
-            head.code.m,
-            head.index,
-            head.store,
-            head.volume,
-            head.position,
-            head.entries,
-            head.raw_length,
-            head.packed_length,
-            head.row,
-            head.digest,
-        )
-    )
+    return seal_blocks(
+        [
+            _HEAD.pack(
+                TOC_MAGIC,
+                FORMAT_VERSION,
+                head.code.k,
+                head.code.m,
+                head.index,
+                head.store,
+                head.volume,
+                head.position,
+                head.entries,
+                head.raw_length,
+                head.packed_length,
+                head.row,
+                head.digest,
+            )
+        ]
+    )[0]
 
 
 def unpack_head(block: Buffer) -> TocHead:

@@ -11,7 +11,8 @@ from stratumfs.errors import ShardCorrupt
 from stratumfs.ids import StoreId
 from stratumfs.shards.backend import ShardBackend
 from stratumfs.shards.layout import ShardName
-from stratumfs.volumes.format import BLOCK_SIZE, CELL_MAGIC, HEADER_SIZE, CellHeader, unpack_header
+from stratumfs.volumes.block import BLOCK_SIZE
+from stratumfs.volumes.format import CELL_MAGIC, HEADER_SIZE, CellHeader, unpack_header
 from stratumfs.volumes.toc import TOC_CODE, TOC_MAGIC, TocEntry, TocHead, unpack, unpack_head
 
 SCAN_SIZE = 1 << 20

@@ -6,7 +6,7 @@ from stratumfs.erasure.checksum import digest
 from stratumfs.ids import CellIndex
 from stratumfs.location import Location
 from stratumfs.repair.verify import Damage, verify_volume
-from stratumfs.volumes.format import HEADER_SIZE, CellHeader, pack_header, stripes_of, unpack_header
+from stratumfs.volumes.format import HEADER_SIZE, CellHeader, pack_headers, stripes_of, unpack_header
 from tests.suites.tier import STORE, Tier, payload
 
 
@@ -52,5 +52,5 @@ async def test_parity_that_agrees_with_its_own_hash_only_is_found() -> None:
         header.cell_length,
         digest(wrong),
     )
-    shard[: HEADER_SIZE + 250] = pack_header(forged) + wrong
+    shard[: HEADER_SIZE + 250] = pack_headers([forged])[0] + wrong
     assert [damage.index for damage in await verified(tier, [at])] == [CellIndex(4)]

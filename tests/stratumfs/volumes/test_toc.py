@@ -10,7 +10,8 @@ from stratumfs.erasure.code import Code
 from stratumfs.errors import ShardCorrupt
 from stratumfs.ids import CellIndex, DeviceId, InodeNo, Nonce, StripeNo, VolumeId
 from stratumfs.location import Location
-from stratumfs.volumes.format import BLOCK_SIZE, VolumeInfo
+from stratumfs.volumes.block import BLOCK_SIZE
+from stratumfs.volumes.format import VolumeInfo
 from stratumfs.volumes.toc import TocEntry, pack, unpack, unpack_head
 from tests.suites.tier import STORE
 
