@@ -15,13 +15,19 @@ from typing import Any, NoReturn
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from stratumfs.cli.exit import Exit, exit_code, is_expected
+from stratumfs.cli.exit import Exit, exit_code
+from stratumfs.owner.blame import is_expected
+from stratumfs.owner.messages import OwnerError
 
 
-def make_app(name: str, summary: str, examples: str) -> App:
-    """An App that raises instead of exiting, and whose ``--help`` ends with *examples*, one command a line."""
+def make_app(name: str, usage: str | None, summary: str, examples: str) -> App:
+    """An App that raises instead of exiting, and whose ``--help`` ends with *examples*, one command a line.
+
+    usage   the command line after ``Usage:``; None for one with subcommands
+    """
     return App(
         name=name,
+        usage=usage,
         help=summary,
         help_format="plaintext",
         help_formatter="plain",
@@ -55,7 +61,7 @@ def run(app: App, arguments: list[str] | None = None, code_of: Callable[[BaseExc
         code = Exit.OK
     except Exception as error:
         code = code_of(error)
-        if is_expected(error):
+        if is_expected(error) or isinstance(error, OwnerError):
             complain(name, describe(error))
         else:
             traceback.print_exc()

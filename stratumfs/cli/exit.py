@@ -14,7 +14,6 @@ from stratumfs.errors import (
     RequestError,
     StoreError,
     StoreInUse,
-    StratumError,
 )
 
 
@@ -52,6 +51,7 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (RequestError, Exit.NOT_FOUND),
     (KeyboardInterrupt, Exit.INTERRUPTED),
     (PermissionError, Exit.USAGE),
+    (FileNotFoundError, Exit.NOT_FOUND),
     (OSError, Exit.SYSTEM),
 )
 
@@ -62,8 +62,3 @@ def exit_code(error: BaseException) -> Exit:
         if isinstance(error, kind):
             return code
     return Exit.INTERNAL
-
-
-def is_expected(error: BaseException) -> bool:
-    """True if one line is enough for the user: the environment's doing or theirs, no bug of ours."""
-    return isinstance(error, StratumError | OSError)

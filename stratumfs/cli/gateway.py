@@ -17,6 +17,7 @@ NAME = "stratum-gateway"
 
 app = command.make_app(
     NAME,
+    f"Usage: {NAME} [OPTIONS] [STORE]",
     "Serve a store over S3, mounted or not. Stays in the foreground, and ends cleanly when interrupted.\n\n"
     "Keys come from STRATUM_ACCESS_KEY_ID and STRATUM_SECRET_ACCESS_KEY, else from the store's file `credentials`.",
     """

@@ -15,6 +15,7 @@ NAME = "mkfs.stratumfs"
 
 app = command.make_app(
     NAME,
+    f"Usage: {NAME} --hot DIR... [-k K] [-m M] [--json] STORE",
     "Make a store in the folder STORE, over devices: one folder each, best the mount points of as many disks.",
     """
     mkfs.stratumfs --hot /mnt/disk1 /mnt/disk2 /mnt/disk3 /mnt/disk4 /mnt/disk5 /mnt/disk6 /srv/store

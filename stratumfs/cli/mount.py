@@ -22,6 +22,7 @@ TYPES = (SUBTYPE, f"fuse.{SUBTYPE}")
 
 app = command.make_app(
     NAME,
+    f"Usage: {NAME} [STORE] MOUNTPOINT [-sfnv] [-o OPTIONS] [--log FILE] [-N NAMESPACE] [-t TYPE]",
     "Mount a store. STORE is its folder, or any of its devices where that is lost. Returns when the mount answers.\n\n"
     "With a mount point alone, typed at a terminal, the store in the default place is made if there is none.",
     """

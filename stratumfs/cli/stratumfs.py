@@ -18,6 +18,7 @@ NAME = "stratumfs"
 
 app = command.make_app(
     NAME,
+    None,
     "Ask a store how it fares, unmount it, end its owner.",
     """
     stratumfs status

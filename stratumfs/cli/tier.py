@@ -19,6 +19,7 @@ _SCHEME = "s3://"
 
 app = command.make_app(
     NAME,
+    None,
     "Say where the bytes of an object are, and why.",
     """
     stratum-tier explain /mnt/stratum/photos/cat.jpg
@@ -40,8 +41,8 @@ def explain(
 ) -> Exit:
     """Show tier, volumes and devices of an object, since when it is there, and how many losses it survives."""
     if target.startswith(_SCHEME):
-        folder = locate.store_folder(store if store is not None else locate.default_folder())
         request = _object(target)
+        folder = locate.store_folder(store if store is not None else locate.default_folder())
     else:
         folder, request = _path(Path(target))
     found = client.ask_or_open(folder, request)

@@ -9,8 +9,8 @@ import trio
 
 from stratumfs.config import SETTINGS_FILE, load
 from stratumfs.owner import wire
+from stratumfs.owner.blame import cause_of
 from stratumfs.owner.messages import Explain, Status
-from stratumfs.owner.run import cause_of
 from stratumfs.owner.status import status
 
 

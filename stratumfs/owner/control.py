@@ -15,7 +15,8 @@ from pathlib import Path
 import structlog
 import trio
 
-from stratumfs.errors import ConfigError, StratumError
+from stratumfs.errors import ConfigError
+from stratumfs.owner.blame import cause_of, is_expected
 from stratumfs.owner.messages import (
     CONTROL_SOCKET,
     LINE_BYTES_MAX,
@@ -88,11 +89,11 @@ async def serve_connection(stream: trio.SocketStream, handle: Handler) -> None:
                 answer = await handle(request, connection)
             except (trio.TooSlowError, trio.BrokenResourceError):
                 return
-            except (StratumError, OSError) as error:
-                answer = failed(error)
             except Exception as error:
-                _log.exception("control_request_failed")
-                answer = failed(error)
+                cause = cause_of(error)
+                if not is_expected(cause):
+                    _log.error("control_request_failed", exc_info=error)
+                answer = failed(cause)
             await connection.send(answer)
             if isinstance(answer, Ended):
                 return

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import structlog
 import trio
 
-from stratumfs.errors import NotFound, StoreClosing, StratumError
+from stratumfs.errors import NotFound, StoreClosing
+from stratumfs.owner.blame import cause_of, is_expected
 
 DOORS_MAX = 16
 _log = structlog.get_logger(__name__)
@@ -69,6 +70,11 @@ class Door:
     beside: "Door | None" = None
     failure: str = ""
     closed: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return ", ".join(self.opened.where)
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -164,18 +170,21 @@ class Doors:
             nonlocal door
             door = Door(next(self._numbers), kind, opened, stop, self._now_s())
             self._open[door.number] = door
-            _log.info("door_opened", kind=str(kind), where=opened.where)
+            _log.info("door_opened", kind=str(kind), where=door.where)
             task_status.started(door)
 
         try:
             await serve(stop, ready)
         except Exception as error:
+            cause = cause_of(error)
             if door is None:
-                raise
+                if cause is error:
+                    raise
+                raise cause from error
             # The door alone fails; whoever waits for it learns the reason from it.
-            door.failure = str(error) or type(error).__name__
-            expected = isinstance(error, StratumError | OSError)
-            _log.error("door_failed", kind=str(kind), where=door.opened.where, exc_info=None if expected else error)
+            door.failure = str(cause) or type(cause).__name__
+            trace = None if is_expected(cause) else error
+            _log.error("door_failed", kind=str(kind), where=door.where, error=door.failure, exc_info=trace)
         finally:
             if door is not None:
                 await self._forget(door)
@@ -187,5 +196,5 @@ class Doors:
                 await self.close(door.beside)
         del self._open[door.number]
         door.closed.set()
-        _log.info("door_closed", kind=str(door.kind), where=door.opened.where, failure=door.failure)
+        _log.info("door_closed", kind=str(door.kind), where=door.where, failure=door.failure)
         self._settle()

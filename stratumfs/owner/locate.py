@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratumfs.devices.identity import STORE_FILE, Identity, has_identity, read_identity
-from stratumfs.errors import ConfigError, DeviceRefused
+from stratumfs.errors import DeviceRefused, NotFound
 
 _ROOT_DEFAULT = Path("/var/lib/stratumfs")
 
@@ -28,15 +28,15 @@ def is_store(folder: Path) -> bool:
 def store_folder(named: Path) -> Path:
     """The folder, absolute and free of links, of the store that *named* or one of its devices is.
 
-    Raises: ConfigError, DeviceRefused: one line that says what is there instead.
+    Raises: NotFound, DeviceRefused, PermissionError: one line that says what is there instead.
     """
     path = Path(os.path.realpath(named))
     if not path.is_dir():
-        raise ConfigError(f"{named} {'is no directory' if path.exists() else 'does not exist'}")
+        raise NotFound(f"{named} {'is no directory' if path.exists() else 'does not exist'}")
     if not os.access(path, os.R_OK | os.X_OK):
         raise PermissionError(f"{path} belongs to another user: ask as that user or as root")
     if not has_identity(path):
-        raise ConfigError(f"{path} is neither a store nor a device of one; mkfs.stratumfs makes stores")
+        raise NotFound(f"{path} is neither a store nor a device of one; mkfs.stratumfs makes stores")
     found = read_identity(path)
     return path if found.own is None else _of_device(path, found)
 

@@ -102,7 +102,7 @@ Answer = Progress | Done | Failed | Ended
 
 
 class OwnerError(Exception):
-    """The owner met an error that nobody foresaw; its log has the traceback."""
+    """The owner met an error that nobody foresaw. One line is enough here: its log has the traceback."""
 
 
 def encode(message: Request | Answer) -> bytes:

@@ -20,6 +20,7 @@ import trio
 from stratumfs.config import SETTINGS_FILE, Settings, load
 from stratumfs.errors import StratumError
 from stratumfs.owner import control, wire
+from stratumfs.owner.blame import cause_of, is_expected
 from stratumfs.owner.doors import Doors
 from stratumfs.owner.log import configure
 from stratumfs.owner.messages import failed
@@ -45,22 +46,12 @@ async def main(store: Path, first_client: trio.SocketStream | None, log: Path | 
         await own(store, settings, first_client)
     except Exception as error:
         cause = cause_of(error)
-        expected = isinstance(cause, StratumError | OSError)
-        _log.error("owner_failed", error=str(cause), exc_info=None if expected else error)
+        _log.error("owner_failed", error=str(cause), exc_info=None if is_expected(cause) else error)
         await _answer_failure(first_client, cause)
         return 1
     finally:
         sink.close()
     return 0
-
-
-def cause_of(error: BaseException) -> BaseException:
-    """What is to blame among the errors that nurseries gathered: the first that nobody foresaw, else the first."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    causes = [cause_of(one) for one in error.exceptions]
-    bugs = [one for one in causes if not isinstance(one, StratumError | OSError)]
-    return (bugs or causes)[0]
 
 
 async def own(store: Path, settings: Settings, first_client: trio.SocketStream | None) -> None:
