@@ -70,7 +70,7 @@ def check_mount_point(point: Path, *, nonempty: bool = False) -> None:
     if not point.is_dir():
         what = "is no directory" if point.exists() else f"does not exist: `mkdir -p {point}` makes it"
         raise ConfigError(f"mount point {point} {what}")
-    if not nonempty and any(os.scandir(point)):
+    if not nonempty and os.listdir(point):
         raise ConfigError(
             f"mount point {point} is not empty, and a mount would hide what lies there: choose an empty directory, "
             f"or say -o nonempty"
