@@ -241,7 +241,6 @@ TRANSLATION: Mapping[type[store_errors.StratumError], str] = {
     store_errors.ShardMissing: "ServiceUnavailable",
     store_errors.TooFewShards: "ServiceUnavailable",
     store_errors.CatalogCorrupt: "ServiceUnavailable",
-    store_errors.CatalogRefused: "ServiceUnavailable",
     store_errors.DeviceError: "ServiceUnavailable",
     store_errors.DeviceFull: "InsufficientStorage",
     store_errors.DeviceFailed: "ServiceUnavailable",
@@ -249,6 +248,7 @@ TRANSLATION: Mapping[type[store_errors.StratumError], str] = {
     # Ours: no request can cause them.
     store_errors.GeometryError: "InternalError",
     store_errors.ConfigError: "InternalError",
+    store_errors.CatalogRefused: "InternalError",
 }
 
 _SAYS_WHY = (store_errors.RequestError, store_errors.StoreError, store_errors.DeviceError, store_errors.DataError)
