@@ -77,7 +77,8 @@ KERNEL_CACHE_S = 3600.0
 SPECIAL_NAMES_MAX = 10_000
 """Names known to the kernel whose spelling depends on their neighbours."""
 HANDLES_MAX = 1 << 20
-READDIR_CHUNK = 128
+READDIR_CHUNK_MIN = 32
+READDIR_CHUNK_MAX = 512
 MAINTENANCE_INTERVAL_S = 5.0
 REAP_CHUNK = 20
 """Inodes that one transaction reaps."""
@@ -95,6 +96,12 @@ CODING_THREADS = 4
 HEDGE_DELAY_S = 0.25
 """A cell that a device has not given by then is sought on the others too."""
 FUSE_TASKS_MAX = 1024
+FUSE_TASKS_IDLE = 16
+"""Tasks kept for the next requests; each has a buffer of 1 MiB that stays warm."""
+FUSE_BACKGROUND_MAX = 256
+"""Read-ahead and asynchronous requests that the kernel may have under way at once, where we may tell it."""
+UNMOUNT_GRACE_S = 10.0
+"""At the end of the owner: how long a mount that is in use is tried again before it is detached."""
 READS_WAITING_MAX = 512
 """FUSE reads that may wait for devices at once; further ones get EAGAIN."""
 REQUEST_HEADERS_MAX = 200

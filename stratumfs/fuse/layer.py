@@ -16,9 +16,23 @@ class Layer:
     stripes     in the order in which they were cut off: a later one lies above earlier ones
     mtime_ns    for the publication; changed_ns: of the last change, for ctime
     since       time of the first change, on the clock of whoever owns the layer
+    etag        for the publication, once the layer is frozen
     """
 
-    __slots__ = ("changed", "changed_ns", "cut", "floor", "mtime_ns", "pieces", "since", "size", "stripes")
+    __slots__ = (
+        "_placed",
+        "_runs",
+        "changed",
+        "changed_ns",
+        "cut",
+        "etag",
+        "floor",
+        "mtime_ns",
+        "pieces",
+        "since",
+        "size",
+        "stripes",
+    )
 
     def __init__(self, size: int) -> None:
         self.size = self.floor = size
@@ -28,6 +42,17 @@ class Layer:
         self.changed = False
         self.mtime_ns = self.changed_ns = 0
         self.since = 0.0
+        self.etag: str | None = None
+        self._placed = self._runs = 0
+
+    @property
+    def extents(self) -> int:
+        """Rows that a publication takes: pieces, and runs of stripes that lie behind one another (counted so far)."""
+        while self._placed < len(self.stripes) and (at := self.stripes[self._placed].location) is not None:
+            before = self.stripes[self._placed - 1] if self._placed else None
+            self._runs += before is None or before.location is None or not before.location.continues(before.length, at)
+            self._placed += 1
+        return self.pieces.own_count + self._runs
 
     def write(self, offset: int, data: bytes, full: int) -> list[Stripe]:
         """Lay *data* on top. Returns the stripes of *full* bytes that are complete now."""
@@ -39,15 +64,20 @@ class Layer:
         self.stripes += stripes
         return stripes
 
-    def truncate(self, size: int) -> None:
-        """The file gets this size; new bytes are zeros."""
+    def truncate(self, size: int) -> list[Stripe]:
+        """The file gets this size; new bytes are zeros. Returns the stripes that nobody wants any more."""
+        gone: list[Stripe] = []
         if size < self.size:
             self.cut = size if self.cut is None else min(self.cut, size)
             self.floor = min(self.floor, size)
             self.pieces.truncate(size)
             for stripe in self.stripes:
                 stripe.wanted = min(stripe.wanted, max(0, size - stripe.offset))
+            gone = [stripe for stripe in self.stripes if not stripe.wanted]
+            self.stripes = [stripe for stripe in self.stripes if stripe.wanted]
+            self._placed = self._runs = 0
         self.size = size
+        return gone
 
     def fill(self, out: memoryview, start: int, gaps: Sequence[Gap]) -> tuple[list[Gap], list[tuple[Piece, int, int]]]:
         """Copy what this layer has of *gaps* to *out*, whose first byte is byte *start* of the file.

@@ -10,17 +10,17 @@ from stratumfs.location import Location
 class Stripe:
     """A full stripe's worth of one file on its way into a volume. Its payload never changes.
 
-    payload   None once it is on stable storage and can be read from there
+    length    bytes of the payload, which is None once it is on stable storage and can be read from there
     location  None until it is appended
     wanted    bytes of it, from its first on, that the file still has (a truncate takes the rest)
     """
 
-    __slots__ = ("location", "offset", "payload", "synced", "wanted")
+    __slots__ = ("length", "location", "offset", "payload", "synced", "wanted")
 
     def __init__(self, offset: int, payload: Buffer) -> None:
         self.offset = offset
         self.payload: Buffer | None = payload
-        self.wanted = len(payload)
+        self.length = self.wanted = len(payload)
         self.location: Location | None = None
         self.synced = False
 

@@ -1,0 +1,255 @@
+"""A mount's life: the only place that touches pyfuse3's module globals, of which a process has one set.
+
+The end has an order: unmount while the loop still serves (dirty pages of mappings are written then), let the loop end,
+close the session without unmounting, publish what is pending, let go of all inodes.
+"""
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyfuse3
+import structlog
+import trio
+
+from stratumfs.errors import ConfigError, StoreInUse
+from stratumfs.fuse.door import DoorOptions
+from stratumfs.fuse.kernel import tune
+from stratumfs.fuse.operations import Operations
+from stratumfs.fuse.unmount import detach, unmount
+from stratumfs.ids import MIB, InodeNo
+from stratumfs.limits import FUSE_TASKS_IDLE, FUSE_TASKS_MAX, UNMOUNT_GRACE_S
+from stratumfs.store.store import Store
+
+_log = structlog.get_logger(__name__)
+_ALWAYS = ("default_permissions", "subtype=stratumfs")
+_RETRY_S = 0.1
+_STALL_S = 1.0
+_in_use = threading.Lock()  # the one module global here: it guards pyfuse3's
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """How to mount.
+
+    allow_other  None: if the owner is root
+    kernel       words that libfuse understands: noatime, nosuid, dev …
+    published    see ``DoorOptions``
+    """
+
+    read_only: bool = False
+    allow_other: bool | None = None
+    filesystem_name: str = "stratumfs"
+    kernel: tuple[str, ...] = ("nosuid", "nodev")
+    published: bool = False
+
+    @property
+    def words(self) -> set[str]:
+        """For libfuse."""
+        words = {*_ALWAYS, *self.kernel, f"fsname={_printable(self.filesystem_name)}"}
+        if self.read_only:
+            words.add("ro")
+        if self.allow_other if self.allow_other is not None else os.geteuid() == 0:
+            words.add("allow_other")
+        return words
+
+
+class Mounted:
+    """A mount that answers, for whoever watches over it."""
+
+    def __init__(self, mountpoint: str, operations: Operations) -> None:
+        self.where = (mountpoint,)
+        self._operations = operations
+
+    def pending(self) -> str:
+        """What is not on stable storage yet, in words; empty if nothing."""
+        waiting = [buffer.pending_bytes for buffer in self._operations.buffers if buffer.pending]
+        return f"{len(waiting)} files with {-(-sum(waiting) // MIB)} MiB to publish" if waiting else ""
+
+    def details(self) -> dict[str, int]:
+        return self._operations.statistics()
+
+
+async def serve(
+    store: Store,
+    mountpoint: str,
+    options: SessionOptions,
+    stop: trio.Event,
+    *,
+    task_status: "trio.TaskStatus[Mounted]" = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Mount *store* at the absolute path *mountpoint* and serve until *stop* is set, or somebody unmounts it.
+
+    ``task_status.started`` is called when the mount answers. When this returns, all that the mount took is on stable
+    storage. Cancelled, it ends in the same order. Raises: ConfigError (cannot mount), StoreInUse (this process has a
+    mount already), OSError (the loop failed).
+    """
+    quit_ = trio.Event()
+    with _exclusively():
+        async with trio.open_nursery() as outer:
+            outer.start_soon(_relay, stop, quit_)
+            with trio.CancelScope(shield=True):
+                await _serve(store, mountpoint, options, quit_, task_status)
+            outer.cancel_scope.cancel()
+
+
+@contextmanager
+def _exclusively() -> Iterator[None]:
+    if not _in_use.acquire(blocking=False):
+        raise StoreInUse("one process has one mount: for a second mount point use `mount --bind`")
+    try:
+        yield
+    finally:
+        _in_use.release()
+
+
+async def _relay(stop: trio.Event, quit_: trio.Event) -> None:
+    """Cancelled from outside, or asked to stop: the same."""
+    try:
+        await stop.wait()
+    finally:
+        quit_.set()
+
+
+async def _serve(
+    store: Store,
+    mountpoint: str,
+    options: SessionOptions,
+    quit_: trio.Event,
+    task_status: "trio.TaskStatus[Mounted]",
+) -> None:
+    async with trio.open_nursery() as work:
+        door = DoorOptions(published=options.published, atime="noatime" not in options.kernel and not options.read_only)
+        operations = Operations(store, work, door, _tell_entry, _tell_inode)
+        await trio.to_thread.run_sync(_mount, operations, mountpoint, options)
+        store.changes.attach(operations.cache)
+        work.start_soon(operations.buffers.sweep)
+        try:
+            await _run(operations, mountpoint, quit_, task_status)
+        finally:
+            store.changes.detach(operations.cache)
+            await operations.cache.close()
+            pyfuse3.close(unmount=False)
+            await operations.buffers.publish_all()
+            operations.lookups.forget_all()
+            work.cancel_scope.cancel()
+
+
+def _mount(operations: Operations, mountpoint: str, options: SessionOptions) -> None:
+    try:
+        pyfuse3.init(operations, mountpoint, options.words)
+    except RuntimeError as error:
+        if "mount" in str(error):
+            pyfuse3.close(unmount=False)  # the session exists, it is not mounted
+        raise ConfigError(f"cannot mount at {mountpoint}: libfuse refused, see the line it wrote") from error
+
+
+async def _run(
+    operations: Operations, mountpoint: str, quit_: trio.Event, task_status: "trio.TaskStatus[Mounted]"
+) -> None:
+    """Serve until the kernel ends the session; *quit_* makes us ask it to."""
+    failures: list[Exception] = []
+    async with trio.open_nursery() as serving:
+        ended = trio.Event()
+        serving.start_soon(_loop, mountpoint, ended, failures)
+        serving.start_soon(_watch_loop, mountpoint)
+        await _first(operations.answering, ended)
+        if not ended.is_set():
+            await trio.to_thread.run_sync(tune, mountpoint)
+            task_status.started(Mounted(mountpoint, operations))
+            serving.start_soon(_unmount_when, quit_, mountpoint, operations)
+        await ended.wait()
+        serving.cancel_scope.cancel()
+    if failures:
+        raise failures[0]
+    if not operations.answering.is_set():
+        raise ConfigError(f"cannot mount at {mountpoint}: it was unmounted before it answered")
+
+
+async def _loop(mountpoint: str, ended: trio.Event, failures: list[Exception]) -> None:
+    try:
+        await pyfuse3.main(min_tasks=FUSE_TASKS_IDLE, max_tasks=FUSE_TASKS_MAX)
+    except Exception as error:
+        # Nobody answers any more: whoever waits for an answer gets ENOTCONN when the session is closed.
+        _log.exception("the mount's loop failed", mountpoint=mountpoint)
+        failures.append(error)
+        await trio.to_thread.run_sync(_detach_dead, mountpoint)
+    finally:
+        ended.set()
+
+
+def _detach_dead(mountpoint: str) -> None:
+    try:
+        unmount(mountpoint, lazy=True)
+    except OSError as error:
+        _log.error("a mount without an owner is left", mountpoint=mountpoint, error=str(error))
+
+
+async def _first(*events: trio.Event) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)
+
+
+async def _unmount_when(quit_: trio.Event, mountpoint: str, operations: Operations) -> None:
+    """Ask the kernel to end the session. In use for too long: detach, save what is pending, and end it ourselves."""
+    await quit_.wait()
+    deadline = trio.current_time() + UNMOUNT_GRACE_S
+    while not await trio.to_thread.run_sync(unmount, mountpoint):
+        if trio.current_time() > deadline:
+            _log.warning("the mount is in use and is detached: programs in it will get ENOTCONN", mountpoint=mountpoint)
+            await trio.to_thread.run_sync(detach, mountpoint)
+            await operations.buffers.publish_all()
+            pyfuse3.terminate()
+            return
+        await trio.sleep(_RETRY_S)
+
+
+async def _watch_loop(mountpoint: str) -> None:
+    """Wake a loop that reads the session without anything to read.
+
+    pyfuse3 waits until the session is readable, then reads, and the read blocks if the request was taken back in
+    between: its process was killed. Everything in this process would wait for the next request, so a thread makes one.
+    """
+    ticks = 0
+    over = threading.Event()
+
+    def watch() -> None:
+        seen = -1
+        while not over.wait(_STALL_S):
+            if ticks == seen:
+                try:
+                    os.statvfs(mountpoint)
+                except OSError as error:
+                    if error.errno != errno.ENOTCONN:
+                        _log.warning("the mount does not answer its own process", error=str(error))
+            seen = ticks
+
+    threading.Thread(target=watch, name="mount watch", daemon=True).start()
+    try:
+        while True:
+            await trio.sleep(_STALL_S / 2)
+            ticks += 1
+    finally:
+        over.set()
+
+
+def _tell_entry(parent: InodeNo, name: bytes) -> None:
+    pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name))
+
+
+def _tell_inode(ino: InodeNo) -> None:
+    pyfuse3.invalidate_inode(pyfuse3.InodeT(ino), attr_only=True)
+
+
+def _printable(name: str) -> str:
+    """libfuse takes ASCII, and a comma or backslash would be syntax."""
+    return "".join(char if char.isascii() and char.isprintable() and char not in ",\\" else "?" for char in name)
