@@ -1,0 +1,251 @@
+"""A real store with both of its doors, for tests and rehearsals: made, opened, killed and taken away as a user would.
+
+Everything is done by the commands themselves, in processes of their own; everything waits until something happens, with
+a deadline, and nothing is left behind: no process, no mount.
+"""
+
+import configparser
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+BIN = Path(sys.executable).parent
+REGION = "us-east-1"
+COMMAND_S = 60.0
+TEST_S = 120.0
+_LOG_TAIL = 80
+
+
+class CommandFailed(AssertionError):  # noqa: N818 - named by what happened
+    """A command of the store that should have worked; the message is what it said."""
+
+
+def run(command: Sequence[str | Path], **options: Any) -> str:
+    """Run a command to its end, at most COMMAND_S. Returns its standard output. Raises: CommandFailed."""
+    words = [str(word) for word in command]
+    options.setdefault("timeout", COMMAND_S)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **options)
+    if done.returncode != 0:
+        raise CommandFailed(f"{' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return str(done.stdout)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Doors:
+    """A store in a folder, its six devices beside it, a mount and a gateway that one owner serves.
+
+    folder   everything lies in it: store, d0 to d5, mount, owner.log
+    devices  given where they are not to be folders there
+    """
+
+    def __init__(self, folder: Path, devices: Sequence[Path] = ()) -> None:
+        self.folder = folder
+        self.store, self.mount, self.log = folder / "store", folder / "mount", folder / "owner.log"
+        self.devices = tuple(devices) or tuple(folder / f"d{slot}" for slot in range(6))
+        self.port = free_port()
+        self._clients: list[Any] = []
+
+    # What an administrator does
+
+    def make(self) -> None:
+        """mkfs.stratumfs, once."""
+        for path in (*self.devices, self.mount):
+            path.mkdir(parents=True, exist_ok=True)
+        run([BIN / "mkfs.stratumfs", "--hot", *self.devices, self.store])
+
+    def start(self, *options: str) -> None:
+        """mount.stratumfs with a gateway beside it; both answer on return."""
+        words = ",".join((f"gateway=127.0.0.1:{self.port}", *options))
+        run([BIN / "mount.stratumfs", self.store, self.mount, "-o", words, "--log", self.log])
+
+    def stop(self) -> None:
+        """stratumfs stop: all that was written is safe, and the owner gone, on return."""
+        run([BIN / "stratumfs", "stop", self.store])
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def kill(self) -> None:
+        """kill -9 the owner; it is gone on return, its mount dead."""
+        pid = self.pid
+        assert pid is not None, "there is no owner to kill"
+        _kill(pid)
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(run([BIN / "stratumfs", "status", "--json", self.store]))
+        return found
+
+    # What a user has
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def credentials(self) -> tuple[str, str]:
+        """(access key, secret key), from the file that mkfs made."""
+        parser = configparser.RawConfigParser()
+        assert parser.read(self.store / "credentials"), "mkfs makes a file with the keys"
+        section = parser["default"]
+        return section["aws_access_key_id"], section["aws_secret_access_key"]
+
+    def client(self, **config: Any) -> Any:
+        """A boto3 client with its defaults, but for *config* and that it fails at once instead of trying again."""
+        access_key, secret_key = self.credentials
+        settings = {"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60, **config}
+        client = boto3.session.Session().client(
+            "s3",
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            config=Config(**settings),
+        )
+        self._clients.append(client)
+        return client
+
+    def environment(self) -> dict[str, str]:
+        """For clients in processes of their own: AWS's variables, and a home where they find nothing else."""
+        return {
+            "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "LANG": "C.UTF-8",
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.store / "credentials"),
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL": self.url,
+            "S3_ENDPOINT_URL": self.url,
+        }
+
+    # What only a test wants
+
+    @property
+    def pid(self) -> int | None:
+        """The owner's, as the kernel knows who listens on the control socket; None if nobody does."""
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as asking:
+            folder = os.open(self.store, os.O_PATH)
+            try:
+                asking.connect(f"/proc/self/fd/{folder}/control")
+            finally:
+                os.close(folder)
+            pid, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            return int(pid)
+        return None
+
+    def complaints(self) -> list[str]:
+        """Lines of the owner's log that no test should cause unless it means to."""
+        text = self.log.read_text() if self.log.exists() else ""
+        return [line for line in text.splitlines() if {"ERROR", "CRITICAL"} & set(line.split()[:3])]
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """A deadline for system calls, which nothing else interrupts: past it the owner is killed, and they fail."""
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self.destroy()
+
+        timer = threading.Timer(seconds, give_up)
+        timer.start()
+        try:
+            yield
+        except Exception as error:
+            if late.is_set():
+                raise TimeoutError(f"not done within {seconds} s, so the owner was killed") from error
+            raise
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise TimeoutError(f"not done within {seconds} s, so the owner was killed")
+
+    def destroy(self) -> None:
+        """End it whatever its state; never fails."""
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
+        if (pid := self.pid) is not None:
+            _kill(pid)
+        while self.mount in _mount_points():
+            # Lazily: somebody's open file must not keep a dead mount alive.
+            for command in (["umount", "-l"], ["fusermount3", "-u", "-z"]):
+                if not subprocess.run([*command, str(self.mount)], check=False, capture_output=True).returncode:
+                    break
+            else:
+                break
+
+
+@contextmanager
+def opened_doors(folder: Path, devices: Sequence[Path] = (), *, seconds: float = TEST_S) -> Iterator[Doors]:
+    """A new store with both doors open, for at most *seconds*; stopped cleanly if all went well, ended in any case."""
+    doors = Doors(folder, devices)
+    try:
+        with doors.within(seconds):
+            doors.make()
+            doors.start()
+            yield doors
+            if doors.pid is not None:
+                doors.stop()
+    except BaseException:
+        if doors.log.exists():
+            print(*doors.log.read_text().splitlines()[-_LOG_TAIL:], sep="\n")
+        raise
+    finally:
+        doors.destroy()
+
+
+@pytest.fixture
+def doors(tmp_path: Path) -> Iterator[Doors]:
+    """A store of this test alone, both doors open. The test may kill, stop and start it."""
+    with opened_doors(tmp_path) as found:
+        yield found
+        assert found.complaints() == []
+
+
+@pytest.fixture(scope="module")
+def shared_doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
+    """One store for all tests of a module: each has buckets of its own, none stops it."""
+    with opened_doors(tmp_path_factory.mktemp("doors"), seconds=3 * TEST_S) as found:
+        yield found
+        assert found.complaints() == []
+
+
+def _kill(pid: int) -> None:
+    """SIGKILL, and wait until the process is gone: then its locks and its side of the mount are too."""
+    with suppress(ProcessLookupError):
+        watch = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(watch, signal.SIGKILL)
+            poll = select.poll()
+            poll.register(watch, select.POLLIN)
+            assert poll.poll(COMMAND_S * 1000), f"process {pid} does not die"
+        finally:
+            os.close(watch)
+
+
+def _mount_points() -> list[Path]:
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    return [Path(os.fsdecode(line.split()[4])) for line in lines]
