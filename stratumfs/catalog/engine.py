@@ -118,15 +118,20 @@ class Catalog:
         """
         return self._read(fn, args)
 
-    async def read_settled(self, fn: Callable[[Transaction, *Ts], T], *args: *Ts) -> T:
+    async def read_settled(
+        self, fn: Callable[[Transaction, *Ts], T], *args: *Ts, at_once: Callable[[T], None] | None = None
+    ) -> T:
         """As `read`, and what *fn* saw is durable on return: waits for the round of what it saw, of nothing else.
 
-        An error of *fn* (a 404, a 412) is an answer too, and waits alike.
-        Raises: also StoreReadOnly, CatalogCorrupt if what it saw can't become durable.
+        *at_once* is given the result before anything is awaited. An error of *fn* (a 404, a 412) is an answer too, and
+        waits alike. Raises: also StoreReadOnly, CatalogCorrupt if what it saw can't become durable.
         """
         seen: list[Seen] = []
         try:
-            return self._read(fn, args, seen)
+            result = self._read(fn, args, seen)
+            if at_once is not None:
+                at_once(result)
+            return result
         finally:
             for one in seen:
                 await self._rounds.wait_synced(self._unsynced.last_seen(one))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 from stratumfs.catalog import buckets as catalog_buckets
 from stratumfs.catalog.engine import Catalog, Transaction
@@ -121,16 +121,19 @@ class Objects:
         self, bucket: str, key: bytes, conditions: ReadConditions | None = None
     ) -> AsyncIterator[ObjectReader]:
         """Raises: as ``info``."""
-        info = await self.catalog.read(_read_in_bucket, bucket, key, conditions)
-        with self.holds.holding(info.ino):  # before any await: what was read cannot be reaped in between
-            await self.info(bucket, key)
+        with ExitStack() as held:
+
+            def hold(info: ObjectInfo) -> None:  # before any await: what was read cannot be reaped in between
+                held.enter_context(self.holds.holding(info.ino))
+
+            info = await self.catalog.read_settled(_read_in_bucket, bucket, key, conditions, at_once=hold)
             yield ObjectReader(info, self.reader, self.observer)
 
     @asynccontextmanager
     async def put(self, bucket: str) -> AsyncIterator[ObjectWriter]:
         """Raises: NoSuchBucket, StoreReadOnly, StoreFull."""
         self.writer.reserve(0)
-        yield ObjectWriter(self, await self.catalog.read(catalog_buckets.bucket, bucket))
+        yield ObjectWriter(self, await self.bucket(bucket))
 
     async def delete(self, bucket: str, key: bytes, conditions: Conditions, now_ns: int) -> bool:
         """False if there was nothing. Raises: NoSuchBucket, NoSuchObject, PreconditionFailed."""

@@ -3,47 +3,20 @@
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from stratumfs.errors import BucketNotEmpty, NoSuchObject, PreconditionFailed
-from stratumfs.store.store import Store
-from stratumfs.values import Conditions, ObjectSpec
-from tests.stores import running_store
-
-MIB = 1 << 20
-
-
-async def put(store: Store, key: bytes, data: bytes, conditions: Conditions = Conditions()) -> str:
-    async with store.objects.put("bucket") as writer:
-        await writer.write(data)
-        await writer.finish()
-        info = await writer.commit(key, ObjectSpec(), conditions, time.time_ns())
-    return info.etag
-
-
-async def get(store: Store, key: bytes, start: int = 0, stop: int | None = None) -> bytes:
-    async with store.objects.open("bucket", key) as reader:
-        stop = reader.info.size if stop is None else stop
-        return b"".join([bytes(chunk) async for chunk in reader.chunks(start, stop)])
-
-
-@asynccontextmanager
-async def bucket(folder: Path) -> AsyncIterator[Store]:
-    async with running_store(folder) as store:
-        if not await store.objects.buckets():
-            await store.objects.create_bucket("bucket", time.time_ns())
-        yield store
+from stratumfs.values import Conditions
+from tests.stratumfs.store.helpers import MIB, bucket, get, put
 
 
 @pytest.mark.parametrize("size", [0, 1, 16 * 1024, 16 * 1024 + 1, MIB, MIB + 1, 9 * MIB + 12345])
 async def test_bytes_come_back_whole_and_in_ranges_also_after_a_restart(tmp_path: Path, size: int) -> None:
     data = os.urandom(size)
     async with bucket(tmp_path) as store:
-        etag = await put(store, b"a/b", data)
+        etag = (await put(store, b"a/b", data)).etag
         assert etag == hashlib.md5(data).hexdigest()
         assert await get(store, b"a/b") == data
     async with bucket(tmp_path) as store:
@@ -88,7 +61,7 @@ async def test_two_devices_may_be_gone(tmp_path: Path) -> None:
 
 async def test_conditions_are_decided_in_the_commit(tmp_path: Path) -> None:
     async with bucket(tmp_path) as store:
-        etag = await put(store, b"k", b"1", Conditions(if_none_match=("*",)))
+        etag = (await put(store, b"k", b"1", Conditions(if_none_match=("*",)))).etag
         with pytest.raises(PreconditionFailed):
             await put(store, b"k", b"2", Conditions(if_none_match=("*",)))
         await put(store, b"k", b"3", Conditions(if_match=(etag,)))

@@ -1,0 +1,75 @@
+"""What is tidied behind the users, on a real store."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from stratumfs.catalog.reap import orphans, usage
+from stratumfs.catalog.volumes import volume_summary
+from stratumfs.ids import ROOT_INODE, InodeNo
+from stratumfs.store import maintenance
+from stratumfs.values import Name, NewExtent, Publication
+from tests.stratumfs.store.helpers import ANY, MIB, bucket, put
+
+
+def shards(folder: Path) -> int:
+    return sum(1 for each in folder.glob("d*/volumes/*/*") if each.is_file())
+
+
+async def test_a_volume_that_nothing_points_at_is_freed_after_the_grace_period(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bucket(tmp_path) as store:
+        await put(store, b"k", os.urandom(3 * MIB))
+        await store.objects.delete("bucket", b"k", ANY, time.time_ns())
+        await store.maintenance.round()
+    assert shards(tmp_path) == 6  # sealed by the orderly end
+    async with bucket(tmp_path) as store:
+        await store.maintenance.round()
+        assert await store.catalog.read(volume_summary) == [("hot", "freed", 4, 2, 1, 0)]
+        assert shards(tmp_path) == 6
+        monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
+        await store.maintenance.round()
+        assert await store.catalog.read(volume_summary) == []
+    assert shards(tmp_path) == 0
+
+
+async def test_an_unlinked_file_stays_while_it_is_held_and_goes_afterwards(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        place = (await store.objects.bucket("bucket")).ino
+        found = await store.files.make(place, Name(b"f"), 0o100644, 0, 0, time.time_ns())
+        extents = (NewExtent(0, 3, data=b"abc"),)
+        await store.files.publish(found.ino, Publication(None, extents, 3, 1), time.time_ns(), durable=True)
+        store.holds.take(found.ino)
+        await store.files.remove(place, Name(b"f"), time.time_ns())
+        await store.maintenance.round()
+        assert bytes(await store.reader.read(found.ino, 0, 10)) == b"abc"
+        store.holds.drop(found.ino)
+        await store.maintenance.round()
+        assert await store.catalog.read(orphans, InodeNo(0)) == []
+        assert (await store.catalog.read(usage)).inline_bytes == 0
+
+
+async def test_a_large_truncate_is_cleared_in_chunks_and_reads_right_at_once(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        place = (await store.objects.bucket("bucket")).ino
+        ino = (await store.files.make(place, Name(b"f"), 0o100644, 0, 0, time.time_ns())).ino
+        for base in range(0, 600, 100):
+            extents = tuple(NewExtent((base + i) * 10, 10, data=b"%010d" % (base + i)) for i in range(100))
+            size = (base + 100) * 10
+            await store.files.publish(ino, Publication(None, extents, size, 1), time.time_ns(), durable=False)
+        await store.files.truncate(ino, 25, time.time_ns())
+        await store.files.truncate(ino, 6000, time.time_ns())
+        expected = (b"%010d%010d%010d" % (0, 1, 2))[:25].ljust(6000, b"\0")
+        assert bytes(await store.reader.read(ino, 0, 10_000)) == expected
+        await store.maintenance.round()
+        assert bytes(await store.reader.read(ino, 0, 10_000)) == expected
+        assert (await store.catalog.read(usage)).inline_bytes == 25
+
+
+async def test_the_top_directory_holds_buckets(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        found, _ = await store.files.entries(ROOT_INODE, 0, 100)  # type: ignore[arg-type]
+        assert [each.name.segment for each in found] == [b"bucket"]
