@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import trio
+
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.extents import clipped, layout
 from stratumfs.catalog.objects import NewObject, stage_extents, stage_inode
@@ -79,6 +81,7 @@ class Staging:
             await self._catalog.write(stage_inode, ino, self._now_ns)
         first = await self._catalog.ids.extents(len(chunk))
         await self._catalog.write(stage_extents, self._ino, tuple(chunk), first)
+        await trio.lowlevel.checkpoint()  # a write need not yield, and 10,000 parts are many chunks
 
 
 async def shared(catalog: Catalog, ino: InodeNo, start: int, stop: int, shift: int) -> list[NewExtent]:

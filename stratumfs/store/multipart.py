@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from hashlib import md5
 from itertools import pairwise
 
+import trio
+
 from stratumfs.catalog import buckets as catalog_buckets
 from stratumfs.catalog import uploads as catalog_uploads
 from stratumfs.catalog.engine import Transaction
@@ -242,7 +244,7 @@ class Uploads:
     async def _drop_parts(self, ident: UploadId, now_ns: int) -> None:
         """Not a part of the answer's promise: the next owner goes on where this one stops."""
         while await self._catalog.write(catalog_uploads.drop_parts, ident, now_ns):
-            pass
+            await trio.lowlevel.checkpoint()
 
     @staticmethod
     def _last(found: Sequence[UploadInfo], prefixes: Sequence[bytes]) -> tuple[bytes, bytes]:
