@@ -1,0 +1,114 @@
+"""Who imports whom: the graph is drawn from the source and held against the table of the architecture."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OURS = ("stratumfs", "gateway", "tiering")
+
+BASE = {"errors", "ids", "limits", "config", "location", "values"}
+"""Modules directly below stratumfs/ that everybody may import."""
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "base": {"base"},
+    "erasure": {"base"},
+    "catalog": {"base"},
+    "shards": {"base"},
+    "devices": {"base"},
+    "volumes": {"base", "erasure", "shards", "devices"},
+    "repair": {"base", "erasure", "catalog", "shards", "devices", "volumes"},
+    "store": {"base", "erasure", "catalog", "shards", "devices", "volumes", "repair"},
+    "fuse": {"base", "store"},
+    "gateway": {"base", "store"},
+    "tiering": {"base", "store", "catalog", "volumes", "shards", "devices"},
+    "cli": {"base", "owner"},
+    "owner": {"base", "erasure", "catalog", "shards", "devices", "volumes", "repair", "store", "fuse", "gateway",
+              "tiering"},
+}  # fmt: skip
+
+MAY_USE: dict[str, set[str]] = {
+    "apsw": {"catalog"},
+    "pyfuse3": {"fuse"},
+    "reedsolo": {"erasure"},
+    "hypercorn": {"gateway"},
+    "quart": {"gateway"},
+    "quart_trio": {"gateway"},
+    "lxml": {"gateway"},
+    "awscrt": {"gateway"},
+    "cyclopts": {"cli"},
+    "rich": {"cli"},
+    "boto3": set(),
+}
+"""Libraries that are one part's business alone."""
+
+
+def sources() -> list[Path]:
+    return sorted(path for top in OURS for path in (ROOT / top).rglob("*.py"))
+
+
+def part_of(module: str) -> str:
+    """The row of the table that a module belongs to."""
+    names = module.split(".")
+    if names[0] != "stratumfs":
+        return names[0]
+    if len(names) == 1 or names[1] in BASE:
+        return "base"
+    return names[1]
+
+
+def module_of(path: Path) -> str:
+    names = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Every module that a file names, also in functions and under TYPE_CHECKING."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            assert node.module is not None
+            # `from stratumfs.store import reader` names a module, as `from stratumfs.store.reader import Reader` does.
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_its_part_may(path: Path) -> None:
+    part = part_of(module_of(path))
+    assert part in MAY_IMPORT, f"{path}: the table has no row {part!r}"
+    for line, name in imports(path):
+        top = name.split(".")[0]
+        if top in OURS:
+            wanted = part_of(name)
+            assert wanted == part or wanted in MAY_IMPORT[part], f"{path}:{line}: {part} may not import {name}"
+        elif part == "base":
+            allowed = top in sys.stdlib_module_names or (path.name == "config.py" and top == "msgspec")
+            assert allowed, f"{path}:{line}: the base imports the standard library alone"
+        elif top in MAY_USE:
+            assert part in MAY_USE[top], f"{path}:{line}: {top} is the business of {MAY_USE[top]}"
+
+
+def test_only_the_session_touches_the_state_that_pyfuse3_keeps_in_its_module() -> None:
+    """``pyfuse3.init``, ``main``, ``close`` and ``terminate`` work on one session a process."""
+    for path in (ROOT / "stratumfs").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "pyfuse3"
+                and node.attr in ("init", "main", "close", "terminate")
+            ):
+                assert path.name == "session.py", f"{path}:{node.lineno}: pyfuse3.{node.attr}"
+
+
+def test_there_is_no_cycle_between_parts() -> None:
+    order = ["base", "erasure", "catalog", "shards", "devices", "volumes", "repair", "store", "fuse", "gateway",
+             "tiering", "owner", "cli"]  # fmt: skip
+    assert set(order) == set(MAY_IMPORT)
+    for part, allowed in MAY_IMPORT.items():
+        assert all(order.index(other) <= order.index(part) for other in allowed)
