@@ -31,12 +31,14 @@ class ToDelete:
 def parse_create_bucket(body: bytes) -> str | None:
     """The region of a CreateBucketConfiguration; None if the body is empty or names none.
 
-    Raises: S3Error MalformedXML.
+    Raises: S3Error MalformedXML; NotImplemented for tags and for buckets of other kinds.
     """
     if not body.strip():
         return None
-    root = _root(body, "CreateBucketConfiguration")
-    return _texts(root).get("LocationConstraint") or None
+    texts = _texts(_root(body, "CreateBucketConfiguration"))
+    if unknown := texts.keys() - {"LocationConstraint"}:
+        raise S3Error("NotImplemented", f"{min(unknown)} of CreateBucketConfiguration is not implemented.")
+    return texts.get("LocationConstraint") or None
 
 
 def parse_versioning(body: bytes) -> str | None:
