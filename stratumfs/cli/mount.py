@@ -146,7 +146,7 @@ def _check_namespace(namespace: str | None) -> None:
 def _clear_dead_mount(folder: Path, point: Path) -> None:
     """Take away what a killed owner of this very store left: a mount that answers nobody any more."""
     there = mount_at(point)
-    if there is None or not there.ours or there.source != str(folder):
+    if there is None or not there.ours or there.store != folder:
         return
     try:
         os.stat(point)

@@ -60,9 +60,9 @@ def umount(
     there = mount_at(point)
     if there is None or not there.ours:
         raise ConfigError(f"{point} is no mount point of stratumfs")
-    owner = client.connect(Path(there.source))
+    owner = client.connect(there.store)
     if owner is None:
-        raise ConfigError(f"the owner of {there.source} is gone: `umount -l {point}` takes away what it left")
+        raise ConfigError(f"the owner of {there.store} is gone: `umount -l {point}` takes away what it left")
     with owner:
         result = owner.ask(CloseDoor(str(point)), lambda text: command.complain(NAME, text))
         if result["last"]:

@@ -67,7 +67,7 @@ def _path(path: Path) -> tuple[Path, Explain]:
     there = mount_holding(absolute)
     if there is None or not there.ours:
         raise ConfigError(f"{path} does not lie on a mount of stratumfs")
-    return Path(there.source), Explain(inode=found.st_ino)
+    return there.store, Explain(inode=found.st_ino)
 
 
 def main() -> None:

@@ -14,7 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import msgspec
+
 from stratumfs.errors import StoreClosing, StoreInUse
+from stratumfs.owner.log import STDERR
 from stratumfs.owner.messages import (
     CONTROL_SOCKET,
     LINE_BYTES_MAX,
@@ -82,7 +85,7 @@ class Owner:
                 if report is not None:
                     report(answer.text)
             elif isinstance(answer, Failed):
-                raise revive(answer)
+                raise revive(self._with_words(answer))
             elif isinstance(answer, Done):
                 return answer.result
             else:
@@ -125,10 +128,21 @@ class Owner:
         if self._started is None:
             return StoreClosing("the owner of the store ended before it answered")
         _, status = os.waitpid(self._started.pid, 0)
+        last = self._last_words() or f"exit status {os.waitstatus_to_exitcode(status)}"
+        return OwnerError(f"the owner of the store ended before it answered: {last}")
+
+    def _with_words(self, answer: Failed) -> Failed:
+        """Libraries, libfuse among them, say what went wrong on standard error alone."""
+        words = self._last_words()
+        return msgspec.structs.replace(answer, message=f"{answer.message} ({words})") if words else answer
+
+    def _last_words(self) -> str:
+        """The last line that an owner which we started wrote to its standard error."""
+        if self._started is None:
+            return ""
         self._started.words.seek(0)
         words = self._started.words.read().decode("utf-8", "replace").strip()
-        last = words.splitlines()[-1] if words else f"exit status {os.waitstatus_to_exitcode(status)}"
-        return OwnerError(f"the owner of the store ended before it answered: {last}")
+        return words.splitlines()[-1] if words else ""
 
 
 def connect(store: Path) -> Owner | None:
@@ -158,6 +172,8 @@ def start(store: Path, log: Path | None) -> Owner:
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         theirs.set_inheritable(True)
+        # In the foreground the log goes where the command's own words go.
+        errors = sys.stderr.fileno() if log == STDERR else words.fileno()
         arguments = [sys.executable, "-P", "-m", "stratumfs.owner", "--first-client", str(theirs.fileno())]
         if log is not None:
             arguments += ["--log", str(log)]
@@ -168,7 +184,7 @@ def start(store: Path, log: Path | None) -> Owner:
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, null, 0),
                 (os.POSIX_SPAWN_DUP2, null, 1),
-                (os.POSIX_SPAWN_DUP2, words.fileno(), 2),
+                (os.POSIX_SPAWN_DUP2, errors, 2),
             ],
             setsid=True,
         )

@@ -27,9 +27,13 @@ LINES_WAITING_MAX = 10_000
 JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
 SYSLOG_SOCKET = Path("/dev/log")
 LOG_FILE = "owner.log"
+STDERR = Path("-")
+"""Given for a file: the standard error that the owner was started with."""
 _IDENTIFIER = "stratumfs"
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _DAEMON_FACILITY = 3
+
+_log = structlog.get_logger(__name__)
 
 Write = Callable[[str, str], None]
 """Writes one line (level, text); called in the sink's thread."""
@@ -69,7 +73,9 @@ class Sink:
 
 def configure(settings: Log, file: Path | None, store: Path) -> Sink:
     """Send all logs of this process to one sink; the caller closes it at the end. Raises: OSError for a bad *file*."""
-    if file is not None:
+    if file == STDERR:
+        write = to_stderr()
+    elif file is not None:
         write = to_file(file)
     elif JOURNAL_SOCKET.is_socket():
         write = to_journal()
@@ -92,6 +98,31 @@ def to_file(path: Path) -> Write:
     def write(_: str, text: str) -> None:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(text + "\n")
+
+    return write
+
+
+def adopt_stderr() -> None:
+    """From now on what libraries write to standard error becomes lines of the log (libfuse has no other voice)."""
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, False)
+    os.dup2(writer, 2)
+    os.close(writer)
+
+    def follow() -> None:
+        with os.fdopen(reader, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.strip():
+                    _log.warning("stderr", text=line.rstrip())
+
+    threading.Thread(target=follow, name="stderr", daemon=True).start()
+
+
+def to_stderr() -> Write:
+    """Of a command in the foreground. A terminal that went away is no reason to stop."""
+
+    def write(_: str, text: str) -> None:
+        os.write(2, text.encode("utf-8", "replace") + b"\n")
 
     return write
 

@@ -4,12 +4,14 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
 
 from stratumfs.errors import ConfigError
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 FUSE_DEVICE = Path("/dev/fuse")
 SUBTYPE = "stratumfs"
+_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) not in "%,\\")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -19,7 +21,7 @@ class Mount:
 
     device       "major:minor", as st_dev of what lies there
     filesystem   type, as ``fuse.stratumfs``
-    source       for our mounts the store's folder
+    source       for our mounts the store's folder, as `encode_source` spells it
     """
 
     device: str
@@ -30,6 +32,16 @@ class Mount:
     @property
     def ours(self) -> bool:
         return self.filesystem == f"fuse.{SUBTYPE}"
+
+    @property
+    def store(self) -> Path:
+        """Of one of our mounts: the store's folder."""
+        return Path(os.fsdecode(unquote_to_bytes(self.source)))
+
+
+def encode_source(store: Path) -> str:
+    """A store's folder as the name of its filesystem: what libfuse cannot take stands percent-encoded."""
+    return quote(os.fsencode(store), safe=_PLAIN)
 
 
 def mounts(table: Path = MOUNTINFO) -> list[Mount]:
@@ -79,7 +91,7 @@ def check_mount_point(point: Path, *, nonempty: bool = False) -> None:
 
 def _occupied(point: Path, taken: Mount) -> str:
     if taken.ours:
-        return f"{point} is already the mount point of {taken.source}: `stratumfs umount {point}` frees it"
+        return f"{point} is already the mount point of {taken.store}: `stratumfs umount {point}` frees it"
     return f"{point} is already a mount point ({taken.filesystem} on {taken.source}): choose another one"
 
 

@@ -6,6 +6,7 @@ waited for them may pull the disks.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -28,6 +29,7 @@ from stratumfs.owner.messages import (
     Shutdown,
     Status,
 )
+from stratumfs.owner.mounts import mount_at
 from stratumfs.owner.status import status
 from stratumfs.owner.wire import Running
 
@@ -99,10 +101,8 @@ class Requests:
         return Ended(door.failure)
 
     async def _open_mount(self, request: OpenMount) -> tuple[Door, bool]:
-        for door in self._doors:
-            if door.kind is Kind.MOUNT:
-                raise ConfigError(_second_mount(door.opened.where[0], request.mountpoint))
         async with self._doors.lease():
+            await self._check_no_mount(request.mountpoint)
             gateway = None
             if request.gateway is not None:
                 gateway, fresh = await self._open_gateway(request.gateway)
@@ -116,6 +116,16 @@ class Requests:
                 raise
             door.beside = gateway
         return door, True
+
+    async def _check_no_mount(self, mountpoint: str) -> None:
+        """A mount that somebody took away may still be writing what it took: wait for it. Raises: ConfigError."""
+        for door in self._doors:
+            if door.kind is not Kind.MOUNT:
+                continue
+            first = door.opened.where[0]
+            if door.state is State.OPEN and mount_at(Path(first)) is not None:
+                raise ConfigError(_second_mount(first, mountpoint))
+            await door.closed.wait()
 
     async def _open_gateway(self, request: OpenGateway) -> tuple[Door, bool]:
         listen = request.listen or (self._settings.gateway.listen,)

@@ -22,7 +22,7 @@ from stratumfs.errors import StratumError
 from stratumfs.owner import control, wire
 from stratumfs.owner.blame import cause_of, is_expected
 from stratumfs.owner.doors import Doors
-from stratumfs.owner.log import configure
+from stratumfs.owner.log import STDERR, adopt_stderr, configure
 from stratumfs.owner.messages import failed
 from stratumfs.owner.requests import Requests
 from stratumfs.owner.watchdog import watch_loop
@@ -43,7 +43,7 @@ async def main(store: Path, first_client: trio.SocketStream | None, log: Path | 
         await _answer_failure(first_client, error)
         return 1
     try:
-        await own(store, settings, first_client)
+        await own(store, settings, first_client, quiet=log != STDERR)
     except Exception as error:
         cause = cause_of(error)
         _log.error("owner_failed", error=str(cause), exc_info=None if is_expected(cause) else error)
@@ -54,8 +54,12 @@ async def main(store: Path, first_client: trio.SocketStream | None, log: Path | 
     return 0
 
 
-async def own(store: Path, settings: Settings, first_client: trio.SocketStream | None) -> None:
-    """The whole life of an owner whose settings are read. Raises: what opening or closing the store raises."""
+async def own(store: Path, settings: Settings, first_client: trio.SocketStream | None, *, quiet: bool) -> None:
+    """The whole life of an owner whose settings are read.
+
+    quiet: nobody reads its standard error once the first client is answered; the log takes it over.
+    Raises: what opening or closing the store raises.
+    """
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(wire.locked(store))
         listener = await stack.enter_async_context(control.bound_socket(store))
@@ -68,7 +72,7 @@ async def own(store: Path, settings: Settings, first_client: trio.SocketStream |
                     await asking.start(control.serve, listener, requests.handle)
                     serving.start_soon(watch_loop)
                     _log.info("owner_started", store=str(store))
-                    await _serve_until_last_door(doors, requests, first_client, asking)
+                    await _serve_until_last_door(doors, requests, first_client, asking, quiet)
                     await doors.close_all()
                     serving.cancel_scope.cancel()
             finally:
@@ -80,7 +84,7 @@ async def own(store: Path, settings: Settings, first_client: trio.SocketStream |
 
 
 async def _serve_until_last_door(
-    doors: Doors, requests: Requests, first_client: trio.SocketStream | None, asking: trio.Nursery
+    doors: Doors, requests: Requests, first_client: trio.SocketStream | None, asking: trio.Nursery, quiet: bool
 ) -> None:
     """Return when the last door is closed, or when a signal or a client asks for the end."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -102,6 +106,8 @@ async def _serve_until_last_door(
                     asking.start_soon(control.serve_connection, first_client, requests.handle)
                 with trio.move_on_after(FIRST_REQUEST_S):
                     await requests.first_answered.wait()
+            if quiet:
+                adopt_stderr()  # until now the command that started us has read it
             await doors.wait_idle()
             waiting.cancel_scope.cancel()
 
