@@ -87,6 +87,8 @@ UPLOAD_REMEMBERED_S = 24 * 3600.0
 READAHEAD_STRIPES = 2
 VOLUMES_KNOWN_MAX = 65_536
 """Volumes whose geometry and devices are kept in memory: 16 TiB of them."""
+STRIPE_UNNAMED_S = 600.0
+"""Pending writes of a file are named by a row within PENDING_AGE_S_MAX, and so much longer where that fails at first."""
 STRIPES_IN_FLIGHT = 4
 """Of one stream: being hashed, coded and appended while the next one fills."""
 STRIPE_CACHE_BYTES = 64 * MIB
@@ -136,6 +138,7 @@ SMALL_CHUNKS_MAX = 10_000
 TRAILERS_MAX = 8 * KIB
 SIGNING_KEYS_MAX = 256
 
+assert PENDING_AGE_S_MAX < STRIPE_UNNAMED_S
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert INLINE_MAX <= STRIPE_PAYLOAD_MAX
 assert INLINE_MAX * TRANSACTION_ROWS_MAX <= ROUND_BYTES_MAX

@@ -7,7 +7,7 @@ from typing import Any
 from blake3 import blake3
 
 from stratumfs.catalog.transaction import Transaction
-from stratumfs.errors import CatalogCorrupt
+from stratumfs.errors import CatalogCorrupt, WriteConflict
 from stratumfs.ids import ExtentId, InodeNo, Nonce, StripeNo, VolumeId
 from stratumfs.limits import TRANSACTION_ROWS_MAX
 from stratumfs.location import NONCE_MASK, Location
@@ -190,7 +190,8 @@ def _insert(
     assert length > 0
     columns: tuple[Any, ...]
     if at is not None:
-        tx.run("update volume set live = live + ? where id = ?", (length, at.volume))
+        if not tx.run("update volume set live = live + ? where id = ? and state != 'freed'", (length, at.volume)):
+            raise WriteConflict(f"volume {at.volume.hex()} was freed before these bytes of it were named")
         nonce = at.nonce - (1 << 64) if at.nonce & _SIGN else at.nonce
         columns = (at.volume, at.stripe, at.position, at.cell_size, at.skip, nonce, None, None)
     else:

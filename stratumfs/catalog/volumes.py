@@ -63,13 +63,17 @@ def volume_summary(tx: Transaction) -> list[tuple[str, str, int, int, int, int]]
     return [(t, s, k, m, n, live) for t, s, k, m, n, live in rows]
 
 
-def free_empty_volumes(tx: Transaction, now_ns: int, limit: int = 50) -> list[VolumeId]:
-    """Mark sealed volumes that nothing points at; their shards are unlinked after the sync and a grace period."""
-    rows = tx.all("select id from volume where state = ? and live = 0 limit ?", (SEALED, limit))
+def free_empty_volumes(tx: Transaction, spare: frozenset[VolumeId], now_ns: int, limit: int = 50) -> list[VolumeId]:
+    """Mark sealed volumes that nothing points at; their shards are unlinked after the sync and a grace period.
+
+    *spare* are those with bytes that somebody is about to name. From here on no row can name a marked one.
+    """
+    rows = tx.all("select id from volume where state = ? and live = 0 limit ?", (SEALED, limit + len(spare)))
     freed = [
         VolumeId(ident)
         for (ident,) in rows
-        if tx.one("select 1 from extent where volume = ? limit 1", (ident,)) is None  # the counter is no proof
+        if ident not in spare
+        and tx.one("select 1 from extent where volume = ? limit 1", (ident,)) is None  # the counter is no proof
     ]
     for ident in freed:
         tx.run("update volume set state = ?, changed_ns = ? where id = ?", (FREED, now_ns, ident))

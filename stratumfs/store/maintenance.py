@@ -107,7 +107,7 @@ class Maintenance:
     async def _free_volumes(self) -> None:
         """Empty volumes are marked; their shards go after the sync of that and the grace period, then their rows."""
         now_ns = time.time_ns()
-        await self._catalog.write(free_empty_volumes, now_ns)
+        await self._catalog.write(free_empty_volumes, self._writer.unnamed(), now_ns)
         due = [
             row
             for row in await self._catalog.read(volumes, FREED, b"", TRANSACTION_ROWS_MAX)

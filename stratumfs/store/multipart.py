@@ -41,9 +41,8 @@ _LIST_CHUNK = 250
 class PartWriter:
     """One part: write, finish, check what the client said of it, commit."""
 
-    def __init__(self, uploads: "Uploads", ident: UploadId) -> None:
-        self._uploads, self._ident = uploads, ident
-        self._stream = StripeStream(uploads.objects.writer)
+    def __init__(self, uploads: "Uploads", ident: UploadId, stream: StripeStream) -> None:
+        self._uploads, self._ident, self._stream = uploads, ident, stream
         self._written: Written | None = None
 
     async def write(self, data: Buffer) -> None:
@@ -94,7 +93,8 @@ class Uploads:
         """Raises: NoSuchBucket, NoSuchUpload, StoreReadOnly, StoreFull."""
         self.objects.writer.reserve(0)
         await self.get(bucket, key, ident)
-        yield PartWriter(self, ident)
+        with self.objects.writer.stream() as stream:
+            yield PartWriter(self, ident, stream)
 
     async def copy_part(
         self,

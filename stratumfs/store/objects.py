@@ -51,9 +51,8 @@ class ObjectReader:
 class ObjectWriter:
     """A body on its way to become an object: write, finish, check what the client said of it, commit."""
 
-    def __init__(self, objects: "Objects", bucket: BucketInfo) -> None:
-        self._objects, self._bucket = objects, bucket
-        self._stream = StripeStream(objects.writer)
+    def __init__(self, objects: "Objects", bucket: BucketInfo, stream: StripeStream) -> None:
+        self._objects, self._bucket, self._stream = objects, bucket, stream
         self._written: Written | None = None
 
     async def write(self, data: Buffer) -> None:
@@ -133,7 +132,9 @@ class Objects:
     async def put(self, bucket: str) -> AsyncIterator[ObjectWriter]:
         """Raises: NoSuchBucket, StoreReadOnly, StoreFull."""
         self.writer.reserve(0)
-        yield ObjectWriter(self, await self.bucket(bucket))
+        place = await self.bucket(bucket)
+        with self.writer.stream() as stream:
+            yield ObjectWriter(self, place, stream)
 
     async def delete(self, bucket: str, key: bytes, conditions: Conditions, now_ns: int) -> bool:
         """False if there was nothing. Raises: NoSuchBucket, NoSuchObject, PreconditionFailed."""

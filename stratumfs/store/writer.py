@@ -6,13 +6,14 @@ in a row before.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import trio
 
 from stratumfs.erasure.stripe import full_payload
 from stratumfs.errors import StoreReadOnly
-from stratumfs.ids import Buffer
-from stratumfs.limits import INLINE_BYTES_MAX, INLINE_MAX, STRIPES_IN_FLIGHT, UNSYNCED_BYTES_MAX
+from stratumfs.ids import Buffer, VolumeId
+from stratumfs.limits import INLINE_BYTES_MAX, INLINE_MAX, STRIPE_UNNAMED_S, STRIPES_IN_FLIGHT, UNSYNCED_BYTES_MAX
 from stratumfs.location import Location
 from stratumfs.store.digest import StreamDigest
 from stratumfs.store.space import Space
@@ -34,6 +35,8 @@ class Writer:
         self.nursery = nursery
         self.read_only: str | None = None
         self.inline_bytes = 0
+        self._appended: dict[VolumeId, float] = {}
+        self._streams: dict[StripeStream, set[VolumeId]] = {}
         self._inline_bytes_max = inline_bytes_max
         self._hashing = trio.CapacityLimiter(2)
         self.stripe_payload = full_payload(volumes.code)
@@ -56,9 +59,30 @@ class Writer:
         return StreamDigest(self.nursery, self._hashing)
 
     async def stripe(self, payload: Buffer, after: Location | None = None) -> Location:
-        """Append one stripe. Not safe before ``sync``; *payload* stays alive and unchanged until then."""
+        """Append one stripe. Not safe before ``sync``; *payload* stays alive and unchanged until then.
+
+        Its volume is spared for ``STRIPE_UNNAMED_S``, in which a row has to name the stripe.
+        """
         self.check_writable()
-        return await self.volumes.append(payload, after)
+        at = await self.volumes.append(payload, after)
+        self._appended[at.volume] = trio.current_time()
+        return at
+
+    def unnamed(self) -> frozenset[VolumeId]:
+        """Volumes that may hold bytes which no row names yet: they are not freed, however empty they look."""
+        oldest = trio.current_time() - STRIPE_UNNAMED_S
+        self._appended = {volume: when for volume, when in self._appended.items() if when >= oldest}
+        return frozenset(self._appended).union(*self._streams.values())
+
+    @contextmanager
+    def stream(self) -> Iterator["StripeStream"]:
+        """A body of any length; what it wrote is spared until the context ends, for it may take hours."""
+        stream = StripeStream(self)
+        self._streams[stream] = stream.volumes
+        try:
+            yield stream
+        finally:
+            del self._streams[stream]
 
     async def sync(self, locations: Iterable[Location]) -> None:
         """Every shard has the stripes of these locations on stable storage."""
@@ -100,6 +124,7 @@ class StripeStream:
     def __init__(self, writer: Writer) -> None:
         self.size = 0
         self.extents: list[NewExtent] = []
+        self.volumes: set[VolumeId] = set()
         self._writer = writer
         self._digest = writer.digest()
         self._filling = bytearray()
@@ -162,6 +187,7 @@ class StripeStream:
     async def _append(self, offset: int, payload: bytearray, placed: trio.Event, hashed: trio.Event | None) -> None:
         def place(location: Location) -> None:
             self._last = location
+            self.volumes.add(location.volume)
             placed.set()
 
         try:

@@ -27,6 +27,12 @@ def byte_at(location: Location) -> int:
     return (location.stripe * 131 + location.skip * 7 + location.nonce * 3) % 256
 
 
+def with_volume(tables: Tables) -> Transaction:
+    tx = tables.tx
+    insert_volume(tx, VOLUME, "hot", 4, 2, [DeviceId(bytes([i]) * 16) for i in range(6)], 1)
+    return tx
+
+
 def content(tx: Transaction, size: int) -> bytes:
     """The bytes that the rows stand for."""
     found = bytearray(size)
@@ -56,8 +62,7 @@ clears = st.tuples(st.just("clear"))
 @given(st.lists(st.one_of(writes, writes, writes, cuts, clears), max_size=25))
 def test_any_sequence_of_writes_and_truncates_reads_like_an_array(steps: list[tuple[object, ...]]) -> None:
     tables = Tables()
-    tx = tables.tx
-    insert_volume(tx, VOLUME, "hot", 4, 2, [DeviceId(bytes([i]) * 16) for i in range(6)], 1)
+    tx = with_volume(tables)
     model = bytearray(SIZE)
     # So small that voids come up all the time, and rows are deleted in several chunks.
     with patch.object(extents, "_CLEAR_MAX", 1), patch.object(extents, "TRANSACTION_ROWS_MAX", 2):
@@ -91,7 +96,7 @@ def test_any_sequence_of_writes_and_truncates_reads_like_an_array(steps: list[tu
 
 def test_a_flipped_column_is_noticed() -> None:
     tables = Tables()
-    tx = tables.tx
+    tx = with_volume(tables)
     insert_extents(tx, INO, [NewExtent(0, 3, data=b"abc")], ExtentId(tables.ids(3)))
     insert_extents(
         tx,
@@ -112,7 +117,7 @@ def test_a_flipped_column_is_noticed() -> None:
 
 def test_a_swap_hits_only_the_extent_that_was_read() -> None:
     tables = Tables()
-    tx = tables.tx
+    tx = with_volume(tables)
     insert_extents(tx, INO, [NewExtent(0, 8, data=b"abcdefgh")], ExtentId(tables.ids(3)))
     (old,) = layout(tx, INO, 0, 8)
     target = Location(VOLUME, StripeNo(0), 0, CELL, 0, Nonce(1))

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from stratumfs.catalog.reap import orphans, usage
-from stratumfs.catalog.volumes import volume_summary
+from stratumfs.catalog.volumes import free_empty_volumes, volume_summary
+from stratumfs.errors import WriteConflict
 from stratumfs.ids import ROOT_INODE, InodeNo
 from stratumfs.store import maintenance
-from stratumfs.values import Name, NewExtent, Publication
-from tests.stratumfs.store.helpers import ANY, MIB, bucket, put
+from stratumfs.values import Name, NewExtent, ObjectSpec, Publication
+from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
 
 
 def shards(folder: Path) -> int:
@@ -73,3 +74,31 @@ async def test_the_top_directory_holds_buckets(tmp_path: Path) -> None:
     async with bucket(tmp_path) as store:
         found, _ = await store.files.entries(ROOT_INODE, 0, 100)  # type: ignore[arg-type]
         assert [each.name.segment for each in found] == [b"bucket"]
+
+
+async def test_a_volume_is_not_freed_under_a_slow_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
+    data = os.urandom(2 * MIB)
+    async with bucket(tmp_path) as store:
+        async with store.objects.put("bucket") as writer:
+            await writer.write(data)
+            await writer.finish()
+            await store.volume_writer.seal_idle(0)
+            await store.maintenance.round()
+            assert shards(tmp_path) == 6
+            await writer.commit(b"slow", ObjectSpec(), ANY, time.time_ns())
+        assert await get(store, b"slow") == data
+
+
+async def test_a_volume_that_was_freed_takes_no_new_rows(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        place = (await store.objects.bucket("bucket")).ino
+        ino = (await store.files.make(place, Name(b"f"), 0o100644, 0, 0, time.time_ns())).ino
+        at = await store.writer.stripe(b"x" * 20_000)
+        await store.writer.sync([at])
+        await store.volume_writer.seal_idle(0)
+        assert await store.catalog.write(free_empty_volumes, frozenset(), time.time_ns()) == [at.volume]
+        late = Publication(None, (NewExtent(0, 20_000, location=at),), 20_000, 1)
+        with pytest.raises(WriteConflict):
+            await store.files.publish(ino, late, time.time_ns(), durable=True)
+        assert (await store.files.attributes(ino)).size == 0
