@@ -12,6 +12,7 @@ from stratumfs.location import NONCE_MASK, Location
 from stratumfs.shards.backend import OpenShard
 from stratumfs.volumes.append import ShardFailure, append_stripe, finish_shard, preallocate, toc_holders, worst
 from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.fanout import in_threads
 from stratumfs.volumes.format import HEADER_SIZE, StripeAt, VolumeInfo
 from stratumfs.volumes.toc import PackedToc
 
@@ -198,17 +199,14 @@ class OpenVolume:
     async def _run_round(self) -> list[ShardFailure]:
         covers = self._finished
         ended = self._round = trio.Event()
-        failures: list[ShardFailure] = []
         try:
-            # Shielded: others wait for this round, and a datasync that nobody saw the end of may not be repeated.
-            with trio.CancelScope(shield=True):
-                async with trio.open_nursery() as nursery:
-                    for number in range(self.info.code.n):
-                        nursery.start_soon(self._datasync, CellIndex(number), failures)
-        except BaseException:
-            self.sync_failure = DeviceFailed(f"a sync of volume {self.info.id.hex()} did not end well")
-            raise
-        else:
+            # One round of a volume at a time, so a device has at most VOLUMES_OPEN_MAX of these threads.
+            errors = await in_threads([shard.datasync for shard in self._shards])
+            failures = [
+                ShardFailure(CellIndex(number), self._as_device_error(number, error))
+                for number, error in enumerate(errors)
+                if error is not None
+            ]
             if failures:
                 self.sync_failure = worst(failures)
             else:
@@ -218,8 +216,8 @@ class OpenVolume:
             ended.set()
         return failures
 
-    async def _datasync(self, index: CellIndex, failures: list[ShardFailure]) -> None:
-        try:
-            await self._devices[index].write(self._shards[index].datasync)
-        except DeviceError as error:
-            failures.append(ShardFailure(index, error))
+    def _as_device_error(self, number: int, error: BaseException) -> DeviceError:
+        if isinstance(error, DeviceError):
+            return error
+        label = self._devices[number].label
+        return DeviceFailed(f"device {label}: a sync did not end well: {error!r}", label)
