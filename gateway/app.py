@@ -115,9 +115,14 @@ class Door:
 async def _send_error(
     problem: S3Error, scope: Scope, request: Request | None, answer: Answer, incoming: Incoming
 ) -> None:
-    # Who asked "Expect: 100-continue" and was not told to continue sends no body: there is nothing to wait for.
-    if scope["method"] in ("PUT", "POST") and not any(name.lower() == b"expect" for name, _ in scope["headers"]):
-        await incoming.drain()
+    headers = dict(problem.headers)
+    if scope["method"] in ("PUT", "POST"):
+        # Who asked "Expect: 100-continue" and was not told to continue sends no body: there is nothing to wait for.
+        if not any(name.lower() == b"expect" for name, _ in scope["headers"]):
+            await incoming.drain()
+        if not incoming.ended and scope["http_version"] != "2":
+            # The connection ends on the rest of the body: said aloud, or the client sends its next request there.
+            headers["connection"] = "close"
     body = xml.error(
         problem,
         scope["raw_path"].decode("latin-1"),
@@ -125,7 +130,7 @@ async def _send_error(
         request.bucket if request else None,
         request.key if request else None,
     )
-    await answer.send(xml_response(body, problem.status, problem.headers))
+    await answer.send(xml_response(body, problem.status, headers))
 
 
 def new_ids() -> RequestIds:
