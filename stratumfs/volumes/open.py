@@ -82,15 +82,16 @@ class OpenVolume:
 
         placed: told at once where it comes to lie, so that the next stripe of a stream can be placed behind it.
         step: bytes by which shards are preallocated. Nothing here may be cut short by cancellation: it would leave a
-        place reserved and perhaps half written.
+        place reserved and perhaps half written. Raises: DeviceFull, DeviceFailed if another append has met it, and
+        reports it.
         """
         at = self._reserve(len(payload), after)
         location = Location(self.info.id, at.stripe, at.position, at.cell_size, 0, at.nonce)
-        if placed is not None:
-            placed(location)
         self._appending += 1
         failure: DeviceError | None = DeviceFailed(f"a write to volume {self.info.id.hex()} did not end well")
         try:
+            if placed is not None:
+                placed(location)
             with trio.CancelScope(shield=True):
                 failures = await self._make_room(at.position + HEADER_SIZE + at.cell_size, step, threads)
                 if not failures:
@@ -98,6 +99,9 @@ class OpenVolume:
                         append_stripe, self._store, self.info, self._codec, at, payload, self._shards, limiter=threads
                     )
             failure = worst(failures)
+        except DeviceError as error:
+            failure = error
+            raise
         finally:
             self._ended(failure)
         return location, failures
@@ -177,8 +181,8 @@ class OpenVolume:
         async with self._growing:
             if end <= self._room:
                 return []
-            if self.write_failure is not None:
-                return [ShardFailure(CellIndex(0), self.write_failure)]
+            if self.write_failure is not None:  # somebody else's, who reports it
+                raise type(self.write_failure)(str(self.write_failure), self.write_failure.device)
             room = max(end, self._room + step)
             failures = await trio.to_thread.run_sync(preallocate, self._shards, self._room, room, limiter=threads)
             if not failures:

@@ -299,6 +299,8 @@ class VolumeWriter:
             device = info.devices[failure.index]
             if not isinstance(failure.error, DeviceFull) and device not in self._failed:
                 self._failed[device] = failure.error
+                if self._current is not None and device in self._current.info.devices:
+                    self._current = None
                 self._on_failure(device, failure.error)
         error = worst(failures)
         assert error is not None

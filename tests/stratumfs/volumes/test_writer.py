@@ -5,7 +5,7 @@ import threading
 import pytest
 import trio
 
-from stratumfs.errors import DeviceFailed, DeviceFull, GeometryError, StoreClosing, StoreReadOnly
+from stratumfs.errors import DeviceError, DeviceFailed, DeviceFull, GeometryError, StoreClosing, StoreReadOnly
 from stratumfs.ids import CellIndex
 from stratumfs.limits import VOLUMES_OPEN_MAX
 from stratumfs.location import NONCE_MASK, Location
@@ -249,6 +249,39 @@ async def test_a_full_device_is_no_failed_one() -> None:
         await tier.writer.append(b"x")
     tier.shards[3].fault = None
     assert (await tier.writer.append(b"x")).volume != good.volume
+
+
+@pytest.mark.parametrize("kind", [DeviceFull, DeviceFailed])
+async def test_who_waits_for_room_that_there_is_not_blames_no_other_device(kind: type[DeviceError]) -> None:
+    tier = Tier()
+    first = await tier.writer.append(b"x")
+    tier.shards[3].fault = failing("preallocate", kind("device 3", "device 3"))
+    heard = []
+
+    async def put() -> None:
+        with pytest.raises(kind, match="device 3"):
+            await tier.writer.append(payload(5 * STEP))
+        heard.append(1)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(put)
+    assert len(heard) == 3
+    assert [device[0] for device, _ in tier.failures] == ([] if kind is DeviceFull else [3])
+    await tier.writer.seal_idle(0)
+    assert (first.volume in tier.ledger.ends) == (kind is DeviceFull)
+
+
+async def test_a_struck_device_gets_nothing_more_even_in_another_volume() -> None:
+    tier = Tier(payload_seal=10)
+    older = await tier.writer.append(payload(10))
+    current = await tier.writer.append(payload(5))
+    assert older.volume != current.volume
+    tier.shards[1].fault = failing("datasync", DeviceFailed("device 1: EIO", "device 1"))
+    with pytest.raises(DeviceFailed):
+        await tier.writer.sync({older.volume})
+    with pytest.raises(DeviceFailed, match="device 1"):
+        await tier.writer.append(b"x")
 
 
 async def test_a_device_without_room_gets_no_volume() -> None:
