@@ -46,13 +46,16 @@ class Upload:
 
 
 class MemoryService:
-    """``seen`` are the requests handled, in order."""
+    """``seen`` are the requests handled, in order.
+
+    With ``hold`` a download waits after its first chunk until ``gate`` is set; ``entered`` says that it waits.
+    """
 
     def __init__(self) -> None:
         self.buckets: dict[str, dict[bytes, Stored]] = {}
         self.uploads: dict[str, Upload] = {}
         self.seen: list[Request] = []
-        self.hold: Callable[[], object] | None = None
+        self.hold = False
         self.entered = trio.Event()
         self.gate = trio.Event()
 
@@ -104,7 +107,7 @@ class MemoryService:
     async def _chunks(self, data: bytes) -> AsyncIterator[Buffer]:
         for start in range(0, len(data), 1 << 20):
             yield memoryview(data)[start : start + (1 << 20)]
-            if self.hold is not None:
+            if self.hold:
                 self.entered.set()
                 await self.gate.wait()
 
