@@ -16,12 +16,10 @@ import structlog
 import trio
 
 from stratumfs.errors import ConfigError
-from stratumfs.owner.blame import cause_of, is_expected
 from stratumfs.owner.messages import (
     CONTROL_SOCKET,
     LINE_BYTES_MAX,
     Answer,
-    Ended,
     Request,
     decode_request,
     encode,
@@ -72,8 +70,8 @@ class Connection:
                 pass
 
 
-Handler = Callable[[Request, Connection], Awaitable[Answer]]
-"""Carries out one request, may send progress on the connection, returns the last line; errors become ``failed``."""
+Handler = Callable[[Request, Connection], Awaitable[bool]]
+"""Carries out one request and answers it, errors too. False: nothing more is to come on this connection."""
 
 
 async def serve_connection(stream: trio.SocketStream, handle: Handler) -> None:
@@ -84,18 +82,13 @@ async def serve_connection(stream: trio.SocketStream, handle: Handler) -> None:
             try:
                 with trio.fail_after(REQUEST_LINE_WAIT_S):
                     request = await connection.receive()
-                if request is None:
-                    return
-                answer = await handle(request, connection)
             except (trio.TooSlowError, trio.BrokenResourceError):
                 return
-            except Exception as error:
-                cause = cause_of(error)
-                if not is_expected(cause):
-                    _log.error("control_request_failed", exc_info=error)
-                answer = failed(cause)
-            await connection.send(answer)
-            if isinstance(answer, Ended):
+            except ConfigError as error:
+                # What follows a line that is no request cannot be told from it.
+                await connection.send(failed(error))
+                return
+            if request is None or not await handle(request, connection):
                 return
 
 

@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 import trio
 
 from stratumfs.config import Settings
 from stratumfs.errors import ConfigError
 from stratumfs.owner import gateway_door, mount_door
+from stratumfs.owner.blame import cause_of, is_expected
 from stratumfs.owner.control import Connection
 from stratumfs.owner.doors import Door, Doors, Kind, State
 from stratumfs.owner.messages import (
@@ -28,12 +30,15 @@ from stratumfs.owner.messages import (
     Request,
     Shutdown,
     Status,
+    failed,
 )
 from stratumfs.owner.mounts import mount_at
 from stratumfs.owner.status import status
 from stratumfs.owner.wire import Running
 
 PROGRESS_S = 1.0
+
+_log = structlog.get_logger(__name__)
 
 
 class Requests:
@@ -49,16 +54,23 @@ class Requests:
         self.first_answered = trio.Event()
         self.shutdown_asked = trio.Event()
 
-    async def handle(self, request: Request, connection: Connection) -> Answer:
-        """Carry one request out; the answer is its last line. Raises: what the request met."""
+    async def handle(self, request: Request, connection: Connection) -> bool:
+        """Carry one request out and answer it; an error is an answer too. False after a held door has ended."""
         async with self._counted():
             try:
-                return await self._dispatch(request, connection)
+                answer = await self._dispatch(request, connection)
+            except Exception as error:
+                cause = cause_of(error)
+                if not is_expected(cause):
+                    _log.error("request_failed", request=type(request).__name__, exc_info=error)
+                answer = failed(cause)
             finally:
                 self.first_answered.set()
+            await connection.send(answer)
+        return not isinstance(answer, Ended)
 
     async def wait_answered(self) -> None:
-        """Return when no request is being carried out."""
+        """Return when every request that came is answered."""
         if self._busy:
             await self._quiet.wait()
 
