@@ -1,6 +1,6 @@
 """Sending the one answer of a request over ASGI."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 import trio
@@ -116,11 +116,15 @@ class Answer:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _send_chunks(self, body: AsyncIterator[Buffer], length: int | None) -> None:
-        async for chunk in body:
-            self.sent_bytes += len(chunk)
-            if length is not None and self.sent_bytes > length:
-                raise RuntimeError("an answer is longer than was promised")
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        try:
+            async for chunk in body:
+                self.sent_bytes += len(chunk)
+                if length is not None and self.sent_bytes > length:
+                    raise RuntimeError("an answer is longer than was promised")
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        finally:
+            if isinstance(body, AsyncGenerator):
+                await body.aclose()
         if length is not None and self.sent_bytes != length:
             raise RuntimeError("an answer is shorter than was promised")
 
