@@ -1,5 +1,6 @@
 """mount.stratumfs(8): mount a store; also what mount(8) and fstab call."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -148,10 +149,14 @@ def _clear_dead_mount(folder: Path, point: Path) -> None:
     there = mount_at(point)
     if there is None or not there.ours or there.store != folder:
         return
+    owner = client.connect(folder)
+    if owner is not None:
+        owner.close()
+        return
     try:
-        os.stat(point)
+        os.statvfs(point)  # always asks; stat(2) may be answered by what the kernel remembers
     except OSError as error:
-        if error.errno != 107:  # ENOTCONN: the owner's side of /dev/fuse is closed
+        if error.errno != errno.ENOTCONN:
             return
         subprocess.run(["fusermount3", "-u", "-z", "--", str(point)], check=False, capture_output=True)  # noqa: S603, S607
 
@@ -160,7 +165,7 @@ def _check_answers(point: Path) -> None:
     """Ask the new mount something, as its users will."""
     there = mount_at(point)
     if there is None or not there.ours:
-        raise OSError(5, "the mount is not there although its owner said so", str(point))
+        raise OSError(errno.EIO, "the mount is not there although its owner said so", str(point))
     os.statvfs(point)
 
 

@@ -36,7 +36,7 @@ def survives_text(devices: int, disks: int) -> str:
     """What the two numbers mean."""
     if devices < 0:
         return "SOME DATA CANNOT BE READ: more devices are missing than its parity makes up for"
-    return f"all data survives the loss of any {_count(devices, 'device')}, and of any {_count(disks, 'disk')}"
+    return f"all data survives the loss of {_any(devices, 'device')}, of {_any(disks, 'disk')}"
 
 
 def _head(found: Mapping[str, Any]) -> Iterator[str]:
@@ -81,5 +81,7 @@ def _tail(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"{door['kind']}: {', '.join(door.get('urls') or door['where'])} ({door['state']} since {since})"
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+def _any(number: int, word: str) -> str:
+    if number <= 0:
+        return f"no {word}"
+    return f"any {number} {word}" if number == 1 else f"any {number} {word}s"
