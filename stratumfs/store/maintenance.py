@@ -16,6 +16,7 @@ from stratumfs.ids import InodeNo
 from stratumfs.limits import (
     MAINTENANCE_INTERVAL_S,
     REAP_CHUNK,
+    REAP_DELAY_S,
     TRANSACTION_ROWS_MAX,
     UPLOAD_REMEMBERED_S,
     VOLUME_FREE_GRACE_S,
@@ -54,25 +55,41 @@ class Maintenance:
     async def serve(self) -> None:
         """Until cancelled; begins with what the last owner left. An error is logged and tried again later."""
         self._voided.update(await self._catalog.read(voided_inodes))
-        while True:
-            try:
-                await self.round()
-            except StratumError as error:
-                _log.warning("tidying stopped, and goes on later", error=str(error))
-            with trio.move_on_after(MAINTENANCE_INTERVAL_S):
-                await self._due.wait()
-            self._due = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._serve_round)
+            nursery.start_soon(self._serve_reaping)
 
     async def round(self) -> None:
         """Everything once."""
         self._writer.inline_bytes = await self._catalog.read(inline_bytes)
-        if self._catalog.read_only or self._writer.read_only is not None:
+        if not self._writable:
             return
-        await self._clear_voids()
         await self._tidy_uploads()
-        await self._reap()
+        await self.reap()
         await self._writer.volumes.seal_idle()
         await self._free_volumes()
+
+    async def reap(self) -> None:
+        """What lost its last name, and what large truncates and overwrites hid."""
+        if self._writable:
+            await self._clear_voids()
+            await self._reap()
+
+    @property
+    def _writable(self) -> bool:
+        return not self._catalog.read_only and self._writer.read_only is None
+
+    async def _serve_round(self) -> None:
+        while True:
+            await _log_errors(self.round)
+            await trio.sleep(MAINTENANCE_INTERVAL_S)
+
+    async def _serve_reaping(self) -> None:
+        while True:
+            await self._due.wait()
+            await trio.sleep(REAP_DELAY_S)  # `rm -rf` and a busy S3 client wake it often: reap what came together
+            self._due = trio.Event()
+            await _log_errors(self.reap)
 
     def _released(self, ino: InodeNo) -> None:
         if ino in self._waiting:
@@ -119,3 +136,10 @@ class Maintenance:
         for row in due:
             if await self._free_shards(row):
                 await self._catalog.write(forget_volume, row.id)
+
+
+async def _log_errors(step: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await step()
+    except StratumError as error:
+        _log.warning("tidying stopped, and goes on later", error=str(error))
