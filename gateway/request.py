@@ -23,6 +23,9 @@ class Query(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._first[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._first
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._first)
 

@@ -6,32 +6,22 @@ is told to go on only then.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
 import trio
 
-from gateway import checksums
-from gateway.auth import presign, sigv4
+from gateway.auth import payload, presign, sigv4
 from gateway.auth.body import Receive
-from gateway.auth.chunked import ChunkedReader, ChunkVerifier
+from gateway.auth.payload import open_body, payload_of
 from gateway.auth.principal import Authenticated, CredentialStore, Principal
 from gateway.auth.sigv4 import ChunkSigner, Claim, MalformedError
-from gateway.auth.verified import Checks, Framing, PlainReader, VerifiedBody
-from gateway.checksums import Algorithm
 from gateway.errors import S3Error
-from gateway.operations import Operation
 from gateway.request import Request
-from stratumfs.limits import HASH_THREADS, PART_MAX, SIGNING_KEYS_MAX
+from stratumfs.limits import HASH_THREADS, SIGNING_KEYS_MAX
 
 SKEW_MAX_S = 15 * 60
-UNSIGNED = "UNSIGNED-PAYLOAD"
-SIGNED_CHUNKS = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
-SIGNED_CHUNKS_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
-UNSIGNED_CHUNKS_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
-_STREAMING = (SIGNED_CHUNKS, SIGNED_CHUNKS_TRAILER, UNSIGNED_CHUNKS_TRAILER)
-_LENGTH_REQUIRED = (Operation.PUT_OBJECT, Operation.UPLOAD_PART)
 
 
 class Gate:
@@ -71,7 +61,7 @@ class Gate:
         else:
             raise _anonymous(request)
         access_key, chunk_signer = signer
-        return Authenticated(Principal(access_key), self._body(request, receive, chunk_signer))
+        return Authenticated(Principal(access_key), open_body(request, receive, chunk_signer, self._limiter))
 
     def _check_header(self, request: Request, authorization: str) -> tuple[str, ChunkSigner]:
         algorithm = authorization.partition(" ")[0]
@@ -86,7 +76,7 @@ class Gate:
         timestamp, signed_at = _signing_time(request)
         self._check_date(claim, timestamp, "AuthorizationHeaderMalformed")
         self._check_skew(timestamp, signed_at)
-        if "x-amz-content-sha256" not in request.headers:
+        if payload.HEADER not in request.headers:
             raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
         return self._check_signature(request, claim, secret, timestamp, request.query.pairs)
 
@@ -148,12 +138,11 @@ class Gate:
         claim: Claim,
         secret: str,
         timestamp: str,
-        pairs: list[tuple[str, str]] | tuple[tuple[str, str], ...],
+        pairs: Sequence[tuple[str, str]],
     ) -> tuple[str, ChunkSigner]:
         _check_signed_headers(request, claim)
-        payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
         canonical = sigv4.canonical_request(
-            request.method, request.raw_path, pairs, request.raw_headers, claim.signed_headers, payload
+            request.method, request.raw_path, pairs, request.raw_headers, claim.signed_headers, payload_of(request)
         )
         text = sigv4.string_to_sign(timestamp, claim.scope, canonical)
         key = self._derive_key(secret, claim.scope)
@@ -166,34 +155,6 @@ class Gate:
                 CanonicalRequest=canonical.decode(errors="replace"),
             )
         return claim.access_key, ChunkSigner(key, timestamp, claim.scope, claim.signature)
-
-    def _body(self, request: Request, receive: Receive, signer: ChunkSigner) -> VerifiedBody:
-        """The body as its headers describe it. Raises: S3Error if they contradict each other."""
-        headers = request.headers
-        payload = headers.get("x-amz-content-sha256", UNSIGNED)
-        streaming = payload in _STREAMING
-        trailer = _trailer(request, allowed=payload in (SIGNED_CHUNKS_TRAILER, UNSIGNED_CHUNKS_TRAILER))
-        # Of a completion the checksum headers describe the whole object, not the list of parts that is the body.
-        is_complete = request.operation is Operation.COMPLETE_MULTIPART_UPLOAD
-        declared = None if is_complete else checksums.declared(headers)
-        if declared is not None and (declared.composite or trailer is not None):
-            raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header or trailer of the body.")
-        if declared is None and trailer is None and not is_complete:
-            _check_sdk_algorithm(request)
-        chunks = None
-        framing: Framing = PlainReader()
-        if streaming:
-            signed = payload != UNSIGNED_CHUNKS_TRAILER
-            framing = ChunkedReader(signed=signed)
-            chunks = ChunkVerifier(signer, trailers=payload == SIGNED_CHUNKS_TRAILER) if signed else None
-        checks = Checks(
-            sha256=_payload_sha256(payload),
-            chunks=chunks,
-            declared=declared,
-            trailer=trailer,
-            md5=checksums.content_md5(headers),
-        )
-        return VerifiedBody(receive, _length(request, streaming), framing, checks, self._limiter)
 
 
 def _anonymous(request: Request) -> S3Error:
@@ -229,68 +190,16 @@ def _signing_time(request: Request) -> tuple[str, int]:
 
 def _check_signed_headers(request: Request, claim: Claim) -> None:
     """What is not signed could be changed on the way: the host and all of S3's own headers must be."""
-    signed = set(claim.signed_headers)
-    if "host" not in signed:
+    signed = claim.signed_headers.names
+    if b"host" not in signed:
         raise S3Error("AccessDenied", "The Host header must be signed.", HeadersNotSigned="host")
-    sent = {name.decode("latin-1") for name, _ in request.raw_headers if name.startswith(b"x-amz-")}
-    if missing := sorted(sent - signed):
+    missing = {name for name, _ in request.raw_headers if name.startswith(b"x-amz-") and name not in signed}
+    if missing:
         raise S3Error(
             "AccessDenied",
             "There were headers present in the request which were not signed",
-            HeadersNotSigned=", ".join(missing),
+            HeadersNotSigned=", ".join(sorted(name.decode("latin-1") for name in missing)),
         )
-
-
-def _payload_sha256(payload: str) -> str | None:
-    if payload == UNSIGNED or payload in _STREAMING:
-        return None
-    if payload.startswith("STREAMING-"):
-        raise S3Error("NotImplemented", f"The payload type {payload} is not implemented.")
-    if len(payload) != 64 or not set(payload) <= set("0123456789abcdef"):
-        raise S3Error(
-            "InvalidArgument",
-            "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, a STREAMING- type, or a valid sha256 value.",
-            ArgumentName="x-amz-content-sha256",
-            ArgumentValue=payload,
-        )
-    return payload
-
-
-def _trailer(request: Request, *, allowed: bool) -> Algorithm | None:
-    """The algorithm of the one trailer that x-amz-trailer announces."""
-    names = [name.strip().lower() for name in request.headers.get("x-amz-trailer", "").split(",") if name.strip()]
-    if not names:
-        return None
-    if not allowed or len(names) > 1 or names[0] not in checksums.BY_HEADER:
-        raise S3Error("InvalidRequest", "The value specified in the x-amz-trailer header is not supported")
-    return checksums.BY_HEADER[names[0]]
-
-
-def _check_sdk_algorithm(request: Request) -> None:
-    name = request.headers.get("x-amz-sdk-checksum-algorithm")
-    if name is None or request.method not in ("PUT", "POST"):
-        return
-    checksums.algorithm_named(name)
-    if request.operation is not Operation.CREATE_MULTIPART_UPLOAD:
-        raise S3Error(
-            "InvalidRequest",
-            "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers "
-            "were found.",
-        )
-
-
-def _length(request: Request, streaming: bool) -> int | None:
-    headers = request.headers
-    text = headers.get("x-amz-decoded-content-length" if streaming else "content-length")
-    if text is None:
-        if streaming or request.operation in _LENGTH_REQUIRED:
-            raise S3Error("MissingContentLength")
-        return None if "transfer-encoding" in headers else 0
-    if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise S3Error("InvalidArgument", "The length of the body is not a number.", ArgumentValue=text)
-    if int(text) > PART_MAX:
-        raise S3Error("EntityTooLarge", ProposedSize=int(text), MaxSizeAllowed=PART_MAX)
-    return int(text)
 
 
 def _iso(seconds: float) -> str:

@@ -31,7 +31,7 @@ class Presigned:
 
 
 def is_presigned(query: Query) -> bool:
-    return any(name in query for name in PARAMETERS)
+    return bool(query) and any(name in query for name in PARAMETERS)
 
 
 def parse(query: Query) -> Presigned:

@@ -8,9 +8,10 @@ import hashlib
 import hmac
 import re
 from calendar import timegm
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_tz
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -18,6 +19,9 @@ TERMINATOR = "aws4_request"
 SERVICE = "s3"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
+_CACHE = 256
+_REMEMBERED_MAX = 512
+"""Bytes; one client sends the same texts again and again, so that what was made of them is remembered."""
 _TIMESTAMP = re.compile(r"(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})Z", re.ASCII)
 _PLAIN_PATH = re.compile(rb"[A-Za-z0-9/_.~-]*")
 _HEX_256 = re.compile(r"[0-9a-f]{64}")
@@ -40,16 +44,23 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What a request claims, unproved: who, for what, and the signature.
+class SignedHeaders:
+    """Names that a signature covers: lowercase, sorted, each once."""
 
-    signed_headers  lowercase, as listed
-    signature       64 lowercase hex digits
-    """
+    names: tuple[bytes, ...]
+
+    @property
+    def text(self) -> bytes:
+        return b";".join(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request claims, unproved: who, for what, and the signature (64 lowercase hex digits)."""
 
     access_key: str
     scope: Scope
-    signed_headers: tuple[str, ...]
+    signed_headers: SignedHeaders
     signature: str
 
 
@@ -70,6 +81,17 @@ def parse_authorization(value: str) -> Claim:
 
 def parse_claim(credential: str, signed_headers: str, signature: str) -> Claim:
     """A claim from its three texts. Raises: MalformedError."""
+    if not _HEX_256.fullmatch(signature):
+        raise MalformedError("the Signature must be 64 lowercase hexadecimal digits")
+    # What is longer than any client sends is not worth a place in the cache, which strangers can fill.
+    remembered = len(credential) + len(signed_headers) <= _REMEMBERED_MAX
+    access_key, scope = (_parse_credential if remembered else _parse_credential.__wrapped__)(credential)
+    names = (_parse_names if remembered else _parse_names.__wrapped__)(signed_headers)
+    return Claim(access_key, scope, names, signature)
+
+
+@lru_cache(maxsize=_CACHE)
+def _parse_credential(credential: str) -> tuple[str, Scope]:
     # An access key may hold slashes; the scope's four parts may not.
     parts = credential.rsplit("/", 4)
     if len(parts) != 5 or not parts[0]:
@@ -79,14 +101,18 @@ def parse_claim(credential: str, signed_headers: str, signature: str) -> Claim:
         raise MalformedError(f'the Credential must end in "{TERMINATOR}"')
     if not (len(date) == 8 and date.isascii() and date.isdigit()):
         raise MalformedError(f'invalid credential date "{date}"; it must be "YYYYMMDD"')
-    names = tuple(signed_headers.split(";"))
+    return access_key, Scope(date, region, service)
+
+
+@lru_cache(maxsize=_CACHE)
+def _parse_names(signed_headers: str) -> SignedHeaders:
+    names = signed_headers.split(";")
     if any(not name or name != name.lower() for name in names) or len(set(names)) != len(names):
         raise MalformedError("SignedHeaders must be lowercase names, each once")
-    if not _HEX_256.fullmatch(signature):
-        raise MalformedError("the Signature must be 64 lowercase hexadecimal digits")
-    return Claim(access_key, Scope(date, region, service), names, signature)
+    return SignedHeaders(tuple(name.encode() for name in sorted(names)))
 
 
+@lru_cache(maxsize=_CACHE)
 def parse_timestamp(text: str) -> int | None:
     """Seconds since the epoch of ``YYYYMMDDTHHMMSSZ``; None if it is something else."""
     match = _TIMESTAMP.fullmatch(text)
@@ -116,8 +142,10 @@ def canonical_path(raw_path: bytes) -> str:
     return quote(unquote_to_bytes(raw_path), safe="/-_.~")
 
 
-def canonical_query(pairs: Iterable[tuple[str, str]]) -> str:
+def canonical_query(pairs: Sequence[tuple[str, str]]) -> str:
     """Encoded, then sorted by encoded name and value."""
+    if not pairs:
+        return ""
     encoded = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in pairs)
     return "&".join(f"{name}={value}" for name, value in encoded)
 
@@ -125,21 +153,19 @@ def canonical_query(pairs: Iterable[tuple[str, str]]) -> str:
 def canonical_request(
     method: str,
     raw_path: bytes,
-    pairs: Iterable[tuple[str, str]],
+    pairs: Sequence[tuple[str, str]],
     raw_headers: Sequence[tuple[bytes, bytes]],
-    signed_headers: Collection[str],
+    signed_headers: SignedHeaders,
     payload_hash: str,
 ) -> bytes:
-    """The text whose hash is signed. A listed header that was not sent counts as empty: then nothing can match by
-    accident, for what is absent adds nothing to the request."""
-    names = sorted(signed_headers)
-    lines = [method.encode(), canonical_path(raw_path).encode(), canonical_query(pairs).encode()]
-    values: dict[bytes, list[bytes]] = {name.encode(): [] for name in names}
+    """The text whose hash is signed. A listed header that was not sent counts as empty, as AWS has it."""
+    values: dict[bytes, bytes] = {}
     for name, value in raw_headers:
-        if name in values:
-            values[name].append(b" ".join(value.split()))
-    lines.extend(name + b":" + b",".join(found) for name, found in values.items())
-    lines += [b"", ";".join(names).encode(), payload_hash.encode()]
+        folded = b" ".join(value.split())
+        values[name] = values[name] + b"," + folded if name in values else folded
+    lines = [method.encode(), canonical_path(raw_path).encode(), canonical_query(pairs).encode()]
+    lines.extend(name + b":" + values.get(name, b"") for name in signed_headers.names)
+    lines += [b"", signed_headers.text, payload_hash.encode()]
     return b"\n".join(lines)
 
 

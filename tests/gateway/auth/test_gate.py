@@ -228,9 +228,10 @@ def _signed_as_is(method: str, headers: Mapping[str, str], target: str = "/bucke
     timestamp, scope = _now()
     pairs = {"host": "s3.test", "x-amz-date": timestamp, **headers}
     names = sorted(pairs)
+    signed_names = sigv4.SignedHeaders(tuple(name.encode() for name in names))
     raw = [(name.encode(), value.encode()) for name, value in pairs.items()]
     canonical = sigv4.canonical_request(
-        method, target.encode(), (), raw, names, headers.get("x-amz-content-sha256", "UNSIGNED-PAYLOAD")
+        method, target.encode(), (), raw, signed_names, headers.get("x-amz-content-sha256", "UNSIGNED-PAYLOAD")
     )
     signature = sign(derive_key(SECRET, scope), sigv4.string_to_sign(timestamp, scope, canonical))
     pairs["authorization"] = (
