@@ -58,7 +58,7 @@ setup_venv() {
         python3 -m venv --clear "$VENV" || die "python3 -m venv failed"
     fi
     say "installing Python packages into $VENV (a minute or two)"
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check --constraint "$ROOT/tools/requirements.lock" \
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-cache-dir --constraint "$ROOT/tools/requirements.lock" \
         --editable "$ROOT[$1]" || die "pip install failed: is the network there?"
     printf '%s' "$wanted" >"$stamp"
 }
