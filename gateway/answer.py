@@ -12,6 +12,10 @@ from stratumfs.limits import REQUEST_DRAIN_MAX, REQUEST_DRAIN_S
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+ABORT = "stratum.abort"
+"""An ASGI extension of our server: a function that ends the connection at once. HTTP/2 needs it: where an answer is
+broken off, Hypercorn neither resets the stream nor closes the connection, and the client would wait for ever."""
+
 _BODILESS = (204, 304)
 
 

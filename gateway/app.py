@@ -7,6 +7,7 @@ a bucket of that name.
 
 import base64
 import os
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from quart import Response as QuartResponse
 from quart_trio import QuartTrio
 
 from gateway import routes, xml
-from gateway.answer import Answer, ConnectionLostError, Incoming, Send
+from gateway.answer import ABORT, Answer, ConnectionLostError, Incoming, Send
 from gateway.auth.body import Receive
 from gateway.auth.gate import Gate
 from gateway.errors import S3Error, is_unexpected, translate
@@ -94,7 +95,7 @@ class Door:
     async def _fail(
         self, error: Exception, scope: Scope, request: Request | None, answer: Answer, incoming: Incoming
     ) -> None:
-        """Answer with *error*; if an answer has begun, do nothing: the server then breaks the connection off, and the
+        """Answer with *error*; if an answer has begun, end the connection (of HTTP/1.1 the server does), so that the
         client sees that it has not got all."""
         problem = translate(error)
         if is_unexpected(error):
@@ -104,12 +105,15 @@ class Door:
                 request_id=answer.ids.request_id,
                 operation=request.operation.value if request else None,
                 bucket=request.bucket if request else None,
-                exc_info=error,
+                # As text: log renderers that print a frame's variables would print keys and data.
+                traceback="".join(traceback.format_exception(error)),
             )
         elif answer.status is not None:
             _log.warning("answer broken off", request_id=answer.ids.request_id, error=str(problem))
         if answer.status is None:
             await _send_error(problem, scope, request, answer, incoming)
+        elif scope["http_version"] == "2" and ABORT in scope.get("extensions", {}):
+            scope["extensions"][ABORT]()
 
 
 async def _send_error(

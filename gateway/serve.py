@@ -10,8 +10,10 @@ import errno
 import logging
 import socket
 import ssl
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +26,9 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
-from gateway.app import ASGIApp
+from gateway.answer import ABORT, Send
+from gateway.app import ASGIApp, Scope
+from gateway.auth.body import Receive
 from stratumfs.errors import ConfigError
 from stratumfs.limits import CONNECTION_IDLE_S, CONNECTIONS_MAX, REQUEST_HEAD_MAX, SHUTDOWN_GRACE_S
 
@@ -63,12 +67,11 @@ async def serve(
     scheme = "http" if context is None else "https"
     addresses = [f"{scheme}://{_spell(each)}" for each in sockets]
     state = LifespanState({})
-    wrapped = ASGIWrapper(cast(ASGIFramework, app))
-    lifespan = Lifespan(wrapped, config, state)
+    lifespan = Lifespan(ASGIWrapper(cast(ASGIFramework, app)), config, state)
     async with trio.open_nursery() as nursery:
         await nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
-        await _Connections(wrapped, config, state).run(listeners, shutdown_trigger, addresses, task_status)
+        await _Connections(app, config, state).run(listeners, shutdown_trigger, addresses, task_status)
         await lifespan.wait_for_shutdown()
         nursery.cancel_scope.cancel()
 
@@ -76,7 +79,7 @@ async def serve(
 class _Connections:
     """All connections of one door. The set is touched by their tasks and at shutdown, on the loop."""
 
-    def __init__(self, app: ASGIWrapper, config: Config, state: LifespanState) -> None:
+    def __init__(self, app: ASGIApp, config: Config, state: LifespanState) -> None:
         self._app = app
         self._config = config
         self._state = state
@@ -118,13 +121,22 @@ class _Connections:
         try:
             # Typed for TLS alone, but made for both.
             tls_stream = cast("trio.SSLStream[trio.SocketStream]", stream)
-            await TCPServer(self._app, self._config, self._context, ConnectionState(self._state.copy()), tls_stream)
+            app = ASGIWrapper(cast(ASGIFramework, self._with_abort(stream)))
+            await TCPServer(app, self._config, self._context, ConnectionState(self._state.copy()), tls_stream)
         except Exception as error:
             # One client's nonsense must not end the connections of the others.
-            _log.error("connection failed", exc_info=error)
+            _log.error("connection failed", traceback="".join(traceback.format_exception(error)))
         finally:
             self._streams.discard(stream)
             self._one_ended.set()
+
+    def _with_abort(self, stream: _Stream) -> ASGIApp:
+        async def connected(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                scope["extensions"][ABORT] = partial(_close, stream)
+            await self._app(scope, receive, send)
+
+        return connected
 
     async def _wait_all_ended(self) -> None:
         while self._streams:
@@ -133,7 +145,12 @@ class _Connections:
 
     def _close_all(self) -> None:
         for stream in self._streams:
-            (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket.close()
+            _close(stream)
+
+
+def _close(stream: _Stream) -> None:
+    """At once, and whoever sends or receives on it."""
+    (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket.close()
 
 
 def _config() -> Config:

@@ -56,6 +56,7 @@ class MemoryService:
         self.uploads: dict[str, Upload] = {}
         self.seen: list[Request] = []
         self.hold = False
+        self.chunks: Callable[[bytes], AsyncIterator[Buffer]] = self._held_chunks
         self.entered = trio.Event()
         self.gate = trio.Event()
 
@@ -102,9 +103,9 @@ class MemoryService:
 
     async def _get_object(self, request: Request, caller: Authenticated) -> Response:
         found = self._object(request)
-        return Response(200, found.headers | {"etag": f'"{found.etag}"'}, self._chunks(found.data), len(found.data))
+        return Response(200, found.headers | {"etag": f'"{found.etag}"'}, self.chunks(found.data), len(found.data))
 
-    async def _chunks(self, data: bytes) -> AsyncIterator[Buffer]:
+    async def _held_chunks(self, data: bytes) -> AsyncIterator[Buffer]:
         for start in range(0, len(data), 1 << 20):
             yield memoryview(data)[start : start + (1 << 20)]
             if self.hold:

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from gateway.response import Buffer
 from gateway.serve import Tls, bind, serve, split_address
 from stratumfs.errors import ConfigError
 from stratumfs.values import Checksum
@@ -141,6 +143,25 @@ async def test_http_2_works_over_tls(tls: Tls) -> None:
         await curl("PUT", b"hello", "--data-binary", "@-")
         answer = await curl("GET", b"", "-w", " %{http_version}")
         assert answer == b"hello 2"
+
+
+@pytest.mark.client
+async def test_an_answer_over_http_2_that_fails_midway_does_not_hang(
+    tls: Tls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def failing(data: bytes) -> AsyncIterator[Buffer]:
+        yield data[:100]
+        raise ValueError("a bug")
+
+    async with running(tls) as gateway:
+        fill(gateway.service, 1000)
+        gateway.service.chunks = failing
+        url = f"https://localhost:{gateway.port}/b/k"
+        found = signed("GET", url, {}, ACCESS_KEY, SECRET)
+        headers = [f"-H{name.decode()}: {value.decode()}" for name, value in found.raw_headers if name != b"host"]
+        command = ["curl", "-sS", "-m", "20", "--http2", "--cacert", str(tls.certificate), *headers, url]
+        done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+        assert done.returncode not in (0, 28), done.stderr
 
 
 async def test_plain_bytes_at_a_tls_port_hurt_nobody(tls: Tls) -> None:
