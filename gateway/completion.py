@@ -13,7 +13,7 @@ from gateway.multipart import upload_id
 from gateway.response import xml_response
 from stratumfs.errors import NoSuchUpload
 from stratumfs.ids import UploadId
-from stratumfs.limits import LIST_MAX, REQUEST_XML_MAX
+from stratumfs.limits import LIST_MAX, OBJECT_MAX, REQUEST_XML_MAX
 from stratumfs.values import Checksum, CompletedPart, PartInfo, UploadInfo
 
 _SIZE = "x-amz-mp-object-size"
@@ -78,7 +78,10 @@ def whole_checksum(upload: UploadInfo, parts: Sequence[PartInfo]) -> Checksum | 
 
 
 def _check_size(headers: Mapping[str, str], parts: Sequence[PartInfo]) -> None:
+    """Raises: S3Error EntityTooLarge, InvalidRequest."""
     size = sum(part.size for part in parts)
+    if size > OBJECT_MAX:
+        raise S3Error("EntityTooLarge", ProposedSize=str(size), MaxSizeAllowed=str(OBJECT_MAX))
     if _SIZE in headers and headers[_SIZE] != str(size):
         raise S3Error(
             "InvalidRequest",

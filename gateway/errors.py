@@ -64,6 +64,7 @@ InvalidPartOrder 400 The list of parts was not in ascending order. Parts must be
 InvalidPayer 403 All access to this object has been disabled.
 InvalidPolicyDocument 400 The content of the form does not meet the conditions specified in the policy document.
 InvalidRange 416 The requested range is not satisfiable
+InvalidRedirectLocation 400 The website redirect location must have a prefix of 'http://' or 'https://' or '/'.
 InvalidRegion 403 You've attempted to create a Multi-Region Access Point in a Region that you haven't opted in to.
 InvalidRequest 400 Invalid Request
 InvalidSecurity 403 The provided security credentials are not valid.

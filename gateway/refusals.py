@@ -8,12 +8,14 @@ from gateway.request import Request
 _ENCRYPTION = ("x-amz-server-side-encryption", "x-amz-copy-source-server-side-encryption")
 _UNKNOWN_CONDITIONS = ("x-amz-if-match-last-modified-time", "x-amz-if-match-size", "x-amz-write-offset-bytes")
 _LOCKS = ("x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold")
+_OF_VERSIONS = (Operation.GET_OBJECT, Operation.HEAD_OBJECT, Operation.DELETE_OBJECT)
 _ACLS = frozenset({"private", "bucket-owner-full-control"})
 """Canned ACLs that say what is the case anyway: the owner, and nobody else."""
 
 
 def refuse_what_is_not_done(request: Request) -> None:
     """Raises: S3Error NotImplemented, InvalidRequest or what S3 answers where the owner alone grants access."""
+    _refuse_version(request)
     headers = request.headers
     for name in headers:
         if not name.startswith("x-amz-"):
@@ -36,6 +38,13 @@ def refuse_what_is_not_done(request: Request) -> None:
         raise _not_implemented("x-amz-bucket-object-lock-enabled", "Object lock is not implemented.")
     if headers.get("x-amz-object-ownership", "BucketOwnerEnforced") != "BucketOwnerEnforced":
         raise _not_implemented("x-amz-object-ownership")
+
+
+def _refuse_version(request: Request) -> None:
+    if request.version_id is not None and request.operation not in _OF_VERSIONS:
+        raise S3Error("InvalidArgument", "This operation does not accept a version-id.", ArgumentName="versionId")
+    if request.version_id == "":
+        raise S3Error("InvalidArgument", "Version id cannot be the empty string", ArgumentName="versionId")
 
 
 def _not_implemented(header: str, message: str | None = None) -> S3Error:

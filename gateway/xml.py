@@ -20,6 +20,8 @@ from stratumfs.values import BucketInfo, Checksum, ListedObject, PartInfo, Uploa
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _SPECIAL = re.compile('[&<>"\x00-\x1f\x7f\ufffe\uffff]')
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+"""What XML 1.0 cannot hold, not even as a reference."""
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 _DAY_S = 86_400
 
@@ -114,7 +116,9 @@ def error(error: S3Error, resource: str, ids: RequestIds, bucket: str | None = N
     if key is not None:
         elements.setdefault("Key", key.decode())
     elements |= {"Resource": resource, "RequestId": ids.request_id, "HostId": ids.host_id}
-    content = "".join(f"<{name}>{escape(text)}</{name}>" for name, text in elements.items())
+    # Nobody can ask for another spelling here, and a client that cannot parse the document does not learn the code.
+    texts = {name: _NO_TEXT.sub("\ufffd", text) for name, text in elements.items()}
+    content = "".join(f"<{name}>{escape(text)}</{name}>" for name, text in texts.items())
     return f"{_HEAD}<Error>{content}</Error>".encode()
 
 

@@ -7,6 +7,7 @@ from gateway.conditions import write_conditions
 from gateway.errors import S3Error
 from gateway.headers import checksum_headers, object_spec
 from gateway.response import Response
+from stratumfs.errors import StoreFull
 from stratumfs.limits import PART_MAX
 
 
@@ -27,9 +28,13 @@ async def put_object(call: Call) -> None:
 def admit_body(call: Call) -> None:
     """Before a byte is taken: what is sent in one request, an object or a part, has one bound, and must fit.
 
-    Raises: S3Error EntityTooLarge; StoreFull, StoreReadOnly.
+    Raises: S3Error EntityTooLarge; StoreReadOnly, StoreFull.
     """
     length = call.body.length or 0
     if length > PART_MAX:
         raise S3Error("EntityTooLarge", ProposedSize=str(length), MaxSizeAllowed=str(PART_MAX))
-    call.store.writer.reserve(length)
+    call.store.writer.check_writable()
+    free = call.store.space.now.free
+    if length > free:
+        # The store reserves stripe by stripe; who sends a gibibyte should not hear of it at the last one.
+        raise StoreFull(f"{length} bytes do not fit into the {free} that are left for new data")

@@ -121,7 +121,7 @@ def test_an_overwrite_is_another_object_and_a_later_one(s3: Any, bucket: str) ->
         ({"GrantRead": "id=1"}, 400, "AccessControlListNotSupported"),
         ({"ObjectLockLegalHoldStatus": "ON"}, 400, "InvalidRequest"),
         ({"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": "2031-01-01"}, 400, "InvalidRequest"),
-        ({"WebsiteRedirectLocation": "elsewhere"}, 400, "InvalidArgument"),
+        ({"WebsiteRedirectLocation": "elsewhere"}, 400, "InvalidRedirectLocation"),
         ({"WriteOffsetBytes": 3}, 501, "NotImplemented"),
         ({"ExpectedBucketOwner": "111122223333"}, 403, "AccessDenied"),
     ],

@@ -1,0 +1,40 @@
+"""With two devices gone, reads go on and writes say which device to replace."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.s3.door import gateway
+from tests.s3.errors import refusal
+
+pytestmark = pytest.mark.client
+
+
+def test_two_devices_are_gone(tmp_path: Path) -> None:
+    small, large = os.urandom(1000), os.urandom(3_000_000)
+    with gateway(tmp_path) as running:
+        s3 = running.client()
+        s3.create_bucket(Bucket="bucket")
+        s3.put_object(Bucket="bucket", Key="small", Body=small)
+        s3.put_object(Bucket="bucket", Key="large", Body=large)
+    for slot in (0, 3):
+        shutil.rmtree(tmp_path / f"store/d{slot}")
+    with gateway(tmp_path) as running:
+        s3 = running.client()
+        assert s3.get_object(Bucket="bucket", Key="small")["Body"].read() == small
+        assert s3.get_object(Bucket="bucket", Key="large")["Body"].read() == large
+        assert s3.get_object(Bucket="bucket", Key="large", Range="bytes=5-99")["Body"].read() == large[5:100]
+        assert s3.list_objects_v2(Bucket="bucket")["KeyCount"] == 2
+        for call, said in (
+            (s3.put_object, {"Key": "new", "Body": b"x"}),
+            (s3.delete_object, {"Key": "small"}),
+            (s3.delete_objects, {"Delete": {"Objects": [{"Key": "small"}]}}),
+            (s3.copy_object, {"Key": "new", "CopySource": "bucket/small"}),
+            (s3.create_multipart_upload, {"Key": "new"}),
+            (s3.delete_bucket, {}),
+        ):
+            assert refusal(call, Bucket="bucket", **said) == (503, "ServiceUnavailable")
+        assert refusal(s3.create_bucket, Bucket="new") == (503, "ServiceUnavailable")
+        assert s3.list_objects_v2(Bucket="bucket")["KeyCount"] == 2
