@@ -89,7 +89,7 @@ READAHEAD_STRIPES = 2
 VOLUMES_KNOWN_MAX = 65_536
 """Volumes whose geometry and devices are kept in memory: 16 TiB of them."""
 STRIPE_UNNAMED_S = 600.0
-"""Pending writes of a file are named by a row within PENDING_AGE_S_MAX, and so much longer where that fails at first."""
+"""Pending writes of a file are named by a row within PENDING_AGE_S_MAX; so much longer where that fails."""
 STRIPES_IN_FLIGHT = 4
 """Of one stream: being hashed, coded and appended while the next one fills."""
 STRIPE_CACHE_BYTES = 64 * MIB
@@ -135,7 +135,7 @@ CHUNK_HEADER_MAX = 1 * KIB
 """Bytes of the line before an aws-chunked chunk."""
 CHUNK_MIN = 8 * KIB
 SMALL_CHUNKS_MAX = 10_000
-"""Chunks of one body below CHUNK_MIN. S3 allows one; SDKs that read from pipes send some, a flood of them costs time."""
+"""Chunks of one body below CHUNK_MIN. S3 allows one; SDKs on pipes send some; a flood of them costs time."""
 TRAILERS_MAX = 8 * KIB
 SIGNING_KEYS_MAX = 256
 

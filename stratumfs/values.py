@@ -11,7 +11,7 @@ from stratumfs.location import Location
 class Attributes:
     """What stat(2) shows of an inode.
 
-    content   counts the content commits of the inode: pages that the kernel cached under the same number are still right
+    content  counts the content commits of the inode: pages that the kernel cached under the same number are right
     """
 
     ino: InodeNo
