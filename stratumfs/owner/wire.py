@@ -24,6 +24,7 @@ from stratumfs.owner.create import CATALOG_FOLDER, HOT
 from stratumfs.owner.locate import identity_of
 from stratumfs.owner.lock import Locks
 from stratumfs.owner.recovery import seal_volumes_left_open
+from stratumfs.repair.quarantine import quarantine_unknown
 from stratumfs.store.store import Store, opened_store
 from tiering.explain import Explainer
 
@@ -98,6 +99,7 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
             why_not = _read_only_reason(found.attached, code)
             if why_not is None:
                 await seal_volumes_left_open(ident, catalog, found.attached)
+                await quarantine_unknown(catalog, found.attached.devices)
             async with opened_store(ident, catalog, code, HOT, found.attached.devices, read_only=why_not) as store:
                 explainer = Explainer(store, found.identity, found.attached.refused, found.store_disk)
                 yield Running(found.folder, found.identity, found.attached, found.store_disk, store, explainer)

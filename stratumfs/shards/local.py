@@ -90,17 +90,19 @@ class LocalShards:
             os.unlink(path_of(name), dir_fd=self._folder.number)
 
     def quarantine(self, names: Iterable[ShardName]) -> None:
-        moved = {PurePosixPath("."), PurePosixPath(QUARANTINE_FOLDER)}
         with self._translated("make", QUARANTINE_FOLDER), contextlib.suppress(FileExistsError):
             os.mkdir(QUARANTINE_FOLDER, 0o700, dir_fd=self._folder.number)
+        moved: list[ShardName] = []
         for name in names:
             self._forget(name)
             with self._translated("move aside", name), contextlib.suppress(FileNotFoundError):
-                self._move_aside(name)
-                moved.add(folder_of(name))
-        with self._translated("sync", QUARANTINE_FOLDER):
-            for folder in moved:
-                self._sync(folder)
+                self._link_aside(name)
+                moved.append(name)
+        # A power cut must not take the old name before the new one is safe.
+        self._sync_folders(QUARANTINE_FOLDER, ".")
+        for name in moved:
+            self.unlink(name)
+        self._sync_folders(*{folder_of(name) for name in moved})
 
     def names(self) -> Iterator[ShardName]:
         with self._translated("list", VOLUMES_FOLDER):
@@ -123,7 +125,7 @@ class LocalShards:
             os.close(number)
         return [name for name in map(parse_file_name, files) if name is not None and folder_of(name).name == folder]
 
-    def _move_aside(self, name: ShardName) -> None:
+    def _link_aside(self, name: ShardName) -> None:
         attempt = 0
         while True:
             aside = f"{QUARANTINE_FOLDER}/{name}" + (f".{attempt}" if attempt else "")
@@ -132,9 +134,8 @@ class LocalShards:
                 os.link(path_of(name), aside, src_dir_fd=self._folder.number, dst_dir_fd=self._folder.number)
             except FileExistsError:
                 attempt += 1
-                continue
-            os.unlink(path_of(name), dir_fd=self._folder.number)
-            return
+            else:
+                return
 
     def _read_on(self, file: "_Descriptor", data: bytes, position: int, length: int) -> bytes:
         """Short reads are legal before the end too (a signal, some file systems): only nothing at all is the end."""
@@ -168,6 +169,11 @@ class LocalShards:
 
     def _open_file(self, path: str | PurePosixPath, flags: int) -> int:
         return os.open(path, flags | os.O_CLOEXEC, 0o600, dir_fd=self._folder.number)
+
+    def _sync_folders(self, *folders: str | PurePosixPath) -> None:
+        for folder in folders:
+            with self._translated("sync", folder):
+                self._sync(folder)
 
     def _sync(self, folder: str | PurePosixPath) -> None:
         number = self._open_file(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,0 +1,64 @@
+"""Moves shards aside that no row knows: a volume's files come before its row, and a power cut can unmake that row."""
+
+from collections.abc import Mapping
+
+import structlog
+import trio
+
+from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.volumes import unknown_volumes
+from stratumfs.errors import DeviceError
+from stratumfs.ids import DeviceId, VolumeId
+from stratumfs.limits import TRANSACTION_ROWS_MAX
+from stratumfs.shards.layout import ShardName
+from stratumfs.volumes.attached import AttachedDevice
+
+_log = structlog.get_logger(__name__)
+
+
+async def quarantine_unknown(catalog: Catalog, devices: Mapping[DeviceId, AttachedDevice]) -> int:
+    """Move every shard of *devices* aside whose volume has no row; returns how many there were. Durable on return.
+
+    Called by an owner that opens, before it opens a volume: one that is being opened looks the same. Nothing is
+    deleted, for an older catalog must not destroy what a newer one knew. A device that fails here keeps its files.
+    """
+    found: dict[DeviceId, list[ShardName]] = {}
+    async with trio.open_nursery() as nursery:
+        for device in devices.values():
+            nursery.start_soon(_list, device, found)
+    unknown = await _unknown(catalog, {name.volume for names in found.values() for name in names})
+    aside = {ident: [name for name in names if name.volume in unknown] for ident, names in found.items()}
+    for ident, names in aside.items():
+        if names:
+            await _move(devices[ident], names)
+    return sum(map(len, aside.values()))
+
+
+async def _list(device: AttachedDevice, found: dict[DeviceId, list[ShardName]]) -> None:
+    try:
+        found[device.id] = await device.read(_names, device)
+    except DeviceError as error:
+        _log.warning("shards_not_listed", device=device.label, error=str(error))
+
+
+def _names(device: AttachedDevice) -> list[ShardName]:
+    return list(device.shards.names())
+
+
+async def _unknown(catalog: Catalog, idents: set[VolumeId]) -> set[VolumeId]:
+    asked = sorted(idents)
+    unknown: set[VolumeId] = set()
+    for start in range(0, len(asked), TRANSACTION_ROWS_MAX):
+        chunk = tuple(asked[start : start + TRANSACTION_ROWS_MAX])
+        unknown.update(await catalog.read(unknown_volumes, chunk))
+        await trio.lowlevel.checkpoint()
+    return unknown
+
+
+async def _move(device: AttachedDevice, names: list[ShardName]) -> None:
+    try:
+        await device.write(device.shards.quarantine, names)
+    except DeviceError as error:
+        _log.warning("shards_not_quarantined", device=device.label, error=str(error))
+    else:
+        _log.warning("shards_quarantined", device=device.label, shards=[str(name) for name in names])
