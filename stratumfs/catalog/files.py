@@ -17,6 +17,7 @@ from stratumfs.catalog.tree import (
     drop_entry,
     insert_inode,
     is_directory_name,
+    kept_visible,
     look_up,
     make_explicit,
     orphan,
@@ -185,15 +186,16 @@ def rename(
         raise AlreadyExists("the new name exists")
     if old == ino:
         return
-    if exchange:
-        assert old is not None
-        if is_directory_name(old_stored) and old in ancestors(tx, parent):
-            raise InvalidArgument("a directory cannot move into itself")
-        _exchange(tx, (parent, stored, ino), (new_parent, old_stored, old), cookies, now_ns)
-        return
-    if old is not None:
-        _replace(tx, new_parent, old_stored, old, moving_directory=is_directory_name(stored), now_ns=now_ns)
-    _move(tx, (parent, stored, ino), new_parent, new_name.segment, cookies[0], now_ns)
+    with kept_visible(tx, (parent, new_parent), now_ns):
+        if exchange:
+            assert old is not None
+            if is_directory_name(old_stored) and old in ancestors(tx, parent):
+                raise InvalidArgument("a directory cannot move into itself")
+            _exchange(tx, (parent, stored, ino), (new_parent, old_stored, old), cookies, now_ns)
+            return
+        if old is not None:
+            _replace(tx, new_parent, old_stored, old, moving_directory=is_directory_name(stored), now_ns=now_ns)
+        _move(tx, (parent, stored, ino), new_parent, new_name.segment, cookies[0], now_ns)
 
 
 def link(tx: Transaction, ino: InodeNo, parent: InodeNo, name: Name, cookie: Cookie, now_ns: int) -> Attributes:
@@ -336,11 +338,10 @@ _Place = tuple[InodeNo, bytes, InodeNo]
 
 
 def _move(tx: Transaction, source: _Place, parent: InodeNo, segment: bytes, cookie: Cookie, now_ns: int) -> None:
-    """The new name appears, then the old one goes, so that a parent is never empty in between."""
     old_parent, stored, ino = source
     if is_directory_name(stored):
         make_explicit(tx, ino, now_ns)
-        # A directory has one name at any time: what counts upward looks it up.
+        # First the old name: a directory has one at any time, for what counts upward looks it up.
         drop_entry(tx, old_parent, stored, now_ns, keep=True)
         add_entry(tx, parent, segment + b"/", ino, cookie, now_ns)
     else:
@@ -352,6 +353,8 @@ def _move(tx: Transaction, source: _Place, parent: InodeNo, segment: bytes, cook
 
 def _exchange(tx: Transaction, one: _Place, other: _Place, cookies: tuple[Cookie, Cookie], now_ns: int) -> None:
     """Both names stay, what they mean is swapped; names take the other's form, with or without a slash."""
+    if one[0] == other[0] and one[1].removesuffix(b"/") == other[1].removesuffix(b"/"):
+        raise InvalidArgument("an object and the directory beside it have one name between them")
     for ino in (one[2], other[2]):
         if tx.one("select 1 from inode where ino = ? and live > 0", (ino,)):
             make_explicit(tx, ino, now_ns)

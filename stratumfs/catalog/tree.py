@@ -5,7 +5,8 @@ that only the step between 0 and 1 goes upward. A directory's ``nlink`` is 2 and
 """
 
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from blake3 import blake3
@@ -184,7 +185,7 @@ def drop_entry(tx: Transaction, parent: InodeNo, name: bytes, now_ns: int, *, ke
         if live or explicit:
             return
         if keep:
-            tx.run("update inode set explicit = 1 where ino = ?", (parent,))
+            tx.run("update inode set explicit = 1, modified_ns = ? where ino = ?", (now_ns, parent))
             return
         orphan(tx, parent, now_ns)
         parent, name = place_of(tx, parent)
@@ -203,6 +204,25 @@ def make_explicit(tx: Transaction, directory: InodeNo, now_ns: int) -> None:
     tx.touch_name(parent, name)
     if not live:
         appeared(tx, parent, name, now_ns)
+
+
+@contextmanager
+def kept_visible(tx: Transaction, directories: Collection[InodeNo], now_ns: int) -> Iterator[None]:
+    """Names leave and enter these in one step: one that is empty only in between was never emptied.
+
+    An implied one that is empty at the end was, by POSIX: it becomes explicit.
+    """
+    implied = [
+        ino
+        for ino in dict.fromkeys(directories)
+        if tx.one("select 1 from inode where ino = ? and explicit = 0 and live > 0", (ino,))
+    ]
+    for ino in implied:
+        tx.run("update inode set explicit = 1 where ino = ?", (ino,))
+    yield
+    for ino in implied:
+        tx.run("update inode set explicit = 0 where ino = ? and live > 0", (ino,))
+        tx.run("update inode set modified_ns = ? where ino = ? and live = 0", (now_ns, ino))
 
 
 def orphan(tx: Transaction, ino: InodeNo, now_ns: int) -> None:
