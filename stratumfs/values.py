@@ -109,6 +109,7 @@ class ObjectInfo:
     etag         without quotes: MD5 in hex, or 32 hex digits, ``-`` and a number
     modified_ns  time of the last content commit
     part_sizes   bytes of each part of a multipart object, in order; empty otherwise
+    content      counts the content commits of the inode: a mount rewrites files in place
     """
 
     ino: InodeNo
@@ -117,6 +118,7 @@ class ObjectInfo:
     modified_ns: int
     spec: ObjectSpec
     part_sizes: tuple[int, ...] = ()
+    content: int = 0
 
 
 @dataclass(frozen=True, slots=True)

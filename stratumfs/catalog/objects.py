@@ -4,7 +4,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stratumfs.catalog.extents import insert_extents
+from stratumfs.catalog.extents import insert_extents, layout
 from stratumfs.catalog.records import (
     EMPTY_MD5,
     pack_etag,
@@ -29,9 +29,9 @@ from stratumfs.catalog.tree import (
     release_link,
     split,
 )
-from stratumfs.errors import NoSuchBucket, NoSuchObject, NotModified, PreconditionFailed
+from stratumfs.errors import NoSuchBucket, NoSuchObject, NotModified, PreconditionFailed, WriteConflict
 from stratumfs.ids import Cookie, ExtentId, InodeNo
-from stratumfs.values import Conditions, NewExtent, ObjectInfo, ObjectSpec, ReadConditions
+from stratumfs.values import Conditions, Extent, NewExtent, ObjectInfo, ObjectSpec, ReadConditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,22 @@ def read_object(tx: Transaction, bucket: InodeNo, key: bytes, conditions: ReadCo
     if conditions is not None:
         check_read(info, conditions)
     return info
+
+
+def open_object(
+    tx: Transaction, bucket: InodeNo, key: bytes, conditions: ReadConditions | None
+) -> tuple[ObjectInfo, list[Extent]]:
+    """As ``read_object``, and the first extents: a mount may rewrite the file as soon as this transaction ends."""
+    info = read_object(tx, bucket, key, conditions)
+    return info, layout(tx, info.ino, 0, info.size)
+
+
+def unchanged_layout(tx: Transaction, ino: InodeNo, content: int, start: int, stop: int) -> list[Extent]:
+    """A chunk of the extents in [start, stop), if they are still of that content. Raises: WriteConflict."""
+    row = tx.one("select content from inode where ino = ?", (ino,))
+    if row is None or row[0] != content:
+        raise WriteConflict("the object was rewritten in place while it was read")
+    return layout(tx, ino, start, stop)
 
 
 def put_object(
@@ -128,6 +144,12 @@ def stage_inode(tx: Transaction, ino: InodeNo, now_ns: int) -> None:
     tx.run("insert into orphan values (?)", (ino,))
 
 
+def unstage(tx: Transaction, ino: InodeNo) -> None:
+    """The inode gets a name now. Raises: WriteConflict if it was reaped: who staged it had given up waiting."""
+    if not tx.run("delete from orphan where ino = ?", (ino,)):
+        raise WriteConflict("what was staged is gone")
+
+
 def stage_extents(tx: Transaction, ino: InodeNo, extents: Sequence[NewExtent], first_id: ExtentId) -> None:
     insert_extents(tx, ino, extents, first_id, fresh=True)
 
@@ -165,13 +187,13 @@ def check_read(info: ObjectInfo, conditions: ReadConditions) -> None:
 def _info(tx: Transaction, ino: InodeNo, directory: bool) -> ObjectInfo | None:
     tx.see_inode(ino)
     row = tx.one(
-        "select i.size, i.etag, i.modified_ns, i.object, i.mode, i.explicit, i.body, p.sizes"
+        "select i.size, i.etag, i.modified_ns, i.object, i.mode, i.explicit, i.body, p.sizes, i.content"
         " from inode i left join parts p on p.ino = i.ino where i.ino = ?",
         (ino,),
     )
     if row is None:
         return None
-    size, etag, modified_ns, spec, mode, explicit, body, sizes = row
+    size, etag, modified_ns, spec, mode, explicit, body, sizes, content = row
     if directory and body is not None:
         return _info(tx, body, False)
     if not (explicit if directory else stat.S_ISREG(mode)):
@@ -183,6 +205,7 @@ def _info(tx: Transaction, ino: InodeNo, directory: bool) -> ObjectInfo | None:
         modified_ns,
         unpack_spec(spec),
         unpack_sizes(sizes) if sizes else (),
+        content,
     )
 
 
@@ -227,7 +250,7 @@ def _place_body(
 
 def _insert_content(tx: Transaction, new: NewObject, mode: int, uid: int, gid: int, modified_ns: int) -> None:
     if new.staged:
-        tx.run("delete from orphan where ino = ?", (new.ino,))
+        unstage(tx, new.ino)
         tx.run("delete from inode where ino = ?", (new.ino,))
     etag, spec = pack_etag(new.etag), pack_spec(new.spec)
     insert_inode(tx, new.ino, mode, uid, gid, modified_ns, size=new.size, etag=etag, spec=spec)

@@ -4,7 +4,7 @@ import stat
 from collections.abc import Sequence
 
 from stratumfs.catalog.extents import insert_extents
-from stratumfs.catalog.objects import NewObject, put_object
+from stratumfs.catalog.objects import NewObject, put_object, unstage
 from stratumfs.catalog.records import (
     pack_checksum,
     pack_etag,
@@ -92,7 +92,7 @@ def put_part(
     if tx.one("select 1 from upload where id = ? and state = ?", (ident, OPEN)) is None:
         raise NoSuchUpload("no such upload")
     if staged:
-        tx.run("delete from orphan where ino = ?", (ino,))
+        unstage(tx, ino)
     else:
         insert_inode(tx, ino, stat.S_IFREG | 0o600, 0, 0, now_ns, nlink=0, size=part.size)
         insert_extents(tx, ino, extents, first_id, fresh=True)

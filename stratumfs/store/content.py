@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import trio
 
 from stratumfs.catalog.engine import Catalog
-from stratumfs.catalog.extents import clipped, layout
+from stratumfs.catalog.extents import clipped
 from stratumfs.catalog.objects import NewObject, stage_extents, stage_inode
 from stratumfs.catalog.tree import split
 from stratumfs.ids import InodeNo
@@ -84,16 +84,9 @@ class Staging:
         await trio.lowlevel.checkpoint()  # a write need not yield, and 10,000 parts are many chunks
 
 
-async def shared(catalog: Catalog, ino: InodeNo, start: int, stop: int, shift: int) -> list[NewExtent]:
-    """Extents that share the bytes [start, stop) of an inode, *shift* bytes further on. The inode is held."""
-    found: list[NewExtent] = []
-    while start < stop:
-        chunk = await catalog.read(layout, ino, start, stop)
-        found += [_share(extent, start, stop, shift) for extent in chunk]
-        if len(chunk) < TRANSACTION_ROWS_MAX:
-            break
-        start = chunk[-1].offset + chunk[-1].length
-    return found
+def shared(extents: Sequence[Extent], start: int, stop: int, shift: int) -> list[NewExtent]:
+    """Extents that share the bytes [start, stop) of *extents*, which overlap it, *shift* bytes further on."""
+    return [_share(extent, start, stop, shift) for extent in extents]
 
 
 def _share(extent: Extent, start: int, stop: int, shift: int) -> NewExtent:

@@ -114,7 +114,7 @@ class Uploads:
         await self.get(bucket, key, ident)
         async with self.objects.open(source_bucket, source_key, source_conditions) as reader:
             info = reader.info
-            extents = await shared(self._catalog, info.ino, start, stop, -start)
+            extents = shared(await reader.extents(start, stop), start, stop, -start)
             whole = (start, stop) == (0, info.size) and "-" not in info.etag
             part = PartInfo(number, stop - start, info.etag if whole else random_id().hex(), now_ns, None)
             await self.put_part(ident, part, extents, now_ns)
@@ -230,7 +230,8 @@ class Uploads:
         try:
             for ino, part in found:
                 with self.objects.holds.holding(ino):
-                    await staging.add(await shared(self._catalog, ino, 0, part.size, offset))
+                    found_in = await self.objects.reader.layout(ino, 0, part.size)
+                    await staging.add(shared(found_in, 0, part.size, offset))
                 offset += part.size
             sizes = tuple(part.size for _, part in found)
             new = await staging.new_object(key, spec, offset, etag, sizes)

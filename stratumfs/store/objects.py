@@ -2,24 +2,25 @@
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 
 from stratumfs.catalog import buckets as catalog_buckets
 from stratumfs.catalog.engine import Catalog, Transaction
 from stratumfs.catalog.listing import behind, list_keys
-from stratumfs.catalog.objects import delete_object, put_object, read_object
+from stratumfs.catalog.objects import delete_object, open_object, put_object, read_object
 from stratumfs.errors import RequestError
 from stratumfs.ids import Buffer, InodeNo
 from stratumfs.store.committer import Committer
 from stratumfs.store.content import Staging, shared
 from stratumfs.store.holds import Holds
 from stratumfs.store.observer import AccessObserver
-from stratumfs.store.reader import Reader
+from stratumfs.store.reader import OpenContent, Reader
 from stratumfs.store.writer import StripeStream, Writer
 from stratumfs.values import (
     BucketInfo,
     Conditions,
     Deleted,
+    Extent,
     ListedObject,
     Listing,
     ObjectInfo,
@@ -37,15 +38,23 @@ _DELETE_CHUNK = 20
 class ObjectReader:
     """One object that is open for reading: it keeps the bytes that it was opened with."""
 
-    def __init__(self, info: ObjectInfo, reader: Reader, observer: AccessObserver) -> None:
+    def __init__(self, info: ObjectInfo, content: OpenContent, reader: Reader, observer: AccessObserver) -> None:
         self.info = info
-        self._reader, self._observer = reader, observer
+        self._content, self._reader, self._observer = content, reader, observer
 
     async def chunks(self, start: int, stop: int) -> AsyncIterator[Buffer]:
-        """Bytes [start, stop), verified, in order, up to a stripe each."""
-        async for chunk in self._reader.chunks(self.info.ino, start, stop):
-            self._observer.read(self.info.ino, len(chunk))
-            yield chunk
+        """Bytes [start, stop), verified, in order, up to a stripe each.
+
+        Raises: TooFewShards, CatalogCorrupt; WriteConflict if it has many extents and its file is rewritten meanwhile.
+        """
+        async with aclosing(self._reader.chunks(self._content, start, stop)) as chunks:
+            async for chunk in chunks:
+                self._observer.read(self.info.ino, len(chunk))
+                yield chunk
+
+    async def extents(self, start: int, stop: int) -> Sequence[Extent]:
+        """Those that overlap [start, stop), in order. Raises: WriteConflict, as ``chunks``."""
+        return await self._reader.extents(self._content, start, stop)
 
 
 class ObjectWriter:
@@ -121,12 +130,15 @@ class Objects:
     ) -> AsyncIterator[ObjectReader]:
         """Raises: as ``info``."""
         with ExitStack() as held:
+            opened: list[OpenContent] = []
 
-            def hold(info: ObjectInfo) -> None:  # before any await: what was read cannot be reaped in between
-                held.enter_context(self.holds.holding(info.ino))
+            def hold(found: tuple[ObjectInfo, list[Extent]]) -> None:
+                # Before any await: what was read can be neither reaped nor freed in between.
+                held.enter_context(self.holds.holding(found[0].ino))
+                opened.append(held.enter_context(self.reader.opened(*found)))
 
-            info = await self.catalog.read_settled(_read_in_bucket, bucket, key, conditions, at_once=hold)
-            yield ObjectReader(info, self.reader, self.observer)
+            info, _ = await self.catalog.read_settled(_open_in_bucket, bucket, key, conditions, at_once=hold)
+            yield ObjectReader(info, opened[0], self.reader, self.observer)
 
     @asynccontextmanager
     async def put(self, bucket: str) -> AsyncIterator[ObjectWriter]:
@@ -172,7 +184,7 @@ class Objects:
             place = await self.catalog.read(catalog_buckets.bucket, bucket)
             staging = Staging(self.catalog, self.holds, now_ns)
             try:
-                await staging.add(await shared(self.catalog, old.ino, 0, old.size, 0))
+                await staging.add(shared(await reader.extents(0, old.size), 0, old.size, 0))
                 new = await staging.new_object(key, spec, old.size, old.etag, old.part_sizes)
                 return await self.committer.commit(put_object, place.ino, key, new, conditions, now_ns)
             finally:
@@ -205,6 +217,12 @@ class Objects:
 
 def _read_in_bucket(tx: Transaction, bucket: str, key: bytes, conditions: ReadConditions | None) -> ObjectInfo:
     return read_object(tx, catalog_buckets.bucket(tx, bucket).ino, key, conditions)
+
+
+def _open_in_bucket(
+    tx: Transaction, bucket: str, key: bytes, conditions: ReadConditions | None
+) -> tuple[ObjectInfo, list[Extent]]:
+    return open_object(tx, catalog_buckets.bucket(tx, bucket).ino, key, conditions)
 
 
 def _delete_in_bucket(tx: Transaction, bucket: str, key: bytes, conditions: Conditions, now_ns: int) -> bool:

@@ -1,19 +1,21 @@
 """Bytes out of the store: extents, and for each the verified cells that it needs."""
 
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import repeat
 
 import trio
 
 from stratumfs.catalog.engine import Catalog, Transaction
 from stratumfs.catalog.extents import clipped, layout
+from stratumfs.catalog.objects import unchanged_layout
 from stratumfs.catalog.volumes import VolumeRow, volume
 from stratumfs.erasure.code import Code
 from stratumfs.errors import CatalogCorrupt, NotFound
 from stratumfs.ids import Buffer, InodeNo, VolumeId
 from stratumfs.limits import READAHEAD_STRIPES, STRIPE_PAYLOAD_MAX, TRANSACTION_ROWS_MAX, VOLUMES_KNOWN_MAX
-from stratumfs.values import Extent
+from stratumfs.values import Extent, ObjectInfo
 from stratumfs.volumes.format import VolumeInfo
 from stratumfs.volumes.reader import VolumeReader
 
@@ -33,6 +35,7 @@ class Reader:
     def __init__(self, catalog: Catalog, volumes: VolumeReader, nursery: trio.Nursery) -> None:
         self._catalog, self._volumes, self._nursery = catalog, volumes, nursery
         self._infos: OrderedDict[VolumeId, VolumeInfo] = OrderedDict()
+        self._open: set[OpenContent] = set()
 
     async def read(self, ino: InodeNo, offset: int, length: int) -> Buffer:
         """Up to *length* bytes from *offset* on: zeros in holes, short at the end of the file.
@@ -64,16 +67,42 @@ class Reader:
         info = await self._info(extent.location.volume)
         return await self._volumes.read(info, extent.location, 0, extent.length)
 
-    async def chunks(self, ino: InodeNo, start: int, stop: int) -> AsyncIterator[Buffer]:
+    @contextmanager
+    def opened(self, info: ObjectInfo, head: Sequence[Extent]) -> Iterator["OpenContent"]:
+        """Keep the volumes that are read while the context lasts, also those that a rewritten file points at no more.
+
+        *head* is the first chunk of its layout, of the transaction that *info* is of. The inode is held.
+        """
+        content = OpenContent(info, head)
+        self._open.add(content)
+        try:
+            yield content
+        finally:
+            self._open.discard(content)
+
+    def in_use(self, ident: VolumeId) -> bool:
+        """Whether somebody may still read this volume by extents that are gone."""
+        return any(ident in content.volumes for content in self._open)
+
+    async def extents(self, content: "OpenContent", start: int, stop: int) -> list[Extent]:
+        """All extents of an open object that overlap [start, stop), in order. Raises: WriteConflict."""
+        found: list[Extent] = []
+        while start < stop:
+            chunk, start = await self._chunk(content, start, stop)
+            found += chunk
+            await trio.lowlevel.checkpoint()
+        return found
+
+    async def chunks(self, content: "OpenContent", start: int, stop: int) -> AsyncGenerator[Buffer, None]:
         """[start, stop) in order, in chunks of up to one stripe; the next ones are read while one is sent.
 
-        Close it (``aclosing``) if you stop early.
+        Close it (``aclosing``) if you stop early. Raises: WriteConflict if the file was rewritten and no longer has
+        the extents; TooFewShards, CatalogCorrupt.
         """
         ahead: deque[_Pending] = deque()
         try:
             while start < stop:
-                extents = await self._catalog.read(layout, ino, start, stop)
-                until = stop if len(extents) < TRANSACTION_ROWS_MAX else extents[-1].offset + extents[-1].length
+                extents, until = await self._chunk(content, start, stop)
                 for piece in _pieces(extents, start, until):
                     ahead.append(_Pending(self, piece, self._nursery))
                     if len(ahead) > READAHEAD_STRIPES:
@@ -85,10 +114,20 @@ class Reader:
             for pending in ahead:
                 pending.cancel()
 
+    async def _chunk(self, content: "OpenContent", start: int, stop: int) -> tuple[list[Extent], int]:
+        """The extents from *start* on that one transaction gives, and up to where they say all."""
+        if start < content.head_end:
+            stop = min(stop, content.head_end)
+            return [each for each in content.head if each.offset < stop and each.offset + each.length > start], stop
+        found = await self._catalog.read(unchanged_layout, content.ino, content.number, start, stop)
+        content.keep(found)
+        return found, stop if len(found) < TRANSACTION_ROWS_MAX else found[-1].offset + found[-1].length
+
     async def _rest(self, ino: InodeNo, extents: list[Extent], stop: int) -> list[Extent]:
         """A layout that filled one transaction goes on."""
         chunk = extents
         while len(chunk) >= TRANSACTION_ROWS_MAX:
+            await trio.lowlevel.checkpoint()
             chunk = await self._catalog.read(layout, ino, chunk[-1].offset + chunk[-1].length, stop)
             extents = extents + chunk
         return extents
@@ -105,6 +144,23 @@ class Reader:
         else:
             self._infos.move_to_end(ident)
         return info
+
+
+class OpenContent:
+    """What an object was when it was opened. A mount may rewrite the file; these bytes stay.
+
+    head      its first extents, which say all of [0, head_end)
+    volumes   those that it was seen to lie in
+    """
+
+    def __init__(self, info: ObjectInfo, head: Sequence[Extent]) -> None:
+        self.ino, self.number, self.head = info.ino, info.content, head
+        self.head_end = info.size if len(head) < TRANSACTION_ROWS_MAX else head[-1].offset + head[-1].length
+        self.volumes: set[VolumeId] = set()
+        self.keep(head)
+
+    def keep(self, extents: Sequence[Extent]) -> None:
+        self.volumes.update(each.location.volume for each in extents if each.location is not None)
 
 
 class _Pending:

@@ -91,6 +91,8 @@ class Store:
             _log.warning("a shard is damaged and was read around", volume=volume.hex(), cell=index, reason=reason)
 
     async def _free_shards(self, row: VolumeRow) -> bool:
+        if self.reader.in_use(row.id):
+            return False
         for cell, ident in enumerate(row.devices):
             device = self.devices.get(ident)
             if device is None:
