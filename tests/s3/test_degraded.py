@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.s3.door import gateway
 from tests.s3.errors import refusal
@@ -38,3 +39,21 @@ def test_two_devices_are_gone(tmp_path: Path) -> None:
             assert refusal(call, Bucket="bucket", **said) == (503, "ServiceUnavailable")
         assert refusal(s3.create_bucket, Bucket="new") == (503, "ServiceUnavailable")
         assert s3.list_objects_v2(Bucket="bucket")["KeyCount"] == 2
+
+
+def test_a_body_that_does_not_fit_is_refused_with_507_and_deletes_still_work(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        s3 = running.client()
+        s3.create_bucket(Bucket="bucket")
+        s3.put_object(Bucket="bucket", Key="before", Body=b"x")
+        for device in running.store.devices.values():
+            device.free = lambda: 0
+        trio.from_thread.run(running.store.space.refresh, trio_token=running.token)
+        body = os.urandom(1_000_000)
+        assert refusal(s3.put_object, Bucket="bucket", Key="k", Body=body) == (507, "InsufficientStorage")
+        upload = {"Bucket": "bucket", "Key": "k"}
+        upload["UploadId"] = s3.create_multipart_upload(**upload)["UploadId"]
+        assert refusal(s3.upload_part, **upload, PartNumber=1, Body=body) == (507, "InsufficientStorage")
+        s3.abort_multipart_upload(**upload)
+        s3.delete_object(Bucket="bucket", Key="before")
+        assert s3.list_objects_v2(Bucket="bucket")["KeyCount"] == 0
