@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from stratumfs.shards.backend import OpenShard
 from stratumfs.shards.layout import QUARANTINE_FOLDER, VOLUMES_FOLDER, ShardName, folder_of, parse_file_name, path_of
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_FOLDER = re.compile(r"[0-9a-f]{2}")
 _NO_PREALLOCATION = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
@@ -106,7 +108,8 @@ class LocalShards:
 
     def names(self) -> Iterator[ShardName]:
         with self._translated("list", VOLUMES_FOLDER):
-            found = [name for byte in range(256) for name in self._names_in(f"{byte:02x}")]
+            folders = sorted(self._list(VOLUMES_FOLDER))
+            found = [name for folder in folders if _FOLDER.fullmatch(folder) for name in self._names_in(folder)]
         return iter(found)
 
     def close(self) -> None:
@@ -115,15 +118,19 @@ class LocalShards:
         self._folder.close()
 
     def _names_in(self, folder: str) -> list[ShardName]:
+        names = map(parse_file_name, self._list(f"{VOLUMES_FOLDER}/{folder}"))
+        return [name for name in names if name is not None and folder_of(name).name == folder]
+
+    def _list(self, folder: str) -> list[str]:
+        """Names in a folder; none if there is no such folder."""
         try:
-            number = self._open_file(f"{VOLUMES_FOLDER}/{folder}", os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
+            number = self._open_file(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
             return []
         try:
-            files = os.listdir(number)
+            return os.listdir(number)
         finally:
             os.close(number)
-        return [name for name in map(parse_file_name, files) if name is not None and folder_of(name).name == folder]
 
     def _link_aside(self, name: ShardName) -> None:
         attempt = 0
