@@ -17,6 +17,8 @@ SHARD_FILES_OPEN_MAX = 64
 """Descriptors that a device keeps open for reading."""
 VOLUMES_OPEN_MAX = 16
 """Volumes that a tier's writer holds open, full ones that wait for their sealing included; each has n descriptors."""
+TOC_ENTRIES_MAX = 200_000
+"""Entries of one table of contents; what else lies in a volume is known to the catalog alone."""
 UNSYNCED_BYTES_MAX = 64 * MIB
 """A long stream syncs at least this often: payload stays in memory until every shard has it."""
 VOLUME_FREE_GRACE_S = 60.0

@@ -1,12 +1,14 @@
 """Volumes and their shards: which exist, in which state, on which devices."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from stratumfs.catalog.extents import COLUMNS, checked
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.tree import names_of, path_of
+from stratumfs.errors import CatalogCorrupt
 from stratumfs.ids import DeviceId, InodeNo, VolumeId
 from stratumfs.values import Extent
 
@@ -100,10 +102,34 @@ def extents_in(tx: Transaction, ident: VolumeId, after: tuple[int, int] = (-1, -
     return [checked(row) for row in rows]
 
 
+def readable_extents_in(
+    tx: Transaction, ident: VolumeId, after: tuple[int, int] = (-1, -1), limit: int = 200
+) -> tuple[list[Extent], tuple[int, int] | None]:
+    """As ``extents_in``, without rows that fail their check, and behind what to go on; None at the end.
+
+    For what must come to an end in spite of a flipped bit: sealing a volume, opening a store.
+    """
+    rows = tx.all(
+        f"select {COLUMNS} from extent where volume = ? and (position, id) > (?, ?) order by position, id limit ?",  # noqa: S608
+        (ident, *after, limit),
+    )
+    found = []
+    for row in rows:
+        with suppress(CatalogCorrupt):  # whoever reads the file meets it
+            found.append(checked(row))
+    return found, (rows[-1][6], rows[-1][0]) if len(rows) == limit else None
+
+
 def path_of_inode(tx: Transaction, ino: InodeNo) -> bytes:
-    """``bucket/key`` under one of its names; empty for what has none (an unfinished part, an open unlinked file)."""
+    """``bucket/key`` under one of its names.
+
+    Empty for what has none (an unfinished part, an open unlinked file), and for a file that lies too deep.
+    """
     names = names_of(tx, ino, 1)
-    return path_of(tx, *names[0]) if names else b""
+    try:
+        return path_of(tx, *names[0]) if names else b""
+    except CatalogCorrupt:
+        return b""
 
 
 def _with_devices(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> list[VolumeRow]:

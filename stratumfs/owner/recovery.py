@@ -7,7 +7,7 @@ import structlog
 import trio
 
 from stratumfs.catalog.engine import Catalog
-from stratumfs.catalog.volumes import OPEN, VolumeRow, extents_in, volumes
+from stratumfs.catalog.volumes import OPEN, VolumeRow, readable_extents_in, volumes
 from stratumfs.erasure.code import Code
 from stratumfs.ids import StoreId
 from stratumfs.limits import CODING_THREADS, TRANSACTION_ROWS_MAX
@@ -44,12 +44,13 @@ async def _named_end(catalog: Catalog, row: VolumeRow) -> tuple[int, int]:
     All extents are asked, for one that begins earlier may reach further: copies of objects share their bytes.
     """
     length = stripes = 0
-    after = (-1, -1)
-    while chunk := await catalog.read(extents_in, row.id, after, TRANSACTION_ROWS_MAX):
+    after: tuple[int, int] | None = (-1, -1)
+    while after is not None:
+        chunk, after = await catalog.read(readable_extents_in, row.id, after, TRANSACTION_ROWS_MAX)
         for extent in chunk:
             assert extent.location is not None
             last = extent.location.advanced(extent.length - 1)
             length = max(length, last.position + last.stride)
             stripes = max(stripes, last.stripe + 1)
-            after = extent.location.position, extent.id
+        await trio.lowlevel.checkpoint()
     return length, stripes

@@ -3,16 +3,18 @@
 import time
 from collections.abc import Sequence
 
+import trio
+
 from stratumfs.catalog.engine import Catalog, Transaction
-from stratumfs.catalog.volumes import extents_in, insert_volume, path_of_inode, seal_volume
-from stratumfs.ids import VolumeId
-from stratumfs.values import Extent
+from stratumfs.catalog.volumes import insert_volume, path_of_inode, readable_extents_in, seal_volume
+from stratumfs.ids import InodeNo, VolumeId
+from stratumfs.limits import TOC_ENTRIES_MAX
 from stratumfs.volumes.format import VolumeInfo
 from stratumfs.volumes.toc import TocEntry
 
 _NO_VERSION = bytes(16)
 _PATH_MAX = 65_535
-_CHUNK = 200
+_CHUNK = 100
 
 
 class CatalogLedger:
@@ -31,21 +33,26 @@ class CatalogLedger:
         await self._catalog.commit(seal_volume, volume, length, stripes, time.time_ns())
 
     async def contents(self, volume: VolumeId) -> Sequence[TocEntry]:
+        """Up to ``TOC_ENTRIES_MAX`` of them: copies of objects share their bytes, a volume can have any number."""
         found: list[TocEntry] = []
-        after = (-1, -1)
-        while True:
-            chunk = await self._catalog.read(_contents, volume, after)
-            found += [entry for _, entry in chunk]
-            if len(chunk) < _CHUNK:
-                return found
-            last, entry = chunk[-1]
-            after = entry.location.position, last.id
+        after: tuple[int, int] | None = (-1, -1)
+        while after is not None and len(found) < TOC_ENTRIES_MAX:
+            chunk, after = await self._catalog.read(_contents, volume, after)
+            found += chunk
+            await trio.lowlevel.checkpoint()
+        return found
 
 
-def _contents(tx: Transaction, volume: VolumeId, after: tuple[int, int]) -> list[tuple[Extent, TocEntry]]:
+def _contents(
+    tx: Transaction, volume: VolumeId, after: tuple[int, int]
+) -> tuple[list[TocEntry], tuple[int, int] | None]:
+    extents, behind = readable_extents_in(tx, volume, after, _CHUNK)
+    paths: dict[InodeNo, bytes] = {}
     found = []
-    for extent in extents_in(tx, volume, after, _CHUNK):
+    for extent in extents:
         assert extent.location is not None
-        path = path_of_inode(tx, extent.ino)[:_PATH_MAX]
-        found.append((extent, TocEntry(extent.ino, _NO_VERSION, extent.offset, extent.length, extent.location, path)))
-    return found
+        if extent.ino not in paths:
+            paths[extent.ino] = path_of_inode(tx, extent.ino)[:_PATH_MAX]
+        path = paths[extent.ino]
+        found.append(TocEntry(extent.ino, _NO_VERSION, extent.offset, extent.length, extent.location, path))
+    return found, behind

@@ -1,0 +1,62 @@
+"""Names as POSIX sees them, where they are unusual."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from stratumfs.catalog.engine import Transaction
+from stratumfs.errors import CatalogCorrupt
+from stratumfs.ids import InodeNo
+from stratumfs.store.store import Store
+from stratumfs.values import Name, NewExtent, Publication
+from tests.stratumfs.store.helpers import MIB, bucket, get, put
+
+
+async def top(store: Store) -> InodeNo:
+    return (await store.objects.bucket("bucket")).ino
+
+
+async def keys(store: Store) -> list[bytes]:
+    return [each.key for each in (await store.objects.list("bucket")).objects]
+
+
+async def test_a_directory_renamed_within_an_implied_one_does_not_make_that_a_key(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        await put(store, b"a/x/k", b"")
+        found = await store.files.lookup(await top(store), Name(b"a"))
+        await store.files.rename(found.ino, Name(b"x"), found.ino, Name(b"y"), time.time_ns())
+        assert await keys(store) == [b"a/y/", b"a/y/k"]
+
+
+async def test_volumes_are_sealed_however_deep_a_file_in_them_lies(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        place = await top(store)
+        for _ in range(4200):
+            place = (await store.files.make_directory(place, Name(b"d"), 0o755, 0, 0, 1)).ino
+        ino = (await store.files.make(place, Name(b"k"), 0o100644, 0, 0, 1)).ino
+        at = await store.writer.stripe(b"x" * 20_000)
+        await store.writer.sync([at])
+        publication = Publication(None, (NewExtent(0, 20_000, location=at),), 20_000, 1)
+        await store.files.publish(ino, publication, 1, durable=True)
+        await store.volume_writer.seal_idle(0)
+        assert store.volume_writer.statistics()["volumes_open"] == 0
+        assert bytes(await store.reader.read(ino, 0, 30_000)) == b"x" * 20_000
+
+
+async def test_a_flipped_row_is_an_error_for_its_file_and_nobody_else(tmp_path: Path) -> None:
+    data = os.urandom(MIB)
+    async with bucket(tmp_path) as store:
+        await put(store, b"good", data)
+        bad = await put(store, b"bad", data)
+        await store.catalog.write(_flip, bad.ino)
+        await store.volume_writer.seal_idle(0)
+        assert store.volume_writer.statistics()["volumes_open"] == 0
+        assert await get(store, b"good") == data
+        with pytest.raises(CatalogCorrupt):
+            await get(store, b"bad")
+
+
+def _flip(tx: Transaction, ino: InodeNo) -> None:
+    tx.run("update extent set position = position + 1 where ino = ?", (ino,))
