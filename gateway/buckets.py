@@ -4,10 +4,15 @@ from gateway import xml, xml_requests
 from gateway.call import Call
 from gateway.errors import S3Error
 from gateway.numbers import bounded
+from gateway.operations import Operation
 from gateway.owner import OWNER
 from gateway.paging import after_token, token_of
 from gateway.response import Response, xml_response
 from stratumfs.limits import BUCKETS_LIST_MAX, REQUEST_XML_MAX
+from stratumfs.values import Conditions
+
+FORCE = "x-amz-stratum-force-delete"
+"""``true`` empties a bucket before it is deleted. The prefix is S3's because all such headers must be signed."""
 
 
 async def list_buckets(call: Call) -> None:
@@ -35,8 +40,27 @@ async def create_bucket(call: Call) -> None:
 
 
 async def delete_bucket(call: Call) -> None:
+    if call.request.headers.get(FORCE, "").lower() == "true":
+        await _empty(call)
     await call.store.objects.delete_bucket(call.bucket)
     await call.send(Response(204))
+
+
+async def _empty(call: Call) -> None:
+    """Delete all objects, a page at a time. Who stops it finds some deleted, never one by half.
+
+    What only the mount shows, such as symbolic links, stays, and then so does the bucket.
+    Raises: what the first object that cannot be deleted is refused with.
+    """
+    found = await call.store.objects.list(call.bucket)
+    while found.objects:
+        for item in found.objects:
+            call.require(Operation.DELETE_OBJECT, call.bucket, item.key)
+        wanted = [(item.key, Conditions()) for item in found.objects]
+        for outcome in await call.store.objects.delete_many(call.bucket, wanted, call.now_ns):
+            if outcome.error is not None:
+                raise outcome.error
+        found = await call.store.objects.list(call.bucket)
 
 
 async def head_bucket(call: Call) -> None:

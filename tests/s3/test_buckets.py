@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.s3.door import Gateway
 from tests.s3.errors import refusal
 
 pytestmark = pytest.mark.client
@@ -27,6 +28,21 @@ def test_a_bucket_that_holds_something_stays(s3: Any, bucket: str) -> None:
     assert refusal(s3.delete_bucket, Bucket=bucket) == (409, "BucketNotEmpty")
     s3.delete_object(Bucket=bucket, Key="a/b")
     s3.delete_bucket(Bucket=bucket)
+
+
+def test_an_administrator_may_delete_a_bucket_with_all_that_is_in_it(served: Gateway, bucket: str) -> None:
+    s3 = served.client()
+    for key in ("a", "a/", "a/b/c", "d//e"):
+        s3.put_object(Bucket=bucket, Key=key)
+    s3.create_multipart_upload(Bucket=bucket, Key="unfinished")
+
+    def force(request: Any, **_: Any) -> None:
+        request.headers["x-amz-stratum-force-delete"] = "true"
+
+    s3.meta.events.register_first("before-sign.s3.DeleteBucket", force)
+    s3.delete_bucket(Bucket=bucket)
+    assert refusal(s3.head_bucket, Bucket=bucket) == (404, "404")
+    assert refusal(s3.delete_bucket, Bucket=bucket) == (404, "NoSuchBucket")
 
 
 @pytest.mark.parametrize("name", ["UPPER", "under_score", "ab", "x" * 64, "-dash", "dot..dot", "192.168.5.4"])
