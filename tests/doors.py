@@ -30,7 +30,7 @@ TEST_S = 120.0
 _LOG_TAIL = 80
 
 
-class CommandFailed(AssertionError):  # noqa: N818 - named by what happened
+class CommandFailed(AssertionError):
     """A command of the store that should have worked; the message is what it said."""
 
 

@@ -35,8 +35,11 @@ class Time:
         """The same of a time that a door shows in whole seconds."""
         spans = [(low // 10**9, high // 10**9) for low, high in self.spans]
         assert any(low <= second <= high for low, high in spans), f"{what}: second {second} is not in {spans}"
-        self.spans = tuple((max(low, second * 10**9), min(high, second * 10**9 + 10**9 - 1)) for low, high in self.spans
-                           if low // 10**9 <= second <= high // 10**9)
+        self.spans = tuple(
+            (max(low, second * 10**9), min(high, second * 10**9 + 10**9 - 1))
+            for low, high in self.spans
+            if low // 10**9 <= second <= high // 10**9
+        )
 
     def maybe(self, now: Span) -> "Time":
         """It may have been set anew, or not."""
@@ -68,6 +71,7 @@ class File:
     """A regular file, a symbolic link or a fifo: an inode, under one key or several.
 
     data     the bytes as the mount shows them; ``content.data`` are those of the last flush
+    pending  written since
     target   of a symbolic link
     """
 
@@ -76,6 +80,7 @@ class File:
     mtime: Time
     content: Content
     data: bytes = b""
+    pending: bool = False
     target: bytes = b""
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
     ino: int | None = None

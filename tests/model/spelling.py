@@ -5,7 +5,21 @@ from blake3 import blake3
 LONG = b"L" * 300
 _MARK = b"_-_"
 
-SEGMENTS = (b"a", b"b", b"c", b"", b".", b"..", b".versions", LONG, "ü".encode(), b"_-_x", b"_-_b=FF", b"_-_k..", b"%2F +")
+SEGMENTS = (
+    b"a",
+    b"b",
+    b"c",
+    b"",
+    b".",
+    b"..",
+    b".versions",
+    LONG,
+    "ü".encode(),
+    b"_-_x",
+    b"_-_b=FF",
+    b"_-_k..",
+    b"%2F +",
+)
 """What stands between the slashes of the keys that S3 is asked to store."""
 
 POSIX_NAMES = (b"a", b"b", b"c", b"\xff", b"x\xfe=", b"n\nl", b"N" * 255, b"_-_k..", b"_-_oa", b"_-_x", "ü".encode())
