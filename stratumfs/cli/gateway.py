@@ -82,5 +82,5 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
 
 
-def main() -> None:
-    command.run(app)
+def main(arguments: list[str] | None = None) -> None:
+    command.run(app, arguments)

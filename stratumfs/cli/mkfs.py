@@ -98,5 +98,5 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-def main() -> None:
-    command.run(app)
+def main(arguments: list[str] | None = None) -> None:
+    command.run(app, arguments)

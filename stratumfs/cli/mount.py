@@ -187,5 +187,5 @@ def _mount_code(error: BaseException) -> Exit:
     return code if code in (Exit.USAGE, Exit.SYSTEM, Exit.INTERNAL, Exit.INTERRUPTED) else Exit.MOUNT
 
 
-def main() -> None:
-    command.run(app, code_of=_mount_code)
+def main(arguments: list[str] | None = None) -> None:
+    command.run(app, arguments, _mount_code)

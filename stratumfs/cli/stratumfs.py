@@ -93,5 +93,5 @@ def _folder(store: Path | None) -> Path:
     return locate.store_folder(store if store is not None else locate.default_folder())
 
 
-def main() -> None:
-    command.run(app)
+def main(arguments: list[str] | None = None) -> None:
+    command.run(app, arguments)

@@ -70,5 +70,5 @@ def _path(path: Path) -> tuple[Path, Explain]:
     return there.store, Explain(inode=found.st_ino)
 
 
-def main() -> None:
-    command.run(app)
+def main(arguments: list[str] | None = None) -> None:
+    command.run(app, arguments)
