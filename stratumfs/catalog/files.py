@@ -179,9 +179,9 @@ def rename(
     try:
         old, old_stored = look_up(tx, new_parent, new_name)
     except NotFound:
-        if exchange:
-            raise
-        old, old_stored = None, b""
+        if exchange or new_name.shadowed or new_name.digest is not None:
+            raise  # what the name stood for is gone, and with it what it would be called
+        old, old_stored = None, new_name.segment
     if old is not None and not (replace or exchange):
         raise AlreadyExists("the new name exists")
     if old == ino:
@@ -195,7 +195,8 @@ def rename(
             return
         if old is not None:
             _replace(tx, new_parent, old_stored, old, moving_directory=is_directory_name(stored), now_ns=now_ns)
-        _move(tx, (parent, stored, ino), new_parent, new_name.segment, cookies[0], now_ns)
+        # Of a long name only the digest is known until it is found.
+        _move(tx, (parent, stored, ino), new_parent, old_stored.removesuffix(b"/"), cookies[0], now_ns)
 
 
 def link(tx: Transaction, ino: InodeNo, parent: InodeNo, name: Name, cookie: Cookie, now_ns: int) -> Attributes:

@@ -55,6 +55,7 @@ def list_keys(
                     start = behind(prefixes[-1])
                     break
             elif row is not None:
+                tx.see_inode(row[1])  # a mount's publication touches the inode alone
                 objects.append(_listed(key, row))
         else:
             return Page(objects, prefixes, None)

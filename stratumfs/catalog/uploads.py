@@ -100,6 +100,7 @@ def put_part(
     if old is not None:
         orphan(tx, old[0], now_ns)
         tx.run("delete from part where upload = ? and number = ?", (ident, part.number))
+    tx.touch_inode(ino)
     _count(tx, part.size - (old[1] if old else 0))
     tx.run(
         "insert into part values (?, ?, ?, ?, ?, ?, ?)",
@@ -109,11 +110,13 @@ def put_part(
 
 def parts(tx: Transaction, ident: UploadId, after: int, limit: int) -> list[PartInfo]:
     rows = tx.all(
-        "select number, size, etag, modified_ns, checksum from part where upload = ? and number > ?"
+        "select number, size, etag, modified_ns, checksum, ino from part where upload = ? and number > ?"
         " order by number limit ?",
         (ident, after, limit),
     )
-    return [PartInfo(n, size, unpack_etag(etag), ns, unpack_checksum(sum_)) for n, size, etag, ns, sum_ in rows]
+    for row in rows:
+        tx.see_inode(row[5])
+    return [PartInfo(n, size, unpack_etag(etag), ns, unpack_checksum(sum_)) for n, size, etag, ns, sum_, _ in rows]
 
 
 def part_inodes(tx: Transaction, ident: UploadId, listed: Sequence[CompletedPart]) -> list[tuple[InodeNo, PartInfo]]:

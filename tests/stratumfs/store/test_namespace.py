@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from stratumfs.catalog.engine import Transaction
-from stratumfs.errors import CatalogCorrupt
+from stratumfs.catalog.tree import digest
+from stratumfs.errors import CatalogCorrupt, NotFound
 from stratumfs.ids import InodeNo
 from stratumfs.store.store import Store
 from stratumfs.values import Name, NewExtent, Publication
-from tests.stratumfs.store.helpers import MIB, bucket, get, put
+from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
 
 
 async def top(store: Store) -> InodeNo:
@@ -20,6 +21,33 @@ async def top(store: Store) -> InodeNo:
 
 async def keys(store: Store) -> list[bytes]:
     return [each.key for each in (await store.objects.list("bucket")).objects]
+
+
+async def test_a_rename_over_a_name_too_long_for_posix_keeps_that_name(tmp_path: Path) -> None:
+    long = b"n" * 300
+    async with bucket(tmp_path) as store:
+        await put(store, long, b"old")
+        await put(store, b"new", b"new")
+        place = await top(store)
+        shown = Name(b"", digest=digest(long))
+        await store.files.rename(place, Name(b"new"), place, shown, time.time_ns())
+        assert await keys(store) == [long]
+        assert await get(store, long) == b"new"
+        await put(store, b"new", b"newer")
+        await store.objects.delete("bucket", long, ANY, time.time_ns())
+        with pytest.raises(NotFound):
+            await store.files.rename(place, Name(b"new"), place, shown, time.time_ns())
+        assert await keys(store) == [b"new"]
+
+
+async def test_a_listing_waits_for_the_content_that_it_shows(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        info = await put(store, b"k", b"old")
+        publication = Publication(None, (NewExtent(0, 3, data=b"new"),), 3, 1)
+        await store.files.publish(info.ino, publication, time.time_ns(), durable=False)
+        assert store.catalog.statistics().unsynced
+        await store.objects.list("bucket")
+        assert not store.catalog.statistics().unsynced
 
 
 async def test_a_directory_renamed_within_an_implied_one_does_not_make_that_a_key(tmp_path: Path) -> None:
