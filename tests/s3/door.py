@@ -17,6 +17,7 @@ from gateway.auth.gate import Gate
 from gateway.serve import serve
 from gateway.service import StoreService
 from stratumfs.store.store import Store
+from tests.faults.audit import audit_rows, audit_shards
 from tests.stores import running_store
 
 ACCESS_KEY, SECRET_KEY = "AKIDTESTS", "secret/of+tests"
@@ -75,6 +76,7 @@ def gateway(folder: Path) -> Iterator[Gateway]:
     home.mkdir(parents=True, exist_ok=True)
     running: list[Gateway] = []
     failure: list[BaseException] = []
+    wrong: list[str] = []
     ready = threading.Event()
     stop = trio.Event()
 
@@ -84,6 +86,10 @@ def gateway(folder: Path) -> Iterator[Gateway]:
             urls: list[str] = await nursery.start(serve, door, ["127.0.0.1:0"], None, stop.wait)
             running.append(Gateway(urls[0], home, door, store, trio.lowlevel.current_trio_token()))
             ready.set()
+            await stop.wait()
+            if store.read_only is None:
+                await store.maintenance.round()
+                wrong.extend(await audit_rows(store, tidy=True) + await audit_shards(store))
 
     def main() -> None:
         try:
@@ -106,3 +112,4 @@ def gateway(folder: Path) -> Iterator[Gateway]:
         if failure:
             raise failure[0]
     assert running[0].door.statistics().unexpected_errors == 0
+    assert wrong == []
