@@ -46,15 +46,20 @@ def cut_extents(tx: Transaction, ino: InodeNo, size: int, first_id: ExtentId) ->
     return _clear(tx, ino, size, END, _ids(first_id, 1))
 
 
-def delete_extents(tx: Transaction, ino: InodeNo, start: int, stop: int, upto: int) -> bool:
-    """Delete a chunk of the extents that begin in [start, stop) and have ids up to *upto*. True if there are more."""
+def delete_extents(
+    tx: Transaction, ino: InodeNo, start: int, stop: int, upto: int, limit: int = TRANSACTION_ROWS_MAX
+) -> tuple[int, bool]:
+    """Delete a chunk of the extents that begin in [start, stop) and have ids up to *upto*.
+
+    Returns how many went, and whether there are more.
+    """
     rows = tx.all(
         "select id, volume, length from extent where ino = ? and offset >= ? and offset < ? and id <= ? limit ?",
-        (ino, start, stop, upto, TRANSACTION_ROWS_MAX + 1),
+        (ino, start, stop, upto, limit + 1),
     )
-    for row in rows[:TRANSACTION_ROWS_MAX]:
+    for row in rows[:limit]:
         _delete(tx, *row)
-    return len(rows) > TRANSACTION_ROWS_MAX
+    return min(len(rows), limit), len(rows) > limit
 
 
 def clear_void(tx: Transaction, ino: InodeNo) -> bool:
@@ -62,7 +67,7 @@ def clear_void(tx: Transaction, ino: InodeNo) -> bool:
     row = tx.one("select start, stop, upto from void where ino = ? limit 1", (ino,))
     if row is None:
         return False
-    if delete_extents(tx, ino, *row):
+    if delete_extents(tx, ino, *row)[1]:
         return True
     tx.run("delete from void where ino = ? and start = ? and stop = ? and upto = ?", (ino, *row))
     return tx.one("select 1 from void where ino = ? limit 1", (ino,)) is not None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stratumfs.catalog.extents import END, delete_extents
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.ids import InodeNo
+from stratumfs.limits import TRANSACTION_ROWS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +25,18 @@ def orphans(tx: Transaction, after: InodeNo, limit: int = 200) -> list[InodeNo]:
     ]
 
 
-def reap_chunk(tx: Transaction, ino: InodeNo) -> bool:
-    """Delete a chunk of an orphan, its row last. True if there is more to do."""
-    if tx.one("select 1 from orphan where ino = ?", (ino,)) is None:
-        return False  # it has a name again, or is gone
-    if delete_extents(tx, ino, 0, END, END):
-        return True
-    for table in ("void", "xattr", "parts", "inode", "orphan"):
-        tx.run(f"delete from {table} where ino = ?", (ino,))  # noqa: S608 - our own names
-    return False
-
-
-def reap(tx: Transaction, inos: tuple[InodeNo, ...]) -> list[InodeNo]:
-    """A chunk of several orphans. Returns those that want another round."""
-    return [ino for ino in inos if reap_chunk(tx, ino)]
+def reap(tx: Transaction, inos: tuple[InodeNo, ...], limit: int = TRANSACTION_ROWS_MAX) -> list[InodeNo]:
+    """Delete orphans, up to *limit* extents of them, each one's row last. Returns those that want another round."""
+    for at, ino in enumerate(inos):
+        if tx.one("select 1 from orphan where ino = ?", (ino,)) is None:
+            continue  # it has a name again, or is gone
+        count, more = delete_extents(tx, ino, 0, END, END, limit)
+        limit -= count
+        if more:
+            return list(inos[at:])
+        for table in ("void", "xattr", "parts", "inode", "orphan"):
+            tx.run(f"delete from {table} where ino = ?", (ino,))  # noqa: S608 - our own names
+    return []
 
 
 def usage(tx: Transaction) -> Usage:

@@ -91,7 +91,8 @@ def _is_column(name: bytes) -> bool:
 
 
 def _column_value(spec: ObjectSpec, name: bytes) -> bytes | None:
-    text = spec.content_type if name == _TYPE else spec.metadata.get(name[len(_META) :].decode(errors="replace"))
+    key = name[len(_META) :].decode(errors="replace").lower()  # as it was set
+    text = spec.content_type if name == _TYPE else spec.metadata.get(key)
     return None if text is None else text.encode()
 
 
@@ -119,7 +120,10 @@ def _set_column(tx: Transaction, ino: InodeNo, name: bytes, value: bytes | None)
         if text is not None:
             metadata[key] = text
         spec = replace(spec, metadata=metadata)
-    tx.run("update inode set object = ? where ino = ?", (pack_spec(spec), row))
+    packed = pack_spec(spec)
+    if value is not None and packed is not None and len(packed) > XATTRS_BYTES_MAX:
+        raise AttributeTooLarge(f"{XATTRS_BYTES_MAX} bytes are the most for the metadata of one object")
+    tx.run("update inode set object = ? where ino = ?", (packed, row))
 
 
 def _changed(tx: Transaction, ino: InodeNo, now_ns: int) -> None:

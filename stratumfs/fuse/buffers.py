@@ -99,12 +99,15 @@ class Buffers:
             await trio.lowlevel.checkpoint()
 
     async def sweep(self) -> None:
-        """Publish what is older than it may be, until cancelled."""
+        """Publish what is older than it may be, until cancelled.
+
+        Also of a file without a name that somebody still reads: what no row names is spared for a while only.
+        """
         while True:
             await trio.sleep(PENDING_SWEEP_S)
             due = trio.current_time() - PENDING_AGE_S_MAX
             for buffer in self:
-                if buffer.since <= due and not buffer.unlinked and not buffer.publishing.locked():
+                if buffer.since <= due and not buffer.publishing.locked():
                     self.publish_soon(buffer)
 
     async def publish_all(self) -> None:

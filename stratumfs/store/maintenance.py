@@ -113,6 +113,7 @@ class Maintenance:
                 again = await self._catalog.write(reap, tuple(free[:REAP_CHUNK]))
                 free = again + free[REAP_CHUNK:]
                 await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()  # any number of them may be held
 
     async def _tidy_uploads(self) -> None:
         now_ns = time.time_ns()

@@ -178,6 +178,7 @@ class Uploads:
             else:
                 if len(chunk) < _LIST_CHUNK:
                     return UploadListing(tuple(found), tuple(prefixes), None)
+            await trio.lowlevel.checkpoint()
 
     async def complete(
         self,

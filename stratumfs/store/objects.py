@@ -4,6 +4,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager
 
+import trio
+
 from stratumfs.catalog import buckets as catalog_buckets
 from stratumfs.catalog.engine import Catalog, Transaction
 from stratumfs.catalog.listing import behind, list_keys
@@ -211,6 +213,7 @@ class Objects:
             if page.resume is None:
                 return Listing(tuple(objects), tuple(prefixes), None)
             start = page.resume
+            await trio.lowlevel.checkpoint()
         last = max([*(each.key for each in objects[-1:]), *prefixes[-1:]], default=None)
         return Listing(tuple(objects), tuple(prefixes), last)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import trio
 
 from stratumfs.erasure.stripe import full_payload
-from stratumfs.errors import StoreReadOnly
+from stratumfs.errors import StoreClosing, StoreReadOnly
 from stratumfs.ids import Buffer, VolumeId
 from stratumfs.limits import INLINE_BYTES_MAX, INLINE_MAX, STRIPE_UNNAMED_S, STRIPES_IN_FLIGHT, UNSYNCED_BYTES_MAX
 from stratumfs.location import Location
@@ -165,6 +165,8 @@ class StripeStream:
             await self._send()
         await self._drained()
         self.size = self._offset
+        if sum(length for length, _ in self._locations.values()) != self.size:
+            raise StoreClosing("the store closes: some of these bytes were not written")
         self.extents = merged(NewExtent(offset, length, at) for offset, (length, at) in sorted(self._locations.items()))
         await self._writer.sync(extent.location for extent in self.extents if extent.location is not None)
         return Written(self.size, await self._digest.digest())

@@ -150,8 +150,7 @@ class VolumeWriter:
             except StratumError as error:
                 errors.append(error)
             finally:
-                opened.close()
-        self._volumes.clear()
+                opened.close()  # what could not be sealed stays here: a sync of it must fail, not succeed
         if errors:
             raise errors[0]
 

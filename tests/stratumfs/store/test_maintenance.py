@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stratumfs.catalog.reap import orphans, usage
+from stratumfs.catalog.reap import orphans, reap, usage
 from stratumfs.catalog.volumes import free_empty_volumes, volume_summary
 from stratumfs.errors import WriteConflict
 from stratumfs.ids import ROOT_INODE, InodeNo
@@ -102,3 +102,22 @@ async def test_a_volume_that_was_freed_takes_no_new_rows(tmp_path: Path) -> None
         with pytest.raises(WriteConflict):
             await store.files.publish(ino, late, time.time_ns(), durable=True)
         assert (await store.files.attributes(ino)).size == 0
+
+
+async def test_reaping_goes_in_bounded_steps(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        place = (await store.objects.bucket("bucket")).ino
+        inos = []
+        for number in range(5):
+            ino = (await store.files.make(place, Name(b"%d" % number), 0o100644, 0, 0, 1)).ino
+            extents = tuple(NewExtent(at * 2, 1, data=b"x") for at in range(90))
+            await store.files.publish(ino, Publication(None, extents, 180, 1), 1, durable=False)
+            store.holds.take(ino)
+            await store.files.remove(place, Name(b"%d" % number), 1)
+            inos.append(ino)
+        assert await store.catalog.write(reap, tuple(inos)) == inos[2:]
+        assert await store.catalog.write(reap, tuple(inos[2:])) == inos[4:]
+        assert await store.catalog.write(reap, tuple(inos[4:])) == []
+        assert (await store.catalog.read(usage)).inline_bytes == 0
+        for ino in inos:
+            store.holds.drop(ino)

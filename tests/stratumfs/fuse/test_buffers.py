@@ -1,0 +1,38 @@
+"""Pending writes of files that are closed, unlinked, read, in whatever order; without a kernel."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from stratumfs.fuse import buffers
+from stratumfs.fuse.buffers import Buffers
+from stratumfs.values import Name
+from tests.stratumfs.store.helpers import MIB, bucket
+
+
+async def test_what_is_pending_of_an_unlinked_file_that_is_read_is_published_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buffers, "PENDING_SWEEP_S", 0.0)
+    monkeypatch.setattr(buffers, "PENDING_AGE_S_MAX", 0.0)
+    data = os.urandom(2 * MIB)
+    async with bucket(tmp_path) as store, trio.open_nursery() as nursery:
+        table = Buffers(store, nursery, lambda attributes: None)
+        place = (await store.objects.bucket("bucket")).ino
+        found = await store.files.make(place, Name(b"f"), 0o100644, 0, 0, time.time_ns())
+        store.holds.take(found.ino)  # as the kernel that reads it does
+        buffer = table.open(found)
+        await buffer.write(0, data)
+        await store.files.remove(place, Name(b"f"), time.time_ns())
+        await table.close(buffer)
+        assert buffer.pending
+        nursery.start_soon(table.sweep)
+        with trio.fail_after(10):
+            while table.get(found.ino) is not None:
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+        assert bytes(await store.reader.read(found.ino, 0, 3 * MIB)) == data
+        store.holds.drop(found.ino)
