@@ -104,7 +104,7 @@ def write_identity(folder: Path, identity: Identity) -> None:
     try:
         _write_synced(temporary, _encode(identity))
         temporary.replace(folder / name)
-        _sync_folder(folder)
+        sync_folder(folder)
     except OSError as error:
         kind = DeviceFull if error.errno in _FULL else DeviceFailed
         raise kind(f"cannot write {folder / name}: {error.strerror}", str(folder)) from error
@@ -130,6 +130,15 @@ def read_identity(folder: Path) -> Identity:
 def has_identity(folder: Path) -> bool:
     """Whether *folder* has an identity file of either kind. Blocking."""
     return any(os.path.lexists(folder / name) for name in (STORE_FILE, DEVICE_FILE))
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in *folder* are on stable storage. Blocking. Raises: OSError."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _encode(identity: Identity) -> bytes:
@@ -194,11 +203,3 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -68,17 +68,18 @@ def attach_devices(
 def refresh_identities(identity: Identity, before: Identity, facts: Mapping[DeviceId, FolderFacts]) -> None:
     """Write the paths that changed since the identity files were written, so that the store is found from any of them.
 
-    A device that cannot be written to keeps its old file; that costs comfort only.
+    The store folder's own file comes last: as long as it is old, the next opening does all of this again. A device that
+    cannot be written to keeps its old file; that costs comfort only.
     """
     if (identity.store_path, identity.devices) == (before.store_path, before.devices):
         return
-    write_identity(identity.store_path, identity)
     for entry in identity.devices:
         if entry.id in facts:
             try:
                 write_identity(entry.path, identity.of_device(entry.id))
             except DeviceError as error:
                 _log.warning("identity_not_refreshed", device=str(entry.path), error=str(error))
+    write_identity(identity.store_path, identity)
 
 
 def lock_all(locks: Locks, store: Path, facts: Mapping[DeviceId, FolderFacts]) -> None:

@@ -17,7 +17,7 @@ from stratumfs.catalog.first import first_rows
 from stratumfs.catalog.schema import TABLES, VERSION
 from stratumfs.devices.check import check_new
 from stratumfs.devices.folder import FolderFacts, look_at
-from stratumfs.devices.identity import DEVICE_FILE, STORE_FILE, DeviceEntry, Identity, write_identity
+from stratumfs.devices.identity import DEVICE_FILE, STORE_FILE, DeviceEntry, Identity, sync_folder, write_identity
 from stratumfs.errors import ConfigError, DeviceFailed, DeviceRefused
 from stratumfs.ids import DeviceId, StoreId, random_id
 from stratumfs.limits import CATALOG_PAGE_SIZE
@@ -59,8 +59,7 @@ def make_store(store: Path, devices: Sequence[Path], k: int, m: int, keys: Crede
     locks = Locks()
     with _undone_on_error() as undo:
         if not store.exists():
-            store.mkdir(mode=0o700)
-            undo.folders.append(store)
+            _make_folder(store, undo)
         undo.files += [folder / LOCK_FILE for folder in (store, *devices) if not (folder / LOCK_FILE).exists()]
         try:
             locks.take_all(store, [(DeviceId(bytes([slot])), path) for slot, path in enumerate(devices)])
@@ -89,8 +88,7 @@ def make_embedded(folder: Path, keys: Credentials) -> Made:
         # The parents of the default place are made too: nobody typed them, so nobody misspelt them.
         for path in [*reversed(folder.parents), folder, folder / DEVICES_FOLDER, *devices]:
             if not path.exists():
-                path.mkdir(mode=0o700)
-                undo.folders.append(path)
+                _make_folder(path, undo)
         return make_store(folder, devices, EMBEDDED_K, EMBEDDED_M, keys)
 
 
@@ -109,9 +107,16 @@ def _fill(store: Path, facts: Sequence[FolderFacts], k: int, m: int, keys: Crede
     undo.files += [store / config.SETTINGS_FILE, store / credentials.CREDENTIALS_FILE, store / STORE_FILE]
     _write_settings(store, k, m)
     credentials.write(store, keys)
+    sync_folder(store)  # the next file makes it a store: a power cut must not leave it without the others
     write_identity(store, identity)
     disks = tuple(entry.st_dev for entry in entries[: k + m])
     return Made(identity, k, m, survival([Shards(k, disks)], [look_at(store).st_dev]))
+
+
+def _make_folder(path: Path, undo: "_Undo") -> None:
+    path.mkdir(mode=0o700)
+    undo.folders.append(path)
+    sync_folder(path.parent)
 
 
 def _write_settings(store: Path, k: int, m: int) -> None:

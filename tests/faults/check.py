@@ -1,0 +1,77 @@
+"""Opens what a stop left, as the next owner does, and says what is wrong with it."""
+
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from stratumfs.devices.identity import has_identity, read_identity
+from stratumfs.errors import ConfigError, DeviceRefused
+from stratumfs.store.store import Store
+from tests.faults.acts import put
+from tests.faults.audit import audit_rows, audit_shards
+from tests.faults.disk import Image, image_below, write_image
+from tests.faults.look import look
+from tests.faults.run import make_here, opened, store_folder
+from tests.faults.tree import DIRECTORY, NO_STORE, Tree
+
+PROBE = "probe"
+
+
+async def wrong_after(image: Image, root: Path, allowed: Sequence[Tree]) -> list[str]:
+    """What is wrong with *image* below *root*, a line each. *allowed*: what it may show.
+
+    It is opened and looked at; then it must take an object and tidy, and is looked at again.
+    """
+    write_image(image, root)
+    if NO_STORE in allowed and not has_identity(root / "store"):
+        return _wrong_without_store(root)
+    try:
+        async with opened(root) as store:
+            if store.read_only is not None:
+                return [f"read-only: {store.read_only}"]
+            found = await look(store)
+            wrong = (
+                _identities(root)
+                + min((tree.differences(found) for tree in allowed), key=len)
+                + await audit_rows(store)
+            )
+            return wrong or await _used(store, found)
+    except Exception:
+        return traceback.format_exc().splitlines()
+
+
+async def _used(store: Store, before: Tree) -> list[str]:
+    """It is a store like any other: it takes an object under new ids, and tidies behind whoever was stopped."""
+    buckets = await store.objects.buckets()
+    if not buckets:
+        await store.objects.create_bucket(PROBE, time.time_ns())
+        before = before.make(f"{PROBE}/", DIRECTORY)
+    path = f"{buckets[0].name if buckets else PROBE}/{PROBE}/{PROBE}"
+    before = before.put(path, PROBE.encode(), await put(store, path, PROBE.encode()))
+    for _ in range(2):  # the second frees what the first emptied
+        await store.maintenance.round()
+    wrong = before.differences(await look(store))
+    wrong += await audit_rows(store, tidy=True) + await audit_shards(store)
+    return [f"once tidied: {line}" for line in wrong]
+
+
+def _identities(root: Path) -> list[str]:
+    """All identity files name the same store, devices and places, and these are where they are."""
+    folder = store_folder(root)
+    said = read_identity(folder)
+    wrong = [f"{folder} says that it is {said.store_path}"] if said.store_path != folder else []
+    for entry in said.devices:
+        if read_identity(entry.path) != said.of_device(entry.id):
+            wrong.append(f"the identity file of {entry.path} differs from that of {folder}")
+    return wrong
+
+
+def _wrong_without_store(root: Path) -> list[str]:
+    """mkfs was stopped before there was a store. The next one makes it, or says what is in the way."""
+    before = image_below(root)
+    try:
+        make_here(root)
+    except (DeviceRefused, ConfigError):
+        return [] if image_below(root) == before else ["mkfs refused, and changed something"]
+    return []

@@ -1,0 +1,8 @@
+"""Every write path, by the name that the crash table gives it."""
+
+from collections.abc import Mapping
+
+from tests.faults.paths import files, objects, uploads, volumes
+from tests.faults.run import WritePath
+
+PATHS: Mapping[str, WritePath] = {**objects.PATHS, **uploads.PATHS, **files.PATHS, **volumes.PATHS}

@@ -1,0 +1,163 @@
+"""Write paths of the store itself: volumes, the catalog's checkpoint and ids, mkfs, opening, closing."""
+
+import time
+from contextlib import ExitStack
+
+from stratumfs.catalog import extents
+from stratumfs.limits import ID_BLOCK
+from stratumfs.store import content, maintenance
+from stratumfs.store.store import Store
+from stratumfs.values import NewExtent
+from tests.faults import acts
+from tests.faults.acts import etag_of
+from tests.faults.base import INLINE, STRIPED
+from tests.faults.disk import write_image
+from tests.faults.paths.objects import open_volume
+from tests.faults.run import Run, make_here, opened, smaller
+from tests.faults.tree import DIRECTORY, NO_STORE, Tree
+
+
+async def volume_open(run: Run) -> None:
+    """The first stripe of an owner's life: a volume is opened for it."""
+    async with opened(run.root) as store:
+        data = run.data(STRIPED)
+        with run.recording(), run.story.changing(run.tree.put("main/new", data, etag_of(data))):
+            await acts.put(store, "main/new", data)
+
+
+async def volume_seal(run: Run) -> None:
+    """A volume is sealed for it is idle; some of what lies in it is named by no row any more."""
+    async with opened(run.root) as store:
+        await open_volume(run, store)
+        data = run.data(STRIPED)
+        run.story.tree = run.tree.put("main/new", data, await acts.put(store, "main/new", data))
+        with run.recording():
+            await store.writer.volumes.seal_idle(0)
+
+
+async def volume_free(run: Run) -> None:
+    """The last object in a volume goes: the volume is marked, its shards are removed behind the sync, then its rows."""
+    async with opened(run.root) as store:
+        await open_volume(run, store)
+        await store.writer.volumes.seal_idle(0)
+        with smaller(maintenance, VOLUME_FREE_GRACE_S=0.0), run.recording():
+            with run.story.changing(run.tree.delete("main/earlier")):
+                await acts.delete(store, "main/earlier")
+            for _ in range(3):
+                await store.maintenance.round()
+
+
+async def checkpoint(run: Run) -> None:
+    """The WAL is folded into the database and started over, with changes before and behind it."""
+    async with opened(run.root) as store:
+        with run.recording():
+            with run.story.changing(run.tree.make("main/before/", DIRECTORY), durable=False):
+                await acts.mkdir(store, "main/before")
+            with run.story.promising():
+                assert await store.catalog.checkpoint()
+            data = run.data(INLINE)
+            with run.story.changing(run.tree.put("main/behind", data, etag_of(data))):
+                await acts.put(store, "main/behind", data)
+
+
+async def id_block(run: Run) -> None:
+    """More ids are drawn than the block of this opening has: the next is reserved before one of it is used."""
+    async with opened(run.root) as store:
+        left = ID_BLOCK - 100
+        await store.catalog.ids.extents(left)
+        with run.recording():
+            await store.catalog.ids.extents(ID_BLOCK - 50)
+            data = run.data(INLINE)
+            with run.story.changing(run.tree.put("main/new", data, etag_of(data))):
+                await acts.put(store, "main/new", data)
+
+
+async def close(run: Run) -> None:
+    """The store is closed in order: volumes sealed, a last round, a checkpoint."""
+    with ExitStack() as behind:
+        async with opened(run.root) as store:
+            await open_volume(run, store)
+            behind.enter_context(run.recording())
+            with run.story.changing(run.tree.make("main/last/", DIRECTORY), durable=False):
+                await acts.mkdir(store, "main/last")
+            behind.enter_context(run.story.promising())
+
+
+async def opening(run: Run) -> None:
+    """A store that was closed in order is opened."""
+    with run.recording():
+        async with opened(run.root):
+            pass
+
+
+async def recovery(run: Run) -> None:
+    """A store whose owner was killed in the middle of everything is opened and tidied."""
+    async with run.crashed() as store:
+        await open_volume(run, store)
+        await _leave_a_mess(run, store)
+    with smaller(maintenance, VOLUME_FREE_GRACE_S=0.0), run.recording():
+        async with opened(run.root) as store:
+            for _ in range(3):
+                await store.maintenance.round()
+
+
+async def _leave_a_mess(run: Run, store: Store) -> None:
+    """Everything that an owner would have tidied, and stripes that no row names."""
+    tree = run.tree
+    await store.objects.create_bucket("fresh", time.time_ns())
+    ident = await acts.begin_upload(store, "fresh/upload")
+    await acts.put_part(store, "fresh/upload", ident, 1, run.data(INLINE))
+    await store.objects.delete_bucket("fresh")
+    for path in ("main/inline", "main/striped", "main/deep/er/key", "main/dir/big"):
+        await acts.delete(store, path)
+        tree = tree.delete(path)
+    pieces = [(at * 2000, run.data(1000)) for at in range(7)]
+    ino = (await acts.make(store, "main/holes")).ino
+    await acts.publish(store, ino, pieces, 14_000, durable=True)
+    with smaller(extents, _CLEAR_MAX=2):
+        await store.files.truncate(ino, 500, time.time_ns())
+    tree = tree.make("main/holes", data=pieces[0][1][:500])
+    staging = content.Staging(store.catalog, store.holds, time.time_ns())
+    with smaller(content, TRANSACTION_ROWS_MAX=1):
+        await staging.add([NewExtent(at, 1000, data=data) for at, data in pieces])
+    await store.writer.stripe(run.data(STRIPED))
+    run.story.tree = tree
+
+
+async def mkfs(run: Run) -> None:
+    """mkfs over folders that are there and empty."""
+    write_image({f"d{slot}": None for slot in range(6)}, run.root)
+    run.story.tree = NO_STORE
+    with run.recording(), run.story.changing(Tree()):
+        make_here(run.root)
+
+
+async def mkfs_embedded(run: Run) -> None:
+    """The default store, which makes its own folders."""
+    write_image({}, run.root)
+    run.story.tree = NO_STORE
+    with run.recording(), run.story.changing(Tree()):
+        make_here(run.root)
+
+
+async def identity(run: Run) -> None:
+    """A store that was moved is opened: all identity files learn where it is now."""
+    (run.root / "store").rename(run.root / "moved")
+    with run.recording():
+        async with opened(run.root):
+            pass
+
+
+PATHS = {
+    "volume-open": volume_open,
+    "volume-seal": volume_seal,
+    "volume-free": volume_free,
+    "checkpoint": checkpoint,
+    "id-block": id_block,
+    "close": close,
+    "opening": opening,
+    "recovery": recovery,
+    "mkfs": mkfs,
+    "mkfs-embedded": mkfs_embedded,
+    "identity": identity,
+}

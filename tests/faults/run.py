@@ -1,0 +1,121 @@
+"""Runs a write path on a real store, as its owner opens one, and tells a watch of each step."""
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+from unittest.mock import patch
+
+from stratumfs import config
+from stratumfs.catalog.extents import voided_inodes
+from stratumfs.owner import wire
+from stratumfs.owner.create import make_embedded, make_store
+from stratumfs.owner.messages import Credentials
+from stratumfs.store.maintenance import Maintenance
+from stratumfs.store.store import Store
+from tests.faults.calls import Watch, watched
+from tests.faults.disk import Image, image_below, write_image
+from tests.faults.story import Story
+from tests.faults.tree import Tree
+
+SHARD_STEP = 32 * 1024
+"""Bytes by which shards are preallocated here: images stay small, and growing is met too."""
+
+KEYS = Credentials("an-access-key", "a-secret-key-of-some-length")
+
+WritePath = Callable[["Run"], Awaitable[None]]
+
+
+class StepWatch(Watch, Protocol):
+    """Hears of every step of a run; only those between `begin` and `end` count."""
+
+    def begin(self, root: Path, story: Story) -> None: ...
+
+    def end(self) -> None: ...
+
+
+def make_here(root: Path, k: int = 4, m: int = 2) -> None:
+    """mkfs below *root*: over the folders ``d0``, ``d1`` ... if they are there, else with folders of its own."""
+    devices = sorted(root.glob("d[0-9]*"))
+    if devices:
+        make_store(root / "store", devices, k, m, KEYS)
+    else:
+        make_embedded(root / "store", KEYS)
+
+
+@asynccontextmanager
+async def opened(root: Path) -> AsyncIterator[Store]:
+    """The store below *root* as its owner opens it. Tidying is left to the caller: ``store.maintenance.round()``."""
+    with patch.object(Maintenance, "serve", _learn_only):
+        folder = store_folder(root)
+        async with wire.locked(folder) as locked:
+            settings = config.load(folder / config.SETTINGS_FILE)
+            async with wire.opened(locked, settings) as running:
+                vars(running.store.volume_writer)["_step"] = SHARD_STEP
+                yield running.store
+
+
+def store_folder(root: Path) -> Path:
+    """The store folder below *root*: ``store``, unless a path has moved it."""
+    return next((path.parent for path in root.glob("*/identity.json")), root / "store")
+
+
+async def _learn_only(maintenance: Maintenance) -> None:
+    """What ``serve`` begins with; its rounds are run by the paths themselves, so that their steps come in one order."""
+    attributes = vars(maintenance)
+    attributes["_voided"].update(await attributes["_catalog"].read(voided_inodes))
+
+
+@contextmanager
+def smaller(module: ModuleType | type, **bounds: Any) -> Iterator[None]:
+    """The module's bounds while the block runs, so that what takes thousands of rows takes a few."""
+    with ExitStack() as stack:
+        for name, value in bounds.items():
+            stack.enter_context(patch.object(module, name, value))
+        yield
+
+
+class Run:
+    """What a write path is given: a place, the tree that the store there shows, and when its steps begin to count."""
+
+    def __init__(self, root: Path, tree: Tree, watch: StepWatch, seed: int) -> None:
+        self.root = root
+        self.story = Story(tree)
+        self._random = random.Random(seed)
+        self._watch = watch
+
+    @property
+    def tree(self) -> Tree:
+        """What the store shows now."""
+        return self.story.tree
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Steps count while the block runs. All that was done before counts as promised, and as synced."""
+        self.story = Story(self.tree)
+        self._watch.begin(self.root, self.story)
+        yield
+        self._watch.end()
+
+    def data(self, size: int) -> bytes:
+        """The same in each run."""
+        return self._random.randbytes(size)
+
+    @asynccontextmanager
+    async def crashed(self) -> AsyncIterator[Store]:
+        """An open store that the end of the block does not close: what follows finds it as a kill would leave it."""
+        async with opened(self.root) as store:
+            yield store
+            image = image_below(self.root)
+        write_image(image, self.root)
+
+
+async def play(path: WritePath, root: Path, image: Image, tree: Tree, watch: StepWatch, seed: int = 0) -> Story:
+    """Run *path* from its beginning on a store below *root* that is *image* and shows *tree*."""
+    write_image(image, root)
+    run = Run(root, tree, watch, seed)
+    with watched(root, watch):
+        await path(run)
+    return run.story
