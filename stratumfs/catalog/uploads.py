@@ -185,16 +185,19 @@ def stale_uploads(tx: Transaction, limit: int = 50) -> list[UploadId]:
     return [UploadId(ident) for (ident,) in rows]
 
 
-def forget_uploads(tx: Transaction, done_before_ns: int, limit: int = 100) -> int:
-    """Done uploads are remembered for a while, to answer a repeated completion."""
+def old_uploads(tx: Transaction, done_before_ns: int, limit: int = 100) -> list[UploadId]:
+    """Done uploads are remembered for a while, to answer a repeated completion: those that were for long enough."""
     rows = tx.all(
         "select id from upload where state = ? and created_ns < ?"
         " and not exists (select 1 from part where upload = id) limit ?",
         (DONE, done_before_ns, limit),
     )
-    for (ident,) in rows:
+    return [UploadId(ident) for (ident,) in rows]
+
+
+def forget_uploads(tx: Transaction, idents: Sequence[UploadId]) -> None:
+    for ident in idents:
         tx.run("delete from upload where id = ?", (ident,))
-    return len(rows)
 
 
 def _agrees(asked: Checksum, known: Checksum | None) -> bool:

@@ -70,20 +70,20 @@ def volume_summary(tx: Transaction) -> list[tuple[str, str, int, int, int, int]]
     return [(t, s, k, m, n, live) for t, s, k, m, n, live in rows]
 
 
-def free_empty_volumes(tx: Transaction, spare: frozenset[VolumeId], now_ns: int, limit: int = 50) -> list[VolumeId]:
-    """Mark sealed volumes that nothing points at; their shards are unlinked after the sync and a grace period.
+def empty_volumes(tx: Transaction, limit: int = 200) -> list[VolumeId]:
+    """Sealed volumes that nothing points at."""
+    rows = tx.all("select id from volume where state = ? and live = 0 limit ?", (SEALED, limit))
+    return [VolumeId(ident) for (ident,) in rows if _is_empty(tx, ident)]
 
-    *spare* are those with bytes that somebody is about to name. From here on no row can name a marked one.
+
+def free_volumes(tx: Transaction, idents: Sequence[VolumeId], now_ns: int) -> list[VolumeId]:
+    """Mark those that are empty still; their shards are unlinked after the sync and a grace period.
+
+    The caller has left out those with bytes that somebody is about to name. From here on no row can name a marked one.
     """
-    rows = tx.all("select id from volume where state = ? and live = 0 limit ?", (SEALED, limit + len(spare)))
-    freed = [
-        VolumeId(ident)
-        for (ident,) in rows
-        if ident not in spare
-        and tx.one("select 1 from extent where volume = ? limit 1", (ident,)) is None  # the counter is no proof
-    ]
+    freed = [ident for ident in idents if _is_empty(tx, ident)]
     for ident in freed:
-        tx.run("update volume set state = ?, changed_ns = ? where id = ?", (FREED, now_ns, ident))
+        tx.run("update volume set state = ?, changed_ns = ? where id = ? and state = ?", (FREED, now_ns, ident, SEALED))
     return freed
 
 
@@ -130,6 +130,11 @@ def path_of_inode(tx: Transaction, ino: InodeNo) -> bytes:
         return path_of(tx, *names[0]) if names else b""
     except CatalogCorrupt:
         return b""
+
+
+def _is_empty(tx: Transaction, ident: VolumeId) -> bool:
+    """The counter is no proof."""
+    return tx.one("select 1 from extent where volume = ? limit 1", (ident,)) is None
 
 
 def _with_devices(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> list[VolumeRow]:

@@ -10,7 +10,7 @@ from stratumfs.fuse.layer import Gap, Layer
 from stratumfs.fuse.memory import Memory
 from stratumfs.fuse.pieces import Piece, Stripe
 from stratumfs.fuse.sender import StripeSender
-from stratumfs.ids import Buffer, ExtentId, InodeNo
+from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
 from stratumfs.limits import PENDING_BYTES_MAX, PENDING_EXTENTS_MAX
 from stratumfs.location import Location
 from stratumfs.store.store import Store
@@ -83,6 +83,13 @@ class FileBuffer:
     def memory_bytes(self) -> int:
         layers = (self._current,) if self._frozen is None else (self._current, self._frozen)
         return sum(layer.pieces.own_bytes for layer in layers) + self._sender.held_bytes
+
+    @property
+    def volumes(self) -> set[VolumeId]:
+        """Those with stripes that only this buffer knows of."""
+        layers = (self._current,) if self._frozen is None else (self._current, self._frozen)
+        stripes = (stripe for layer in layers for stripe in layer.stripes)
+        return {stripe.location.volume for stripe in stripes if stripe.location is not None}
 
     async def shrink(self) -> None:
         """Let memory come free: full stripes go to the devices unpublished, else all is published."""

@@ -107,6 +107,7 @@ class Buffers:
             await trio.sleep(PENDING_SWEEP_S)
             due = trio.current_time() - PENDING_AGE_S_MAX
             for buffer in self:
+                self._store.writer.spare(buffer.volumes)  # however long its publication fails
                 if buffer.since <= due and not buffer.publishing.locked():
                     self.publish_soon(buffer)
 

@@ -9,8 +9,8 @@ import trio
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.extents import clear_void, voided_inodes
 from stratumfs.catalog.reap import inline_bytes, orphans, reap
-from stratumfs.catalog.uploads import drop_parts, forget_uploads, stale_uploads
-from stratumfs.catalog.volumes import FREED, VolumeRow, forget_volume, free_empty_volumes, volumes
+from stratumfs.catalog.uploads import drop_parts, forget_uploads, old_uploads, stale_uploads
+from stratumfs.catalog.volumes import FREED, VolumeRow, empty_volumes, forget_volume, free_volumes, volumes
 from stratumfs.errors import StratumError
 from stratumfs.ids import InodeNo
 from stratumfs.limits import (
@@ -120,12 +120,18 @@ class Maintenance:
         for ident in await self._catalog.read(stale_uploads):
             while await self._catalog.write(drop_parts, ident, now_ns):
                 await trio.lowlevel.checkpoint()
-        await self._catalog.write(forget_uploads, now_ns - int(UPLOAD_REMEMBERED_S * 1e9))
+        # Read first: a store that nobody uses writes nothing.
+        if old := await self._catalog.read(old_uploads, now_ns - int(UPLOAD_REMEMBERED_S * 1e9)):
+            await self._catalog.write(forget_uploads, old)
 
     async def _free_volumes(self) -> None:
         """Empty volumes are marked; their shards go after the sync of that and the grace period, then their rows."""
         now_ns = time.time_ns()
-        await self._catalog.write(free_empty_volumes, self._writer.unnamed(), now_ns)
+        empty = await self._catalog.read(empty_volumes)
+        # Asked without an await in between: a sealed volume gets no more stripes.
+        spare = self._writer.unnamed()
+        if free := [ident for ident in empty if ident not in spare]:
+            await self._catalog.write(free_volumes, tuple(free), now_ns)
         due = [
             row
             for row in await self._catalog.read(volumes, FREED, b"", TRANSACTION_ROWS_MAX)

@@ -68,6 +68,11 @@ class Writer:
         self._appended[at.volume] = trio.current_time()
         return at
 
+    def spare(self, volumes: Iterable[VolumeId]) -> None:
+        """Somebody still has stripes in these that he will name: they are spared for another ``STRIPE_UNNAMED_S``."""
+        now = trio.current_time()
+        self._appended.update((volume, now) for volume in volumes)
+
     def unnamed(self) -> frozenset[VolumeId]:
         """Volumes that may hold bytes which no row names yet: they are not freed, however empty they look."""
         oldest = trio.current_time() - STRIPE_UNNAMED_S

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stratumfs.catalog.reap import orphans, reap, usage
-from stratumfs.catalog.volumes import free_empty_volumes, volume_summary
+from stratumfs.catalog.volumes import empty_volumes, free_volumes, volume_summary
 from stratumfs.errors import WriteConflict
 from stratumfs.ids import ROOT_INODE, InodeNo
 from stratumfs.store import maintenance
@@ -97,7 +97,8 @@ async def test_a_volume_that_was_freed_takes_no_new_rows(tmp_path: Path) -> None
         at = await store.writer.stripe(b"x" * 20_000)
         await store.writer.sync([at])
         await store.volume_writer.seal_idle(0)
-        assert await store.catalog.write(free_empty_volumes, frozenset(), time.time_ns()) == [at.volume]
+        assert await store.catalog.read(empty_volumes) == [at.volume]
+        assert await store.catalog.write(free_volumes, (at.volume,), time.time_ns()) == [at.volume]
         late = Publication(None, (NewExtent(0, 20_000, location=at),), 20_000, 1)
         with pytest.raises(WriteConflict):
             await store.files.publish(ino, late, time.time_ns(), durable=True)
@@ -121,3 +122,11 @@ async def test_reaping_goes_in_bounded_steps(tmp_path: Path) -> None:
         assert (await store.catalog.read(usage)).inline_bytes == 0
         for ino in inos:
             store.holds.drop(ino)
+
+
+async def test_a_store_that_nobody_uses_writes_nothing(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        await store.maintenance.round()
+        before = store.catalog.statistics().sequence
+        await store.maintenance.round()
+        assert store.catalog.statistics().sequence == before
