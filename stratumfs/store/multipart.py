@@ -153,6 +153,8 @@ class Uploads:
     ) -> UploadListing:
         """A page of unfinished uploads behind (key_after, id_after); without an id, behind the whole key."""
         place = await self.objects.bucket(bucket)
+        if limit <= 0:
+            return UploadListing((), (), None)
         found: list[UploadInfo] = []
         prefixes: list[bytes] = []
         after = (key_after, id_after or b"\xff" * 17) if key_after else (b"", b"")

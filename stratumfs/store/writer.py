@@ -149,8 +149,7 @@ class StripeStream:
         while view:
             self._check()
             count = min(full - len(self._filling), len(view))
-            if len(self._filling) == 0 and count:
-                self._writer.reserve(full)
+            self._writer.reserve(count)
             self._filling += view[:count]
             view = view[count:]
             if len(self._filling) == full:

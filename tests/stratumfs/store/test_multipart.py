@@ -144,3 +144,14 @@ async def test_uploads_are_listed_by_key_and_id_in_pages(tmp_path: Path) -> None
         assert rolled.prefixes == (b"b/",)
         under = await store.uploads.list("bucket", prefix=b"b/")
         assert [each.key for each in under.uploads] == [b"b/1", b"b/2"]
+
+
+async def test_a_copy_of_an_object_in_parts_keeps_its_etag_and_its_parts(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        ident = await begin(store)
+        parts = [await part(store, ident, 1, os.urandom(5 * MIB)), await part(store, ident, 2, b"tail")]
+        etag = await complete(store, ident, parts)
+        await store.objects.copy("bucket", KEY, None, "bucket", b"copy", ObjectSpec(), ANY, time.time_ns())
+        info = await store.objects.info("bucket", b"copy")
+        assert (info.etag, info.part_sizes) == (etag, (5 * MIB, 4))
+        assert await get(store, b"copy") == await get(store, KEY)
