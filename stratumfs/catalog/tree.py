@@ -12,7 +12,7 @@ from typing import Any
 from blake3 import blake3
 
 from stratumfs.catalog.transaction import Transaction
-from stratumfs.errors import CatalogCorrupt, NoSuchBucket, NotFound
+from stratumfs.errors import CatalogCorrupt, NoSuchBucket, NotFound, NotPermitted
 from stratumfs.ids import ROOT_INODE, Cookie, InodeNo
 from stratumfs.limits import NAME_MAX
 from stratumfs.values import Attributes, Name
@@ -144,7 +144,12 @@ def add_entry(tx: Transaction, parent: InodeNo, name: bytes, ino: InodeNo, cooki
 
 
 def insert_entry(tx: Transaction, parent: InodeNo, name: bytes, ino: InodeNo, cookie: Cookie) -> None:
-    """The row alone; what it makes visible is counted by whoever calls ``appeared``."""
+    """The row alone; what it makes visible is counted by whoever calls ``appeared``.
+
+    Raises: NotPermitted for a file under the empty segment: its key would be that of the directory.
+    """
+    if not name:
+        raise NotPermitted("only a directory can have this name")
     segment = name.removesuffix(b"/")
     long = digest(segment) if len(segment) > NAME_MAX else None
     tx.run("insert into entry values (?, ?, ?, ?, ?)", (parent, name, ino, cookie, long))

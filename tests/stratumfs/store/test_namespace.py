@@ -8,7 +8,7 @@ import pytest
 
 from stratumfs.catalog.engine import Transaction
 from stratumfs.catalog.tree import digest
-from stratumfs.errors import CatalogCorrupt, NotFound
+from stratumfs.errors import CatalogCorrupt, NotFound, NotPermitted
 from stratumfs.ids import InodeNo
 from stratumfs.store.store import Store
 from stratumfs.values import Name, NewExtent, Publication
@@ -38,6 +38,21 @@ async def test_a_rename_over_a_name_too_long_for_posix_keeps_that_name(tmp_path:
         with pytest.raises(NotFound):
             await store.files.rename(place, Name(b"new"), place, shown, time.time_ns())
         assert await keys(store) == [b"new"]
+
+
+async def test_no_file_has_the_key_of_its_directory(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        place = await top(store)
+        await put(store, b"f", b"")
+        await store.files.make_directory(place, Name(b""), 0o755, 0, 0, 1)
+        inner = (await store.files.lookup(place, Name(b""))).ino
+        with pytest.raises(NotPermitted):
+            await store.files.make(inner, Name(b""), 0o100644, 0, 0, 1)
+        with pytest.raises(NotPermitted):
+            await store.files.rename(place, Name(b"f"), inner, Name(b""), 1)
+        with pytest.raises(NotPermitted):
+            await store.files.rename(place, Name(b"f"), place, Name(b""), 1, exchange=True)
+        assert await keys(store) == [b"/", b"f"]
 
 
 async def test_a_listing_waits_for_the_content_that_it_shows(tmp_path: Path) -> None:
