@@ -107,3 +107,34 @@ def power_cut(moment: Moment) -> Image:
 def power_torn(moment: Moment, rng: random.Random) -> Image:
     """What a power cut leaves that takes some of what was not synced."""
     return torn(moment.safe, moment.now, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What one stop leaves, and what it may show."""
+
+    how: str
+    before: str
+    image: Image
+    allowed: Sequence[Tree]
+
+    def __str__(self) -> str:
+        return f"{self.how} before {self.before}"
+
+
+def stops(recorded: Recorded, rng: random.Random) -> Iterator[Stop]:
+    """Every stop of a run: a kill and two power cuts at each moment, those that leave the same only once."""
+    seen: set[int] = set()
+    moments = list(recorded.thinned(rng))
+    for number, moment in enumerate(moments, 1):
+        said = moment.progress
+        for how, image, first in (
+            ("a kill", killed(moment), said.returned),
+            ("a power cut", power_cut(moment), said.promised),
+            ("a torn power cut", power_torn(moment, rng), said.promised),
+        ):
+            key = hash((first, said.begun, tuple(sorted(image.items()))))
+            if key not in seen:
+                seen.add(key)
+                before = f"{moment.step} ({number} of {len(moments)}, {said})"
+                yield Stop(how, before, image, recorded.trees[first : said.begun + 1])

@@ -1,11 +1,11 @@
 """Write paths of the store itself: volumes, the catalog's checkpoint and ids, mkfs, opening, closing."""
 
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
 from stratumfs.catalog import extents
 from stratumfs.limits import ID_BLOCK
-from stratumfs.store import content, maintenance
+from stratumfs.store import content, maintenance, writer
 from stratumfs.store.store import Store
 from stratumfs.values import NewExtent
 from tests.faults import acts
@@ -36,15 +36,29 @@ async def volume_seal(run: Run) -> None:
 
 
 async def volume_free(run: Run) -> None:
-    """The last object in a volume goes: the volume is marked, its shards are removed behind the sync, then its rows."""
+    """The last names of a volume's bytes go, one of them not yet durably: the volume is marked, its shards are removed
+    behind the sync, then its rows."""
     async with opened(run.root) as store:
         await open_volume(run, store)
+        data = run.data(STRIPED)
+        await acts.write_file(store, "main/dir/new", data)
+        run.story.tree = run.tree.make("main/dir/new", data=data)
         await store.writer.volumes.seal_idle(0)
-        with smaller(maintenance, VOLUME_FREE_GRACE_S=0.0), run.recording():
+        with _at_once(), run.recording():
             with run.story.changing(run.tree.delete("main/earlier")):
                 await acts.delete(store, "main/earlier")
+            with run.story.changing(run.tree.unlink("main/dir/new"), durable=False):
+                await acts.unlink(store, "main/dir/new")
             for _ in range(3):
                 await store.maintenance.round()
+
+
+def _at_once() -> AbstractContextManager[object]:
+    """Nobody is waited for before a volume is freed: in these paths nobody comes."""
+    stack = ExitStack()
+    stack.enter_context(smaller(maintenance, VOLUME_FREE_GRACE_S=0.0))
+    stack.enter_context(smaller(writer, STRIPE_UNNAMED_S=-1.0))
+    return stack
 
 
 async def checkpoint(run: Run) -> None:
@@ -93,9 +107,8 @@ async def opening(run: Run) -> None:
 async def recovery(run: Run) -> None:
     """A store whose owner was killed in the middle of everything is opened and tidied."""
     async with run.crashed() as store:
-        await open_volume(run, store)
         await _leave_a_mess(run, store)
-    with smaller(maintenance, VOLUME_FREE_GRACE_S=0.0), run.recording():
+    with _at_once(), run.recording():
         async with opened(run.root) as store:
             for _ in range(3):
                 await store.maintenance.round()
@@ -103,6 +116,10 @@ async def recovery(run: Run) -> None:
 
 async def _leave_a_mess(run: Run, store: Store) -> None:
     """Everything that an owner would have tidied, and stripes that no row names."""
+    await acts.put(store, "main/alone", run.data(STRIPED))
+    await store.writer.volumes.seal_idle(0)
+    await acts.delete(store, "main/alone")
+    await open_volume(run, store)
     tree = run.tree
     await store.objects.create_bucket("fresh", time.time_ns())
     ident = await acts.begin_upload(store, "fresh/upload")
