@@ -1,7 +1,7 @@
 """A store in a folder, mounted by the real kernel: the loop runs in a thread, tests are plain programs on the mount.
 
-Whatever waits for the mount with Python's lock held hangs, for the loop needs the lock to answer. So mappings are made in
-other processes, and those change into the mount and close files of it after exec: before it the lock is held.
+Whatever waits for the mount with Python's lock held hangs, for the loop needs the lock to answer. So mappings are made
+in other processes, and those change into the mount and close files of it after exec: before it the lock is held.
 """
 
 import os
@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from tests.stores import running_store
 
 T = TypeVar("T")
 _ANSWER_S = 60.0
+_numbers = count(1)
 
 
 class Mount:
@@ -96,10 +98,8 @@ def mounted_store(folder: Path, options: SessionOptions | None = None) -> Iterat
         yield first
     finally:
         if not isinstance(first, BaseException):
-            try:
+            with suppress(trio.RunFinishedError):  # somebody unmounted it
                 stop[0]()
-            except trio.RunFinishedError:
-                pass  # somebody unmounted it
         runner.join(timeout=_ANSWER_S)
         assert not runner.is_alive(), "the mount does not end"
     last = ready.get_nowait()
@@ -117,12 +117,11 @@ def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
 
 
 @pytest.fixture
-def bucket(mount: Mount, request: pytest.FixtureRequest) -> Iterator[Path]:
+def bucket(mount: Mount) -> Path:
     """A bucket of the test's own in the shared mount."""
-    name = f"b{abs(hash(request.node.nodeid)):x}"[:40]
-    path = mount.path / name
+    path = mount.path / f"bucket{next(_numbers)}"
     path.mkdir()
-    yield path
+    return path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
