@@ -124,6 +124,7 @@ async def publish(
     cut: int | None = None,
     *,
     durable: bool,
+    etag: str | None = None,
 ) -> None:
     """What fsync and close do with buffered writes: stripes first, their sync, then one transaction."""
     short = [(at, data) for at, data in pieces if store.writer.inline_allowed(len(data))]
@@ -131,7 +132,7 @@ async def publish(
     gathered = await store.writer.gather(long) if long else []
     await store.writer.sync(extent.location for extent in gathered if extent.location is not None)
     inline = [NewExtent(at, len(data), data=bytes(data)) for at, data in short]
-    publication = Publication(cut, (*gathered, *inline), size, time.time_ns())
+    publication = Publication(cut, (*gathered, *inline), size, time.time_ns(), etag)
     await store.files.publish(ino, publication, time.time_ns(), durable=durable)
 
 

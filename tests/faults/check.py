@@ -19,11 +19,16 @@ PROBE = "probe"
 
 
 async def wrong_after(image: Image, root: Path, allowed: Sequence[Tree]) -> list[str]:
-    """What is wrong with *image* below *root*, a line each. *allowed*: what it may show.
+    """What is wrong with *image* below *root*, a line each. *allowed*: what it may show."""
+    write_image(image, root)
+    return await wrong_here(root, allowed)
+
+
+async def wrong_here(root: Path, allowed: Sequence[Tree]) -> list[str]:
+    """What is wrong with what is below *root*.
 
     It is opened and looked at; then it must take an object and tidy, and is looked at again.
     """
-    write_image(image, root)
     if NO_STORE in allowed and not has_identity(root / "store"):
         return _wrong_without_store(root)
     try:
@@ -31,12 +36,8 @@ async def wrong_after(image: Image, root: Path, allowed: Sequence[Tree]) -> list
             if store.read_only is not None:
                 return [f"read-only: {store.read_only}"]
             found = await look(store)
-            wrong = (
-                _identities(root)
-                + min((tree.differences(found) for tree in allowed), key=len)
-                + await audit_rows(store)
-            )
-            return wrong or await _used(store, found)
+            wrong = _identities(root) + min((tree.differences(found) for tree in allowed), key=len)
+            return wrong or await audit_rows(store) or await _used(store, found)
     except Exception:
         return traceback.format_exc().splitlines()
 
