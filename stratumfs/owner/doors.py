@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import structlog
 import trio
 
-from stratumfs.errors import NotFound, StoreClosing
+from stratumfs.errors import ConfigError, NotFound, StoreClosing
 from stratumfs.owner.blame import cause_of, is_expected
 
 DOORS_MAX = 16
@@ -113,10 +113,10 @@ class Doors:
             self._settle()
 
     async def open(self, kind: Kind, serve: Serve) -> Door:
-        """Start a door and wait until it answers. Raises: what the door raised before that, StoreClosing."""
+        """Start a door and wait until it answers. Raises: what it raised until then; StoreClosing; ConfigError."""
         self._check_accepting()
         if len(self._open) >= DOORS_MAX:
-            raise StoreClosing(f"{DOORS_MAX} doors are open, and one store has no more")
+            raise ConfigError(f"{DOORS_MAX} doors are open, and one store has no more: close one first")
         stop = trio.Event()
         async with self.lease():
             door: Door = await self._nursery.start(self._run, kind, serve, stop)

@@ -13,11 +13,11 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -35,15 +35,20 @@ _DAEMON_FACILITY = 3
 
 _log = structlog.get_logger(__name__)
 
-Write = Callable[[str, str], None]
-"""Writes one line (level, text); called in the sink's thread."""
+
+class Destination(Protocol):
+    """Where lines go. Both are called in the sink's thread; an OSError costs that line alone."""
+
+    def write(self, level: str, text: str) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Sink:
-    """A bounded queue and the thread that empties it into *write*."""
+    """A bounded queue and the thread that empties it into *destination*."""
 
-    def __init__(self, write: Write) -> None:
-        self._write = write
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
         self._lines: queue.Queue[tuple[str, str] | None] = queue.Queue(LINES_WAITING_MAX)
         self._dropped = 0
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -65,41 +70,87 @@ class Sink:
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
             with suppress(OSError, ValueError):
-                self._write(*line)
+                self._destination.write(*line)
                 if self._dropped:
                     dropped, self._dropped = self._dropped, 0
-                    self._write("warning", f"log_lines_dropped count={dropped}")
+                    self._destination.write("warning", f"log_lines_dropped count={dropped}")
+        self._destination.close()
 
 
 def configure(settings: Log, file: Path | None, store: Path) -> Sink:
     """Send all logs of this process to one sink; the caller closes it at the end. Raises: OSError for a bad *file*."""
-    if file == STDERR:
-        write = to_stderr()
-    elif file is not None:
-        write = to_file(file)
-    elif JOURNAL_SOCKET.is_socket():
-        write = to_journal()
-    elif SYSLOG_SOCKET.is_socket():
-        write = to_syslog()
-    else:
-        write = to_file(store / LOG_FILE)
-    sink = Sink(write)
-    stamped = file is not None or not (JOURNAL_SOCKET.is_socket() or SYSLOG_SOCKET.is_socket())
+    destination, stamped = _destination(file, store)
+    sink = Sink(destination)
     _configure_structlog(settings, sink, stamped)
     _configure_standard(settings)
     return sink
 
 
-def to_file(path: Path) -> Write:
-    """Lines appended to a file, which a log rotation may move away: it is opened by name for each burst of lines."""
-    with path.open("a", encoding="utf-8"):
-        pass
+def _destination(file: Path | None, store: Path) -> tuple[Destination, bool]:
+    """Where the log goes, and whether its lines need a time of their own."""
+    if file == STDERR:
+        return ToStderr(), True
+    if file is not None:
+        return ToFile(file), True
+    if JOURNAL_SOCKET.is_socket():
+        return ToJournal(), False
+    if SYSLOG_SOCKET.is_socket():
+        return ToSyslog(), False
+    return ToFile(store / LOG_FILE), True
 
-    def write(_: str, text: str) -> None:
-        with path.open("a", encoding="utf-8") as stream:
+
+class ToFile:
+    """Lines appended to a file. It is opened by name for each, for a log rotation may have moved it away."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("a", encoding="utf-8"):
+            pass
+
+    def write(self, level: str, text: str) -> None:
+        with self._path.open("a", encoding="utf-8") as stream:
             stream.write(text + "\n")
 
-    return write
+    def close(self) -> None:
+        pass
+
+
+class ToStderr:
+    """Of a command in the foreground. A terminal that went away is no reason to stop."""
+
+    def write(self, level: str, text: str) -> None:
+        os.write(2, text.encode("utf-8", "replace") + b"\n")
+
+    def close(self) -> None:
+        pass
+
+
+class ToJournal:
+    """The journal's own datagrams, so that level and lines arrive whole (systemd, "Native Journal Protocol")."""
+
+    def __init__(self) -> None:
+        self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+    def write(self, level: str, text: str) -> None:
+        body = text.encode("utf-8", "replace")
+        head = f"SYSLOG_IDENTIFIER={_IDENTIFIER}\nPRIORITY={_PRIORITIES.get(level, 6)}\nMESSAGE\n".encode()
+        self._channel.sendto(head + len(body).to_bytes(8, "little") + body + b"\n", str(JOURNAL_SOCKET))
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+class ToSyslog:
+    def __init__(self) -> None:
+        self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+    def write(self, level: str, text: str) -> None:
+        priority = _DAEMON_FACILITY * 8 + _PRIORITIES.get(level, 6)
+        for line in text.splitlines():
+            self._channel.sendto(f"<{priority}>{_IDENTIFIER}[{os.getpid()}]: {line}".encode(), str(SYSLOG_SOCKET))
+
+    def close(self) -> None:
+        self._channel.close()
 
 
 def adopt_stderr() -> None:
@@ -116,38 +167,6 @@ def adopt_stderr() -> None:
                     _log.warning("stderr", text=line.rstrip())
 
     threading.Thread(target=follow, name="stderr", daemon=True).start()
-
-
-def to_stderr() -> Write:
-    """Of a command in the foreground. A terminal that went away is no reason to stop."""
-
-    def write(_: str, text: str) -> None:
-        os.write(2, text.encode("utf-8", "replace") + b"\n")
-
-    return write
-
-
-def to_journal() -> Write:
-    """The journal's own datagrams, so that level and lines arrive whole (systemd, "Native Journal Protocol")."""
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-
-    def write(level: str, text: str) -> None:
-        body = text.encode("utf-8", "replace")
-        head = f"SYSLOG_IDENTIFIER={_IDENTIFIER}\nPRIORITY={_PRIORITIES.get(level, 6)}\nMESSAGE\n".encode()
-        channel.sendto(head + len(body).to_bytes(8, "little") + body + b"\n", str(JOURNAL_SOCKET))
-
-    return write
-
-
-def to_syslog() -> Write:
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-
-    def write(level: str, text: str) -> None:
-        priority = _DAEMON_FACILITY * 8 + _PRIORITIES.get(level, 6)
-        for line in text.splitlines():
-            channel.sendto(f"<{priority}>{_IDENTIFIER}[{os.getpid()}]: {line}".encode(), str(SYSLOG_SOCKET))
-
-    return write
 
 
 def _configure_structlog(settings: Log, sink: Sink, stamped: bool) -> None:

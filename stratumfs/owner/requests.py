@@ -49,6 +49,7 @@ class Requests:
         self._doors = doors
         self._settings = settings
         self._ended = ended
+        self._opening = trio.Lock()
         self._busy = 0
         self._quiet = trio.Event()
         self.first_answered = trio.Event()
@@ -90,7 +91,9 @@ class Requests:
                 return await self._shut_down(connection)
 
     async def _open(self, request: Any, hold: bool, opening: Callable[..., Any], connection: Connection) -> Answer:
-        door, fresh = await opening(request)
+        # One after the other: whoever comes second finds the first one's door, not its half-open port.
+        async with self._opening:
+            door, fresh = await opening(request)
         done = Done({"kind": str(door.kind), "where": list(door.opened.where), "already": not fresh})
         if not hold:
             return done

@@ -1,0 +1,52 @@
+from stratumfs.cli.explain_text import explanation_lines
+from stratumfs.cli.status_text import size_text, survives_text
+
+
+def test_sizes_have_a_unit_that_reads_well() -> None:
+    assert [size_text(count) for count in (0, 1023, 1024, 1536 * 1024, 5 * 1024**4, None)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "1.5 MiB",
+        "5.0 TiB",
+        "?",
+    ]
+
+
+def test_what_survives_is_said_in_words() -> None:
+    assert survives_text(2, 0) == "all data survives the loss of any 2 devices, of no disk"
+    assert survives_text(1, 1) == "all data survives the loss of any 1 device, of any 1 disk"
+    assert survives_text(0, 0) == "all data survives the loss of no device, of no disk"
+    assert "CANNOT BE READ" in survives_text(-1, -1)
+
+
+def test_an_explanation_counts_what_is_not_there() -> None:
+    shards = [{"cell": cell, "device": f"/d{cell}", "state": "missing" if cell < 2 else "present"} for cell in range(6)]
+    volume = {
+        "id": "ab",
+        "k": 4,
+        "m": 2,
+        "state": "sealed",
+        "bytes": 2048,
+        "extents": 1,
+        "since": "x",
+        "shards": shards,
+    }
+    found = {
+        "kind": "file",
+        "size": 2060,
+        "tier": "hot",
+        "since": "2026-01-01T00:00:00Z",
+        "inline_bytes": 12,
+        "volumes": [volume],
+        "volumes_left_off": 3,
+        "devices_survived": 0,
+        "disks_survived": 0,
+    }
+    lines = list(explanation_lines("/mnt/x", found))
+    assert lines[0] == "/mnt/x: file, 2.0 KiB, tier hot since 2026-01-01T00:00:00Z"
+    assert "  12 B inline in the catalog" in lines
+    assert "    shard 1: missing on /d1" in lines
+    assert "  and 3 volumes more" in lines
+    assert "  shards: 4 present, 2 missing" in lines
+    assert lines[-1] == "  it survives the loss of no device, of no disk"
