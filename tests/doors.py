@@ -21,7 +21,11 @@ from typing import Any
 
 import boto3
 import pytest
+import trio
 from botocore.config import Config
+
+from tests.faults.audit import audit_rows, audit_shards
+from tests.faults.run import opened
 
 BIN = Path(sys.executable).parent
 REGION = "us-east-1"
@@ -155,10 +159,30 @@ class Doors:
             return int(pid)
         return None
 
+    @property
+    def holder(self) -> int | None:
+        """Who holds the store's lock, whether it answers already or not."""
+        try:
+            pid = int((self.store / "lock").read_text())
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return None
+        # Of a dead holder the number is still there, and somebody else's by now.
+        return pid if os.fsencode(self.store) in command.split(b"\0") else None
+
+    def kill_holder(self) -> None:
+        """kill -9 whoever holds the store's lock, if anybody does."""
+        if (pid := self.holder) is not None:
+            _kill(pid)
+
     def complaints(self) -> list[str]:
         """Lines of the owner's log that no test should cause unless it means to."""
         text = self.log.read_text() if self.log.exists() else ""
         return [line for line in text.splitlines() if {"ERROR", "CRITICAL"} & set(line.split()[:3])]
+
+    def audit(self) -> list[str]:
+        """Once it is stopped: what is wrong with the catalog's rows, and with every cell that they name."""
+        return trio.run(_audit, self.folder)
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -187,8 +211,7 @@ class Doors:
         for client in self._clients:
             client.close()
         self._clients.clear()
-        if (pid := self.pid) is not None:
-            _kill(pid)
+        self.kill_holder()
         while self.mount in _mount_points():
             # Lazily: somebody's open file must not keep a dead mount alive.
             for command in (["umount", "-l"], ["fusermount3", "-u", "-z"]):
@@ -200,11 +223,15 @@ class Doors:
 
 @contextmanager
 def opened_doors(folder: Path, devices: Sequence[Path] = (), *, seconds: float = TEST_S) -> Iterator[Doors]:
-    """A new store with both doors open, for at most *seconds*; stopped cleanly if all went well, ended in any case."""
+    """A store, made if it is not there, both doors open for at most *seconds*.
+
+    Stopped cleanly if all went well, ended in any case.
+    """
     doors = Doors(folder, devices)
     try:
         with doors.within(seconds):
-            doors.make()
+            if not doors.store.exists():
+                doors.make()
             doors.start()
             yield doors
             if doors.pid is not None:
@@ -231,6 +258,11 @@ def shared_doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     with opened_doors(tmp_path_factory.mktemp("doors"), seconds=3 * TEST_S) as found:
         yield found
         assert found.complaints() == []
+
+
+async def _audit(folder: Path) -> list[str]:
+    async with opened(folder) as store:
+        return await audit_rows(store) + await audit_shards(store)
 
 
 def _kill(pid: int) -> None:

@@ -21,13 +21,14 @@ class Ledger:
 
     def __init__(self) -> None:
         self._etags: dict[str, str] = {}
-        self._inodes: dict[int, Node] = {}
+        self._inodes: set[int] = set()
 
     def etag(self, etag: str, data: bytes) -> None:
         assert self._etags.setdefault(etag, md5(data)) == md5(data), f"ETag {etag} stood for other bytes before"
 
-    def inode(self, ino: int, node: Node) -> None:
-        assert self._inodes.setdefault(ino, node) is node, f"inode number {ino} stood for something else before"
+    def new_inode(self, ino: int) -> None:
+        assert ino not in self._inodes, f"inode number {ino} stood for something else before"
+        self._inodes.add(ino)
 
 
 def check_mount(tree: Reference, top: bytes, ledger: Ledger) -> None:
@@ -54,7 +55,7 @@ def _check_node(tree: Reference, node: Node, path: bytes, ledger: Ledger) -> Non
     assert _KINDS[stat.S_IFMT(seen.st_mode)] == node.kind, f"kind of {what}"
     if node.ino is None:
         node.ino = seen.st_ino
-        ledger.inode(seen.st_ino, node)
+        ledger.new_inode(seen.st_ino)
     assert seen.st_ino == node.ino, f"{what} has another inode number than before"
     assert seen.st_nlink == tree.links(node), f"nlink of {what}: {seen.st_nlink}, not {tree.links(node)}"
     assert (seen.st_uid, seen.st_gid) == (os.getuid(), os.getgid()), f"owner of {what}"

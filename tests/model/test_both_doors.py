@@ -6,7 +6,7 @@ from tests.doors import Doors
 from tests.model.machine import run_examples
 from tests.model.world import opened_world
 
-EXAMPLES = 60
+EXAMPLES = 40
 STEPS = 25
 
 
@@ -18,3 +18,5 @@ def test_both_doors_show_what_the_reference_has_after_every_step(doors: Doors) -
         run_examples(world, EXAMPLES, STEPS)
         world.check_after_restart()
         assert world.steps > EXAMPLES * STEPS // 2
+    doors.stop()
+    assert doors.audit() == []
