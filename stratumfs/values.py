@@ -253,6 +253,7 @@ class Publication:
     extents  in write order: later ones win
     size     of the file afterwards
     etag     MD5 in hex where all bytes were written from 0 in order in one life of the buffer; None: an opaque new one
+    ctime_ns of the last write, which stat has shown already; None: the time of the publication
     """
 
     cut: int | None
@@ -260,3 +261,4 @@ class Publication:
     size: int
     mtime_ns: int
     etag: str | None = None
+    ctime_ns: int | None = None

@@ -261,9 +261,9 @@ def publish(
         more = cut_extents(tx, ino, publication.cut, first_id)
     more |= insert_extents(tx, ino, publication.extents, ExtentId(first_id + 1))
     row = tx.one(
-        "update inode set size = ?, mtime_ns = ?, ctime_ns = ?, modified_ns = max(?, modified_ns + 1), etag = ?,"
-        " content = content + 1 where ino = ? returning ino",
-        (publication.size, publication.mtime_ns, now_ns, now_ns, pack_etag(etag), ino),
+        "update inode set size = ?, mtime_ns = ?, ctime_ns = max(?, ctime_ns), modified_ns = max(?, modified_ns + 1),"
+        " etag = ?, content = content + 1 where ino = ? returning ino",
+        (publication.size, publication.mtime_ns, publication.ctime_ns or now_ns, now_ns, pack_etag(etag), ino),
     )
     if row is None:
         raise NotFound(f"no inode {ino}")

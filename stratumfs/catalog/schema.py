@@ -37,7 +37,7 @@ TABLES: tuple[str, ...] = (
         name   blob not null,             -- S3 spelling, a directory's with a trailing /
         inode  integer,
         cookie integer not null,          -- place in readdir; never reused
-        digest blob,                      -- 16 bytes, of a segment over 255 bytes: the mount finds it by this
+        digest blob,                      -- 16 bytes, of a segment over 251 bytes: the mount finds it by this
         primary key (parent, name)
     ) without rowid""",
     "create unique index entry_cookie on entry (parent, cookie)",

@@ -14,7 +14,7 @@ from blake3 import blake3
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.errors import CatalogCorrupt, NoSuchBucket, NotFound, NotPermitted
 from stratumfs.ids import ROOT_INODE, Cookie, InodeNo
-from stratumfs.limits import NAME_MAX
+from stratumfs.limits import SEGMENT_SPELLED_MAX
 from stratumfs.values import Attributes, Name
 
 ATTRIBUTES = "i.ino, i.mode, i.nlink, i.uid, i.gid, i.rdev, i.size, i.atime_ns, i.mtime_ns, i.ctime_ns, i.content"
@@ -151,7 +151,7 @@ def insert_entry(tx: Transaction, parent: InodeNo, name: bytes, ino: InodeNo, co
     if not name:
         raise NotPermitted("only a directory can have this name")
     segment = name.removesuffix(b"/")
-    long = digest(segment) if len(segment) > NAME_MAX else None
+    long = digest(segment) if len(segment) > SEGMENT_SPELLED_MAX else None
     tx.run("insert into entry values (?, ?, ?, ?, ?)", (parent, name, ino, cookie, long))
 
 

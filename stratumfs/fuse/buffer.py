@@ -190,7 +190,7 @@ class FileBuffer:
         if layer is None:
             return
         extents = await self._stored_extents(layer)
-        publication = Publication(layer.cut, tuple(extents), layer.size, layer.mtime_ns, layer.etag)
+        publication = Publication(layer.cut, tuple(extents), layer.size, layer.mtime_ns, layer.etag, layer.changed_ns)
         attributes = await self._store.files.publish(self.ino, publication, time.time_ns(), durable=durable)
         self._frozen = None
         self._forget(layer)
