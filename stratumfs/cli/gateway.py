@@ -11,7 +11,7 @@ from stratumfs.cli.exit import Exit
 from stratumfs.cli.hold import wait_for_end
 from stratumfs.config import check_tls, parse_listen
 from stratumfs.owner import client, credentials, locate
-from stratumfs.owner.messages import OpenGateway
+from stratumfs.owner.messages import STDERR, OpenGateway
 
 NAME = "stratum-gateway"
 
@@ -70,7 +70,7 @@ def gateway(
         hold=not daemon,
     )
     folder = locate.store_folder(store if store is not None else locate.default_folder())
-    destination = log.absolute() if log is not None else None if daemon else Path("-")
+    destination = log.absolute() if log is not None else None if daemon else STDERR
     owner, result = client.ask(folder, request, start_owner=True, log=destination)
     with owner:
         already = "already " if result["already"] else ""

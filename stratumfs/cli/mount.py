@@ -15,7 +15,7 @@ from stratumfs.cli.hold import wait_for_end
 from stratumfs.cli.mount_options import MountOptions, parse_options
 from stratumfs.errors import ConfigError
 from stratumfs.owner import client, credentials, locate
-from stratumfs.owner.messages import OpenGateway, OpenMount
+from stratumfs.owner.messages import STDERR, OpenGateway, OpenMount
 from stratumfs.owner.mounts import SUBTYPE, check_mount_point, mount_at
 
 NAME = "mount.stratumfs"
@@ -75,7 +75,7 @@ def mount(
     if foreground and _called_by_mount():
         return Exit.OK  # mount(8)'s own -f: all checks, no mount
     request = _request(point, wanted, hold=foreground)
-    destination = (log or wanted.log or (Path("-") if foreground else None)) if folder else None
+    destination = (log or wanted.log or (STDERR if foreground else None)) if folder else None
     report = lambda text: command.complain(NAME, text)  # noqa: E731
     owner, _ = client.ask(folder, request, start_owner=True, log=_absolute(destination), report=report)
     with owner:
@@ -178,7 +178,7 @@ def _called_by_mount() -> bool:
 
 
 def _absolute(path: Path | None) -> Path | None:
-    return path if path is None or path == Path("-") else path.absolute()
+    return path if path is None or path == STDERR else path.absolute()
 
 
 def _mount_code(error: BaseException) -> Exit:

@@ -17,10 +17,10 @@ from typing import IO, Any, NamedTuple
 import msgspec
 
 from stratumfs.errors import StoreClosing, StoreInUse
-from stratumfs.owner.log import STDERR
 from stratumfs.owner.messages import (
     CONTROL_SOCKET,
     LINE_BYTES_MAX,
+    STDERR,
     Answer,
     Done,
     Ended,

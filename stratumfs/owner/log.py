@@ -22,13 +22,12 @@ from typing import Any, Protocol
 import structlog
 
 from stratumfs.config import Log, LogFormat, LogLevel
+from stratumfs.owner.messages import STDERR
 
 LINES_WAITING_MAX = 10_000
 JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
 SYSLOG_SOCKET = Path("/dev/log")
 LOG_FILE = "owner.log"
-STDERR = Path("-")
-"""Given for a file: the standard error that the owner was started with."""
 _IDENTIFIER = "stratumfs"
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _DAEMON_FACILITY = 3

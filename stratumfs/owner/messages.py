@@ -5,6 +5,7 @@ A connection carries one request at a time. Its answers are any number of ``prog
 side, and ``ended`` is the last line, whoever closed the door.
 """
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ LINE_BYTES_MAX = 1 << 20
 """Of one message; `status` of a store with hundreds of devices fits many times."""
 CONTROL_SOCKET = "control"
 """Its name in the store folder."""
+STDERR = Path("-")
+"""Given for a log file: the standard error that the owner was started with."""
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

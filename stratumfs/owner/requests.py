@@ -14,10 +14,10 @@ import trio
 
 from stratumfs.config import Settings
 from stratumfs.errors import ConfigError
-from stratumfs.owner import gateway_door, mount_door
+from stratumfs.owner import mount_door
 from stratumfs.owner.blame import cause_of, is_expected
 from stratumfs.owner.control import Connection
-from stratumfs.owner.doors import Door, Doors, Kind, State
+from stratumfs.owner.doors import Door, Doors, Kind, Serve, State
 from stratumfs.owner.messages import (
     Answer,
     CloseDoor,
@@ -149,8 +149,8 @@ class Requests:
                 if request.hold:
                     raise ConfigError(f"this store is already served at {', '.join(listen)}")
                 return door, False
-        serve = gateway_door.serving(self._running, self._settings, request)
-        return await self._doors.open(Kind.GATEWAY, serve), True
+        serving = await trio.to_thread.run_sync(_gateway_door)
+        return await self._doors.open(Kind.GATEWAY, serving(self._running, self._settings, request)), True
 
     async def _close(self, where: str, connection: Connection) -> Answer:
         door = self._doors.find(where)
@@ -202,6 +202,13 @@ class Requests:
             if not self._busy:
                 self._quiet.set()
                 self._quiet = trio.Event()
+
+
+def _gateway_door() -> Callable[[Running, Settings, OpenGateway], Serve]:
+    """Loaded when the first gateway is opened, and in a thread: half a second that a mount beside should not wait."""
+    from stratumfs.owner.gateway_door import serving
+
+    return serving
 
 
 def _second_mount(first: str, second: str) -> str:

@@ -22,8 +22,8 @@ from stratumfs.errors import StratumError
 from stratumfs.owner import control, wire
 from stratumfs.owner.blame import cause_of, is_expected
 from stratumfs.owner.doors import Doors
-from stratumfs.owner.log import STDERR, adopt_stderr, configure
-from stratumfs.owner.messages import failed
+from stratumfs.owner.log import adopt_stderr, configure
+from stratumfs.owner.messages import STDERR, failed
 from stratumfs.owner.requests import Requests
 from stratumfs.owner.watchdog import watch_loop
 
