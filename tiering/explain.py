@@ -4,6 +4,7 @@ Observed, not remembered: each shard file is looked for on its device at the tim
 reasons come with the engine that makes them; until then every object is in the tier that took it.
 """
 
+import json
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,6 +78,13 @@ class Explainer:
             "devices_survived": total.devices,
             "disks_survived": total.disks,
         }
+
+    async def tier(self, ino: InodeNo) -> str:
+        with self._store.holds.holding(ino):
+            return self._tier(await self._content(await self._store.catalog.read(described, ino)))
+
+    async def explanation(self, ino: InodeNo) -> str:
+        return json.dumps(await self.explain(inode=ino), ensure_ascii=False)
 
     async def _inode(self, inode: int | None, bucket: str | None, key: str | None) -> InodeNo:
         if inode is not None:

@@ -102,6 +102,7 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
                 await quarantine_unknown(catalog, found.attached.devices)
             async with opened_store(ident, catalog, code, HOT, found.attached.devices, read_only=why_not) as store:
                 explainer = Explainer(store, found.identity, found.attached.refused, found.store_disk)
+                store.files.explainer = explainer
                 yield Running(found.folder, found.identity, found.attached, found.store_disk, store, explainer)
         finally:
             with trio.CancelScope(shield=True):

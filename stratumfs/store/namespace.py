@@ -12,6 +12,7 @@ from stratumfs.errors import StoreFull
 from stratumfs.ids import Cookie, InodeNo
 from stratumfs.store.locks import InodeLocks
 from stratumfs.store.maintenance import Maintenance
+from stratumfs.store.observer import Explainer
 from stratumfs.store.writer import Writer
 from stratumfs.values import (
     AttributeChange,
@@ -26,11 +27,13 @@ from stratumfs.values import (
 class Namespace:
     """Changes return when they are committed; ``settle`` (fsync, close) waits until they are durable.
 
+    explainer  answers for the attributes user.stratum.tier and .explain; whoever wires the store sets it
     Whoever changes an inode's bytes or attributes holds its lock, so that nothing overtakes a queued publication.
     """
 
     def __init__(self, catalog: Catalog, writer: Writer, locks: InodeLocks, maintenance: Maintenance) -> None:
         self._catalog, self._writer, self._locks, self._maintenance = catalog, writer, locks, maintenance
+        self.explainer: Explainer | None = None
 
     async def lookup(self, parent: InodeNo, name: Name) -> Attributes:
         """Raises: NotFound."""
@@ -121,6 +124,10 @@ class Namespace:
 
     async def xattr(self, ino: InodeNo, name: bytes) -> bytes:
         """Raises: NoSuchAttribute, NotFound."""
+        if self.explainer is not None and name == b"user.stratum.tier":
+            return (await self.explainer.tier(ino)).encode()
+        if self.explainer is not None and name == b"user.stratum.explain":
+            return (await self.explainer.explanation(ino)).encode()
         return await self._catalog.read(xattrs.xattr, ino, name)
 
     async def xattrs(self, ino: InodeNo) -> list[bytes]:

@@ -21,3 +21,15 @@ class NullObserver:
 
     def wrote(self, ino: InodeNo, count: int) -> None:
         pass
+
+
+class Explainer(Protocol):
+    """Says where the bytes of an inode are. The doors ask it and never learn who stands behind it."""
+
+    async def tier(self, ino: InodeNo) -> str:
+        """The tier in which most of it is. Raises: NotFound."""
+        ...
+
+    async def explanation(self, ino: InodeNo) -> str:
+        """All that there is to say, as JSON on one line. Raises: NotFound."""
+        ...

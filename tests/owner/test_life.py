@@ -237,6 +237,10 @@ def test_explain_names_tier_volumes_and_devices_and_what_is_missing(doors: Doors
     devices = {shard["device"] for shard in by_key["volumes"][0]["shards"]}
     assert devices == {str(path) for path in doors.devices}
     assert by_key["devices_survived"] == 2
+    path = doors.mount / "bucket" / "a" / "big"
+    assert os.getxattr(path, "user.stratum.tier") == b"hot"
+    assert json.loads(os.getxattr(path, "user.stratum.explain")) == by_key
+    assert os.listxattr(path) == []
     small = json.loads(run([*command, doors.mount / "bucket" / "small"]))
     assert (small["inline_bytes"], small["volumes"]) == (5, [])
     for path in doors.devices[:2]:
