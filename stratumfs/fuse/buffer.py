@@ -76,19 +76,16 @@ class FileBuffer:
 
     @property
     def pending_bytes(self) -> int:
-        layers = (self._current,) if self._frozen is None else (self._current, self._frozen)
-        return sum(layer.pieces.own_bytes + sum(stripe.wanted for stripe in layer.stripes) for layer in layers)
+        return sum(layer.pieces.own_bytes + sum(stripe.wanted for stripe in layer.stripes) for layer in self._layers())
 
     @property
     def memory_bytes(self) -> int:
-        layers = (self._current,) if self._frozen is None else (self._current, self._frozen)
-        return sum(layer.pieces.own_bytes for layer in layers) + self._sender.held_bytes
+        return sum(layer.pieces.own_bytes for layer in self._layers()) + self._sender.held_bytes
 
     @property
     def volumes(self) -> set[VolumeId]:
         """Those with stripes that only this buffer knows of."""
-        layers = (self._current,) if self._frozen is None else (self._current, self._frozen)
-        stripes = (stripe for layer in layers for stripe in layer.stripes)
+        stripes = (stripe for layer in self._layers() for stripe in layer.stripes)
         return {stripe.location.volume for stripe in stripes if stripe.location is not None}
 
     async def shrink(self) -> None:
@@ -124,9 +121,8 @@ class FileBuffer:
 
     def set_mtime(self, mtime_ns: int) -> None:
         """What is pending is published with this mtime. Held: ``publishing``."""
-        for layer in (self._current, self._frozen):
-            if layer is not None:
-                layer.mtime_ns = mtime_ns
+        for layer in self._layers():
+            layer.mtime_ns = mtime_ns
 
     async def read(self, offset: int, length: int) -> Buffer:
         """Short at the end of the file. Raises: NotFound, TooFewShards, CatalogCorrupt."""
@@ -163,13 +159,15 @@ class FileBuffer:
 
     def discard(self) -> None:
         """Forget what is pending: nobody can see it any more. Not while ``publishing`` is held."""
-        for layer in (self._current, self._frozen):
-            if layer is not None:
-                self._forget(layer)
-                for stripe in layer.stripes:
-                    stripe.wanted = 0
+        for layer in self._layers():
+            self._forget(layer)
+            for stripe in layer.stripes:
+                stripe.wanted = 0
         self._frozen = None
         self._current = Layer(self.size)
+
+    def _layers(self) -> Sequence[Layer]:
+        return (self._current,) if self._frozen is None else (self._frozen, self._current)
 
     def _touch(self) -> Layer:
         layer = self._current
