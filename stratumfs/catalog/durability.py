@@ -52,6 +52,7 @@ class Primary:
 
     def __init__(self, folder: Path) -> None:
         """Raises: FileNotFoundError; CatalogCorrupt if the ``-wal`` is missing."""
+        self.folder = folder
         self._wal_path = folder / WAL
         self.frames = 0
         """Committed frames, as the WAL hook said last. Written by whichever connection commits: the loop's, or the

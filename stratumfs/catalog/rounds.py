@@ -119,12 +119,13 @@ class Rounds:
             self._answer()
 
     def fail(self, error: StratumError) -> None:
-        """The catalog is broken: everyone who waits gets *error*, nothing is written any more, and never again."""
+        """The catalog is broken: everyone who waits hears of it, nothing is written any more, and never again."""
         if self.failure is None:
-            self.failure = error
+            self.failure = type(error)(f"the catalog in {self._primary.folder} failed: {error}")
+            self.failure.__cause__ = error
             _log.error("the catalog is read-only from now on", reason=str(error))
         for waiter in (*self._taken, *self.queue, *self._waiters):
-            waiter.error = type(error)(*error.args)
+            waiter.error = type(self.failure)(*self.failure.args)
             waiter.error.__cause__ = error
             waiter.done.set()
         self._taken.clear()
