@@ -9,7 +9,7 @@ from gateway.call import Call
 from gateway.conditions import source_conditions
 from gateway.errors import S3Error
 from gateway.operations import Operation
-from stratumfs.errors import NoSuchObject, NotModified, PreconditionFailed
+from stratumfs.errors import NoSuchObject, NotModified, PreconditionFailed, WriteConflict
 from stratumfs.values import ObjectInfo, ReadConditions
 
 HEADER = "x-amz-copy-source"
@@ -43,6 +43,8 @@ async def from_source(call: Call, action: Callable[[Source], Awaitable[T]]) -> T
     for _ in range(_ATTEMPTS):
         try:
             return await action(source)
+        except WriteConflict:
+            source = await _find(call)  # the mount wrote to it while it was read
         except (PreconditionFailed, NoSuchObject):
             found = await _find(call)
             if found.info.etag == source.info.etag:

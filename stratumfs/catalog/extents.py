@@ -162,7 +162,8 @@ def _clear(tx: Transaction, ino: InodeNo, start: int, stop: int, ids: Iterator[i
     shown = _SHOWN if _has_void(tx, ino) else ""
     for edge in (start, stop):
         for row in _row_over(tx, ino, edge, shown) if edge < END else []:
-            _cut(tx, checked(row), start, stop, ids)
+            if row[2] < start or row[2] + row[3] > stop:  # else it goes as it is, damaged or not
+                _cut(tx, checked(row), start, stop, ids)
     rows = tx.all(
         f"select id, volume, length from extent where ino = ? and offset >= ? and offset < ?{shown} limit ?",  # noqa: S608
         (ino, start, stop, _CLEAR_MAX + 1),

@@ -20,7 +20,8 @@ from stratumfs.values import Attributes, Name
 ATTRIBUTES = "i.ino, i.mode, i.nlink, i.uid, i.gid, i.rdev, i.size, i.atime_ns, i.mtime_ns, i.ctime_ns, i.content"
 """Columns of an inode in the order of ``Attributes``."""
 
-_DEPTH_MAX = 4096
+_DEPTH_MAX = 1 << 16
+"""Deeper than any path that a kernel walks: what goes on for longer is a circle."""
 
 
 def digest(segment: bytes) -> bytes:

@@ -15,7 +15,7 @@ from stratumfs.catalog.records import (
 )
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.tree import insert_inode, orphan
-from stratumfs.errors import InvalidPart, NoSuchBucket, NoSuchUpload
+from stratumfs.errors import InvalidPart, NoSuchBucket, NoSuchUpload, WriteConflict
 from stratumfs.ids import ExtentId, InodeNo, UploadId
 from stratumfs.values import Checksum, CompletedPart, Conditions, NewExtent, ObjectInfo, PartInfo, UploadInfo
 
@@ -120,8 +120,14 @@ def parts(tx: Transaction, ident: UploadId, after: int, limit: int) -> list[Part
 
 
 def part_inodes(tx: Transaction, ident: UploadId, listed: Sequence[CompletedPart]) -> list[tuple[InodeNo, PartInfo]]:
-    """The parts that a client lists, in its order. Raises: InvalidPart if one is missing or another one."""
-    rows = tx.all("select number, size, etag, modified_ns, checksum, ino from part where upload = ?", (ident,))
+    """A chunk of the parts that a client lists, in its order and ascending.
+
+    Raises: InvalidPart if one is missing or another one.
+    """
+    rows = tx.all(
+        "select number, size, etag, modified_ns, checksum, ino from part where upload = ? and number between ? and ?",
+        (ident, listed[0].number, listed[-1].number),
+    )
     known = {row[0]: row for row in rows}
     found = []
     for asked in listed:
@@ -136,24 +142,31 @@ def part_inodes(tx: Transaction, ident: UploadId, listed: Sequence[CompletedPart
     return found
 
 
+def parts_state(tx: Transaction, ident: UploadId) -> tuple[int, ...]:
+    """Other numbers for any other set of parts: their inodes are never used twice."""
+    row = tx.one("select count(*), coalesce(max(ino), 0), coalesce(sum(ino), 0) from part where upload = ?", (ident,))
+    assert row is not None
+    return row
+
+
 def complete_upload(
     tx: Transaction,
     bucket: InodeNo,
     key: bytes,
     ident: UploadId,
-    part_inos: tuple[InodeNo, ...],
+    parts_seen: tuple[int, ...],
     new: NewObject,
     conditions: Conditions,
     now_ns: int,
 ) -> ObjectInfo:
     """The staged object appears and the upload is done, in one step; its parts are reaped afterwards.
 
-    Raises: NoSuchUpload; InvalidPart if a part was replaced meanwhile; what ``put_object`` raises.
+    *parts_seen* is what ``parts_state`` was before the parts were looked at.
+    Raises: NoSuchUpload; WriteConflict if a part came or was replaced meanwhile; what ``put_object`` raises.
     """
     upload(tx, bucket, key, ident)
-    current = {ino for (ino,) in tx.all("select ino from part where upload = ?", (ident,))}
-    if not current.issuperset(part_inos):
-        raise InvalidPart("a part was replaced during the completion")
+    if parts_state(tx, ident) != parts_seen:
+        raise WriteConflict("a part was uploaded during the completion")
     info = put_object(tx, bucket, key, new, conditions, now_ns)
     tx.run("update upload set state = ?, ino = ?, created_ns = ? where id = ?", (DONE, info.ino, now_ns, ident))
     return info

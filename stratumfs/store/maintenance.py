@@ -132,17 +132,20 @@ class Maintenance:
         spare = self._writer.unnamed()
         if free := [ident for ident in empty if ident not in spare]:
             await self._catalog.write(free_volumes, tuple(free), now_ns)
-        due = [
-            row
-            for row in await self._catalog.read(volumes, FREED, b"", TRANSACTION_ROWS_MAX)
-            if now_ns - row.changed_ns >= VOLUME_FREE_GRACE_S * 1e9
-        ]
-        if not due:
-            return
-        await self._catalog.sync()
-        for row in due:
-            if await self._free_shards(row):
-                await self._catalog.write(forget_volume, row.id)
+        await self._unlink_freed(now_ns - int(VOLUME_FREE_GRACE_S * 1e9))
+
+    async def _unlink_freed(self, before_ns: int) -> None:
+        """Those that cannot be unlinked everywhere are tried again in the next round, and hold up none."""
+        after = b""
+        while rows := await self._catalog.read(volumes, FREED, after, TRANSACTION_ROWS_MAX):
+            after = rows[-1].id
+            due = [row for row in rows if row.changed_ns <= before_ns]
+            if due:
+                await self._catalog.sync()
+            for row in due:
+                if await self._free_shards(row):
+                    await self._catalog.write(forget_volume, row.id)
+            await trio.lowlevel.checkpoint()
 
 
 async def _log_errors(step: Callable[[], Awaitable[None]]) -> None:

@@ -11,12 +11,12 @@ import trio
 
 from stratumfs.catalog import buckets as catalog_buckets
 from stratumfs.catalog import uploads as catalog_uploads
-from stratumfs.catalog.engine import Transaction
+from stratumfs.catalog.engine import Catalog, Transaction
 from stratumfs.catalog.listing import behind
 from stratumfs.catalog.objects import object_at
 from stratumfs.errors import InvalidPart, InvalidPartOrder, NoSuchUpload, PartTooSmall
 from stratumfs.ids import Buffer, InodeNo, UploadId, random_id
-from stratumfs.limits import PART_MIN
+from stratumfs.limits import PART_MIN, TRANSACTION_ROWS_MAX
 from stratumfs.store.content import Staging, shared
 from stratumfs.store.objects import Objects
 from stratumfs.store.writer import StripeStream
@@ -203,10 +203,11 @@ class Uploads:
             return done
         upload = await self.get(bucket, key, ident)
         _check_order(parts)
-        found = await self._catalog.read(catalog_uploads.part_inodes, ident, tuple(parts))
+        seen = await self._catalog.read(catalog_uploads.parts_state, ident)
+        found = await _listed(self._catalog, ident, parts)
         _check_sizes(found)
         spec = upload.spec if checksum is None else _with_checksum(upload.spec, checksum)
-        info = await self._join(place, key, ident, found, spec, conditions, now_ns)
+        info = await self._join(place, key, ident, found, seen, spec, conditions, now_ns)
         await self._drop_parts(ident, now_ns)
         return info
 
@@ -222,6 +223,7 @@ class Uploads:
         key: bytes,
         ident: UploadId,
         found: Sequence[tuple[InodeNo, PartInfo]],
+        seen: tuple[int, ...],
         spec: ObjectSpec,
         conditions: Conditions,
         now_ns: int,
@@ -238,9 +240,8 @@ class Uploads:
                 offset += part.size
             sizes = tuple(part.size for _, part in found)
             new = await staging.new_object(key, spec, offset, etag, sizes)
-            inos = tuple(ino for ino, _ in found)
             return await self._committer.commit(
-                catalog_uploads.complete_upload, place.ino, key, ident, inos, new, conditions, now_ns
+                catalog_uploads.complete_upload, place.ino, key, ident, seen, new, conditions, now_ns
             )
         finally:
             staging.close()
@@ -267,6 +268,16 @@ def _finished(tx: Transaction, bucket: InodeNo, key: bytes, ident: UploadId) -> 
     if ino is not None and (info is None or info.ino != ino):
         raise NoSuchUpload("the upload was completed, and its object replaced since")
     return info
+
+
+async def _listed(catalog: Catalog, ident: UploadId, parts: Sequence[CompletedPart]) -> list[tuple[InodeNo, PartInfo]]:
+    """The parts that a client lists, all of them. Raises: InvalidPart."""
+    found: list[tuple[InodeNo, PartInfo]] = []
+    for start in range(0, len(parts), TRANSACTION_ROWS_MAX):
+        chunk = tuple(parts[start : start + TRANSACTION_ROWS_MAX])
+        found += await catalog.read(catalog_uploads.part_inodes, ident, chunk)
+        await trio.lowlevel.checkpoint()
+    return found
 
 
 def _check_order(parts: Sequence[CompletedPart]) -> None:

@@ -126,3 +126,12 @@ def test_a_swap_hits_only_the_extent_that_was_read() -> None:
     middle = layout(tx, INO, 2, 4)[0]
     assert swap_location(tx, middle, target)
     assert layout(tx, INO, 2, 4)[0].location == target
+
+
+def test_a_damaged_row_can_be_overwritten_whole() -> None:
+    tables = Tables()
+    tx = with_volume(tables)
+    insert_extents(tx, INO, [NewExtent(10, 5, data=b"abcde")], ExtentId(tables.ids(3)))
+    tx.run("update extent set data = ?", (b"xxxxx",))
+    insert_extents(tx, INO, [NewExtent(8, 9, data=b"123456789")], ExtentId(tables.ids(3)))
+    assert content(tx, 20) == b"\0" * 8 + b"123456789" + b"\0" * 3
