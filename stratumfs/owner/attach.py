@@ -11,7 +11,7 @@ import structlog
 
 from stratumfs.devices.check import check_device, check_distinct
 from stratumfs.devices.folder import FolderFacts
-from stratumfs.devices.identity import DeviceEntry, Identity, write_identity
+from stratumfs.devices.identity import DeviceEntry, Identity, read_identity, write_identity
 from stratumfs.devices.space import space_of
 from stratumfs.errors import DeviceError, DeviceRefused
 from stratumfs.ids import DeviceId
@@ -65,21 +65,24 @@ def attach_devices(
     return Attached(devices, failed, {ident: facts[ident] for ident in devices})
 
 
-def refresh_identities(identity: Identity, before: Identity, facts: Mapping[DeviceId, FolderFacts]) -> None:
-    """Write the paths that changed since the identity files were written, so that the store is found from any of them.
+def refresh_identities(identity: Identity, facts: Mapping[DeviceId, FolderFacts]) -> None:
+    """Write each identity file that says other paths than those of now, so that the store is found from any of them.
 
-    The store folder's own file comes last: as long as it is old, the next opening does all of this again. A device that
-    cannot be written to keeps its old file; that costs comfort only.
+    Each is asked by itself: a device may have been away, or failed, when the others learned of a move. One that cannot
+    be written to keeps its old file; that costs comfort only.
     """
-    if (identity.store_path, identity.devices) == (before.store_path, before.devices):
-        return
+    _refresh(identity.store_path, identity.of_store())
     for entry in identity.devices:
         if entry.id in facts:
             try:
-                write_identity(entry.path, identity.of_device(entry.id))
+                _refresh(entry.path, identity.of_device(entry.id))
             except DeviceError as error:
                 _log.warning("identity_not_refreshed", device=str(entry.path), error=str(error))
-    write_identity(identity.store_path, identity)
+
+
+def _refresh(folder: Path, identity: Identity) -> None:
+    if read_identity(folder) != identity:
+        write_identity(folder, identity)
 
 
 def lock_all(locks: Locks, store: Path, facts: Mapping[DeviceId, FolderFacts]) -> None:

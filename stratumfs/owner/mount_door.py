@@ -4,10 +4,13 @@ import trio
 
 from stratumfs.errors import ConfigError
 from stratumfs.fuse.session import Mounted, SessionOptions, serve
+from stratumfs.fuse.unmount import unmount
 from stratumfs.owner.doors import Ready, Serve
 from stratumfs.owner.messages import OpenMount
 from stratumfs.owner.mounts import encode_source
 from stratumfs.owner.wire import Running
+
+__all__ = ["serving", "unmount"]
 
 
 def serving(running: Running, request: OpenMount) -> Serve:

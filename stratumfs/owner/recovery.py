@@ -9,6 +9,7 @@ import trio
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.volumes import OPEN, VolumeRow, readable_extents_in, volumes
 from stratumfs.erasure.code import Code
+from stratumfs.errors import DeviceFailed
 from stratumfs.ids import StoreId
 from stratumfs.limits import CODING_THREADS, TRANSACTION_ROWS_MAX
 from stratumfs.owner.attach import Attached
@@ -19,23 +20,27 @@ from stratumfs.volumes.format import VolumeInfo
 _log = structlog.get_logger(__name__)
 
 
-async def seal_volumes_left_open(store: StoreId, catalog: Catalog, attached: Attached) -> int:
-    """Seal them all; returns how many there were. Raises: what the catalog raises."""
+async def seal_volumes_left_open(store: StoreId, catalog: Catalog, attached: Attached) -> DeviceFailed | None:
+    """Seal them all. Returns the failure of a device in this, if there was one: then nothing may be written.
+
+    Raises: what the catalog raises.
+    """
     threads = trio.CapacityLimiter(CODING_THREADS)
+    ledger = CatalogLedger(catalog)
     count = 0
+    failed: DeviceFailed | None = None
     while rows := await catalog.read(volumes, OPEN, b"", TRANSACTION_ROWS_MAX):
         for row in rows:
             length, stripes = await _named_end(catalog, row)
             info = VolumeInfo(row.id, row.tier, Code(row.k, row.m), row.devices)
-            failures = await seal_left_open(
-                store, info, length, stripes, attached.devices, CatalogLedger(catalog), threads
-            )
+            failures = await seal_left_open(store, info, length, stripes, attached.devices, ledger, threads)
             for error in failures.values():
                 _log.warning("volume_sealed_without_a_table", volume=row.id.hex(), error=str(error))
+                failed = error if isinstance(error, DeviceFailed) else failed
             count += 1
     if count:
         _log.info("volumes_sealed", count=count, reason="the last owner left them open")
-    return count
+    return failed
 
 
 async def _named_end(catalog: Catalog, row: VolumeRow) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from stratumfs.config import Settings
-from stratumfs.errors import ConfigError
+from stratumfs.errors import ConfigError, StoreBusy
 from stratumfs.owner import mount_door
 from stratumfs.owner.blame import cause_of, is_expected
 from stratumfs.owner.control import Connection
@@ -154,9 +154,34 @@ class Requests:
 
     async def _close(self, where: str, connection: Connection) -> Answer:
         door = self._doors.find(where)
+        if door.kind is Kind.MOUNT and door.state is State.OPEN:
+            await self._unmount(door, connection)
         await self._close_door(door, connection)
         last = await self._wait_ended_if_last()
         return Done({"kind": str(door.kind), "where": list(door.opened.where), "last": last, "failure": door.failure})
+
+    async def _unmount(self, door: Door, connection: Connection) -> None:
+        """Take a mount off the tree, and wait as long as programs use it; a client that leaves gives it up.
+
+        A signal or ``shutdown`` is less patient: there the session detaches a mount that stays in use.
+        Raises: StoreBusy if the client left.
+        """
+        async with trio.open_nursery() as nursery:
+            left = trio.Event()
+
+            async def watch() -> None:
+                await connection.wait_closed()
+                left.set()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            while not await trio.to_thread.run_sync(mount_door.unmount, door.opened.where[0]):
+                files = door.opened.details().get("open_files", 0)
+                await connection.send(Progress(f"{door.where} is in use ({files} files are open)"))
+                await trio.sleep(PROGRESS_S)
+            nursery.cancel_scope.cancel()
+        if left.is_set():
+            raise StoreBusy(f"{door.where} is in use and stays mounted")
 
     async def _wait_ended_if_last(self) -> bool:
         """After a door was closed: if it was the last one, wait until the store is closed too."""

@@ -16,7 +16,7 @@ from stratumfs.catalog.migrations import MIGRATIONS
 from stratumfs.catalog.schema import VERSION
 from stratumfs.config import SETTINGS_FILE, Settings
 from stratumfs.devices.folder import look_at
-from stratumfs.devices.identity import Identity, read_identity
+from stratumfs.devices.identity import Identity
 from stratumfs.erasure.code import Code
 from stratumfs.errors import ConfigError
 from stratumfs.owner.attach import Attached, attach_devices, lock_all, look_at_devices, refresh_identities
@@ -72,12 +72,11 @@ async def locked(folder: Path) -> AsyncIterator[Locked]:
 
 
 def _lock(folder: Path, locks: Locks) -> Locked:
-    before = read_identity(folder)
     identity = identity_of(folder)
     facts, refused = look_at_devices(identity)
     lock_all(locks, folder, facts)
     attached = attach_devices(identity, facts, refused)
-    refresh_identities(identity, before, attached.facts)
+    refresh_identities(identity, attached.facts)
     return Locked(folder, identity, attached, look_at(folder).st_dev)
 
 
@@ -98,7 +97,9 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
         try:
             why_not = _read_only_reason(found.attached, code)
             if why_not is None:
-                await seal_volumes_left_open(ident, catalog, found.attached)
+                failed = await seal_volumes_left_open(ident, catalog, found.attached)
+                why_not = None if failed is None else f"device {failed.device} failed: {failed}"
+            if why_not is None:
                 await quarantine_unknown(catalog, found.attached.devices)
             async with opened_store(ident, catalog, code, HOT, found.attached.devices, read_only=why_not) as store:
                 explainer = Explainer(store, found.identity, found.attached.refused, found.store_disk)

@@ -134,6 +134,30 @@ def test_a_second_mount_of_a_store_is_refused_with_advice(closed: Doors, tmp_pat
     run([BIN / "stratumfs", "umount", closed.mount])
 
 
+def test_umount_waits_for_those_who_use_the_mount_and_says_so(closed: Doors) -> None:
+    mount(closed)
+    (closed.mount / "bucket").mkdir()
+    words = [BIN / "stratumfs", "umount", closed.mount]
+    with (closed.mount / "bucket" / "open").open("w") as stream:
+        stream.write("x")
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as asking:
+            assert asking.stderr is not None
+            assert "is in use (1 files are open)" in asking.stderr.readline()
+            asking.send_signal(signal.SIGINT)
+            asking.wait(COMMAND_S)
+        assert asking.returncode == 8
+        assert mount_at(closed.mount) is not None
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as asking:
+            assert asking.stderr is not None
+            asking.stderr.readline()
+            stream.close()
+            assert asking.wait(COMMAND_S) == 0
+    assert mount_at(closed.mount) is None
+    mount(closed)
+    assert (closed.mount / "bucket" / "open").read_text() == "x"
+    run([BIN / "stratumfs", "umount", closed.mount])
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_owner_in_order(closed: Doors, number: signal.Signals) -> None:
     mount(closed)
