@@ -62,7 +62,8 @@ class CatalogStatistics:
 class Catalog:
     """Open with `open`, then run `serve` in a nursery; end with `close`, also after a failure."""
 
-    def __init__(self, opened: Opened, *, members: Sequence[Member] = ()) -> None:
+    def __init__(self, opened: Opened, folder: Path, *, members: Sequence[Member] = ()) -> None:
+        self.folder = folder
         self._opened = opened
         self._unsynced = Unsynced()
         self._writer = Writer(opened.connection, self._unsynced, opened.sequence)
@@ -100,7 +101,7 @@ class Catalog:
         opened = await trio.to_thread.run_sync(
             open_blocking, folder, schema_version, migrations, read_only, limiter=trio.CapacityLimiter(1)
         )
-        return cls(opened, members=members)
+        return cls(opened, folder, members=members)
 
     @property
     def failure(self) -> str | None:

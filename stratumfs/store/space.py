@@ -1,15 +1,20 @@
 """How much more fits: known before bytes are taken, so that ENOSPC and 507 come early."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+import structlog
 import trio
 
 from stratumfs.erasure.code import Code
-from stratumfs.errors import StoreFull
+from stratumfs.errors import StoreFull, StratumError
 from stratumfs.ids import GIB, MIB, DeviceId
 from stratumfs.volumes.attached import AttachedDevice
+
+_log = structlog.get_logger(__name__)
 
 _REFRESH_S = 1.0
 _KEEP_BYTES = 1 * GIB
@@ -47,32 +52,39 @@ class TierSpace:
 
 
 class Space:
-    """Free space of a tier's devices, asked once a second and counted down in between.
+    """Free space of a tier's devices and of the catalog's folder, asked once a second and counted down in between.
 
-    Owned by the store, used on the loop; ``serve`` runs in its nursery. A device that does not answer keeps its last
-    number, so that a stall stops nobody here.
+    Owned by the store, used on the loop; it asks in the nursery that it was handed. A device that does not answer keeps
+    its last number, and is not asked again until it does: a stall stops nobody here and takes one thread. A catalog
+    without room takes no new data at all, so that deletes still find some.
     """
 
-    def __init__(self, devices: Mapping[DeviceId, AttachedDevice], code: Code) -> None:
-        self._devices, self._code = devices, code
-        self._sizes: dict[DeviceId, tuple[int, int]] = {}
+    def __init__(
+        self, devices: Mapping[DeviceId, AttachedDevice], code: Code, catalog: Path, nursery: trio.Nursery
+    ) -> None:
+        self._devices, self._code, self._catalog, self._nursery = devices, code, catalog, nursery
+        self._sizes: dict[DeviceId | None, tuple[int, int]] = {}
         self._taken = 0
-        self._asking: set[DeviceId] = set()
+        self._asking: dict[DeviceId | None, trio.Event] = {}
+        self._catalog_limiter = trio.CapacityLimiter(1)
         self.now = TierSpace(0, 0)
 
     def check(self, count: int) -> None:
         """Take *count* payload bytes of what is free. Raises: StoreFull."""
-        if count > self.now.free - self._taken:
-            raise StoreFull(f"{max(0, self.now.free - self._taken) // MIB} MiB are left for new data")
+        left = self.now.free - self._taken
+        if count > left or left <= 0:
+            raise StoreFull(f"{max(0, left) // MIB} MiB are left for new data")
         self._taken += count
 
     async def refresh(self) -> None:
-        """Ask all devices; those that are still being asked keep their last number."""
-        async with trio.open_nursery() as nursery:
-            for device in self._devices.values():
-                if device.id not in self._asking:
-                    nursery.start_soon(self._ask, device)
-            nursery.cancel_scope.deadline = trio.current_time() + _REFRESH_S
+        """Ask all of them, and wait a moment for the answers."""
+        for ident in (None, *self._devices):
+            if ident not in self._asking:
+                self._asking[ident] = trio.Event()
+                self._nursery.start_soon(self._ask, ident)
+        with trio.move_on_after(_REFRESH_S):
+            for answered in tuple(self._asking.values()):
+                await answered.wait()
         self._sum_up()
 
     async def serve(self) -> None:
@@ -80,23 +92,39 @@ class Space:
             await trio.sleep(_REFRESH_S)
             await self.refresh()
 
-    async def _ask(self, device: AttachedDevice) -> None:
-        self._asking.add(device.id)
+    async def _ask(self, ident: DeviceId | None) -> None:
         try:
-            self._sizes[device.id] = await device.read(_sizes, device)
+            if ident is None:
+                sizes = await trio.to_thread.run_sync(
+                    _folder_sizes, self._catalog, limiter=self._catalog_limiter, abandon_on_cancel=True
+                )
+            else:
+                device = self._devices[ident]
+                sizes = await device.read(_device_sizes, device)
+            self._sizes[ident] = sizes
+        except (OSError, StratumError) as error:
+            _log.debug("free space is not known", place=ident.hex() if ident else "catalog", error=str(error))
         finally:
-            self._asking.discard(device.id)
+            self._asking.pop(ident).set()
 
     def _sum_up(self) -> None:
-        disks = Counter(self._devices[ident].disk for ident in self._sizes)
+        disks = Counter(self._devices[ident].disk for ident in self._sizes if ident is not None)
         free, total = [], []
         for ident, (size, left) in self._sizes.items():
-            sharing = disks[self._devices[ident].disk]  # folders of one disk share what it has
-            total.append((size - keep_free(size)) // sharing)
-            free.append(max(0, left - keep_free(size)) // sharing)
-        self.now = TierSpace(usable(total, self._code), usable(free, self._code))
+            if ident is not None:
+                sharing = disks[self._devices[ident].disk]  # folders of one disk share what it has
+                total.append((size - keep_free(size)) // sharing)
+                free.append(max(0, left - keep_free(size)) // sharing)
+        size, left = self._sizes.get(None, (0, 0))
+        fits = usable(free, self._code) if left > keep_free(size) else 0
+        self.now = TierSpace(usable(total, self._code), fits)
         self._taken = 0
 
 
-def _sizes(device: AttachedDevice) -> tuple[int, int]:
+def _device_sizes(device: AttachedDevice) -> tuple[int, int]:
     return device.total(), device.free()
+
+
+def _folder_sizes(folder: Path) -> tuple[int, int]:
+    found = os.statvfs(folder)
+    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize

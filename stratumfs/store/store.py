@@ -52,7 +52,7 @@ class Store:
         self.damaged: set[tuple[VolumeId, CellIndex]] = set()
         self.volume_writer = VolumeWriter(ident, tier, code, devices, CatalogLedger(catalog), self._failed)
         self.volume_reader = VolumeReader(ident, devices, self._damaged)
-        self.space = Space(devices, code)
+        self.space = Space(devices, code, catalog.folder, nursery)
         self.writer = Writer(self.volume_writer, self.space, nursery)
         self.reader = Reader(catalog, self.volume_reader, nursery)
         self.changes = Changes(nursery)
