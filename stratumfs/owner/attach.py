@@ -13,7 +13,7 @@ from stratumfs.devices.check import check_device, check_distinct
 from stratumfs.devices.folder import FolderFacts
 from stratumfs.devices.identity import DeviceEntry, Identity, read_identity, write_identity
 from stratumfs.devices.space import space_of
-from stratumfs.errors import DeviceError, DeviceRefused
+from stratumfs.errors import DeviceError, DeviceFailed, DeviceRefused
 from stratumfs.ids import DeviceId
 from stratumfs.owner.lock import Locks
 from stratumfs.shards.local import LocalShards
@@ -65,12 +65,14 @@ def attach_devices(
     return Attached(devices, failed, {ident: facts[ident] for ident in devices})
 
 
-def refresh_identities(identity: Identity, facts: Mapping[DeviceId, FolderFacts]) -> None:
+def refresh_identities(identity: Identity, facts: Mapping[DeviceId, FolderFacts]) -> DeviceFailed | None:
     """Write each identity file that says other paths than those of now, so that the store is found from any of them.
 
     Each is asked by itself: a device may have been away, or failed, when the others learned of a move. One that cannot
-    be written to keeps its old file; that costs comfort only.
+    be written to keeps its old file, which costs comfort only; but a device that fails is returned, for nothing may be
+    written then. Raises: DeviceFailed, DeviceFull if it is the store folder.
     """
+    failed: DeviceFailed | None = None
     _refresh(identity.store_path, identity.of_store())
     for entry in identity.devices:
         if entry.id in facts:
@@ -78,6 +80,8 @@ def refresh_identities(identity: Identity, facts: Mapping[DeviceId, FolderFacts]
                 _refresh(entry.path, identity.of_device(entry.id))
             except DeviceError as error:
                 _log.warning("identity_not_refreshed", device=str(entry.path), error=str(error))
+                failed = error if isinstance(error, DeviceFailed) else failed
+    return failed
 
 
 def _refresh(folder: Path, identity: Identity) -> None:

@@ -18,7 +18,7 @@ from stratumfs.config import SETTINGS_FILE, Settings
 from stratumfs.devices.folder import look_at
 from stratumfs.devices.identity import Identity
 from stratumfs.erasure.code import Code
-from stratumfs.errors import ConfigError
+from stratumfs.errors import ConfigError, DeviceFailed
 from stratumfs.owner.attach import Attached, attach_devices, lock_all, look_at_devices, refresh_identities
 from stratumfs.owner.create import CATALOG_FOLDER, HOT
 from stratumfs.owner.locate import identity_of
@@ -33,12 +33,16 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """A store whose locks are ours, and which devices of it are up; nothing of it is open for writing yet."""
+    """A store whose locks are ours, and which devices of it are up; nothing of it is open for writing yet.
+
+    failed  a device that could not be written to already
+    """
 
     folder: Path
     identity: Identity
     attached: Attached
     store_disk: int
+    failed: DeviceFailed | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,8 @@ def _lock(folder: Path, locks: Locks) -> Locked:
     facts, refused = look_at_devices(identity)
     lock_all(locks, folder, facts)
     attached = attach_devices(identity, facts, refused)
-    refresh_identities(identity, attached.facts)
-    return Locked(folder, identity, attached, look_at(folder).st_dev)
+    failed = refresh_identities(identity, attached.facts)
+    return Locked(folder, identity, attached, look_at(folder).st_dev, failed)
 
 
 @asynccontextmanager
@@ -95,10 +99,10 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
     async with trio.open_nursery() as nursery:
         await nursery.start(catalog.serve)
         try:
-            why_not = _read_only_reason(found.attached, code)
+            why_not = _read_only_reason(found.attached, code, found.failed)
             if why_not is None:
                 failed = await seal_volumes_left_open(ident, catalog, found.attached)
-                why_not = None if failed is None else f"device {failed.device} failed: {failed}"
+                why_not = _read_only_reason(found.attached, code, failed)
             if why_not is None:
                 await quarantine_unknown(catalog, found.attached.devices)
             async with opened_store(ident, catalog, code, HOT, found.attached.devices, read_only=why_not) as store:
@@ -111,8 +115,9 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
             nursery.cancel_scope.cancel()
 
 
-def _read_only_reason(attached: Attached, code: Code) -> str | None:
-    """With fewer than n devices nothing can be written at full width: the store reads on, and says what to replace."""
-    if len(attached.devices) >= code.n:
-        return None
-    return f"{len(attached.devices)} of {code.n} devices are there: " + "; ".join(attached.refused.values())
+def _read_only_reason(attached: Attached, code: Code, failed: DeviceFailed | None) -> str | None:
+    """With fewer than n devices, or one that failed, nothing can be written at full width: the store reads on, and says
+    what to replace."""
+    if len(attached.devices) < code.n:
+        return f"{len(attached.devices)} of {code.n} devices are there: " + "; ".join(attached.refused.values())
+    return None if failed is None else f"device {failed.device} failed: {failed}"

@@ -4,6 +4,7 @@ The wrappers replace functions of ``os`` and SQLite's default VFS while the bloc
 means (Python's own file objects) is met at the next of these calls, and counts as not synced until it is.
 """
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -35,8 +36,8 @@ class Step:
 
 
 class Watch(Protocol):
-    def before(self, step: Step) -> None:
-        """The call is about to happen; nothing else does meanwhile."""
+    def before(self, step: Step, path: Path) -> None:
+        """The call is about to happen; nothing else does meanwhile. It fails with the OSError that this raises."""
 
     def synced(self, path: Path) -> None:
         """File or folder *path* has just been synced."""
@@ -55,7 +56,7 @@ class _Calls:
         if what is None:
             return call()
         with self._lock:
-            self._watch.before(Step(verb, what))
+            self._watch.before(Step(verb, what), Path(path))
             result = call()
             if sync:
                 self._watch.synced(Path(path))
@@ -185,7 +186,7 @@ class _Vfs(apsw.VFS):
         return _File(self.calls, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:
-        self.calls.through("remove", filename, lambda: super(_Vfs, self).xDelete(filename, syncdir))
+        _through(self.calls, "remove", filename, lambda: super(_Vfs, self).xDelete(filename, syncdir))
 
 
 class _File(apsw.VFSFile):
@@ -196,13 +197,14 @@ class _File(apsw.VFSFile):
         super().__init__("unix", name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:
-        self._calls.through(self._verb(data, offset), self._path, lambda: super(_File, self).xWrite(data, offset))
+        verb = self._verb(data, offset)
+        _through(self._calls, verb, self._path, lambda: super(_File, self).xWrite(data, offset))
 
     def xTruncate(self, newsize: int) -> None:
-        self._calls.through("cut", self._path, lambda: super(_File, self).xTruncate(newsize))
+        _through(self._calls, "cut", self._path, lambda: super(_File, self).xTruncate(newsize))
 
     def xSync(self, flags: int) -> None:
-        self._calls.through("sync", self._path, lambda: super(_File, self).xSync(flags), sync=True)
+        _through(self._calls, "sync", self._path, lambda: super(_File, self).xSync(flags), sync=True)
 
     def _verb(self, data: bytes, offset: int) -> str:
         """Of the WAL (SQLite, "File Format", 4.1): each frame is a header and a page, and the header of the last one of
@@ -215,3 +217,11 @@ class _File(apsw.VFSFile):
             self._commits = any(data[4:8])
             return "write"
         return "commit" if self._commits else "write"
+
+
+def _through(calls: _Calls, verb: str, path: str, call: Callable[[], Any], *, sync: bool = False) -> None:
+    """An OSError as SQLite would see it."""
+    try:
+        calls.through(verb, path, call, sync=sync)
+    except OSError as error:
+        raise (apsw.FullError if error.errno == errno.ENOSPC else apsw.IOError)(str(error)) from error

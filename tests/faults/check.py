@@ -24,8 +24,8 @@ async def wrong_after(image: Image, root: Path, allowed: Sequence[Tree]) -> list
     return await wrong_here(root, allowed)
 
 
-async def wrong_here(root: Path, allowed: Sequence[Tree]) -> list[str]:
-    """What is wrong with what is below *root*.
+async def wrong_here(root: Path, allowed: Sequence[Tree], tables_missing: int = 0) -> list[str]:
+    """What is wrong with what is below *root*; *tables_missing*: see `audit_shards`.
 
     It is opened and looked at; then it must take an object and tidy, and is looked at again.
     """
@@ -37,12 +37,12 @@ async def wrong_here(root: Path, allowed: Sequence[Tree]) -> list[str]:
                 return [f"read-only: {store.read_only}"]
             found = await look(store)
             wrong = _identities(root) + min((tree.differences(found) for tree in allowed), key=len)
-            return wrong or await audit_rows(store) or await _used(store, found)
+            return wrong or await audit_rows(store) or await _used(store, found, tables_missing)
     except Exception:
         return traceback.format_exc().splitlines()
 
 
-async def _used(store: Store, before: Tree) -> list[str]:
+async def _used(store: Store, before: Tree, tables_missing: int) -> list[str]:
     """It is a store like any other: it takes an object under new ids, and tidies behind whoever was stopped."""
     buckets = await store.objects.buckets()
     if not buckets:
@@ -53,7 +53,7 @@ async def _used(store: Store, before: Tree) -> list[str]:
     for _ in range(2):  # the second frees what the first emptied
         await store.maintenance.round()
     wrong = before.differences(await look(store))
-    wrong += await audit_rows(store, tidy=True) + await audit_shards(store)
+    wrong += await audit_rows(store, tidy=True) + await audit_shards(store, tables_missing)
     return [f"once tidied: {line}" for line in wrong]
 
 

@@ -38,7 +38,7 @@ class Stopper:
     def end(self) -> None:
         os._exit(STOPPED)
 
-    def before(self, step: Step) -> None:
+    def before(self, step: Step, path: Path) -> None:
         if self._counting:
             if self._left == 0:
                 _say(f"before {step}")

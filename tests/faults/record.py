@@ -70,10 +70,10 @@ class Recorder:
         self._story = story
 
     def end(self) -> None:
-        self.before(END)
+        self.before(END, Path())
         self._story = None
 
-    def before(self, step: Step) -> None:
+    def before(self, step: Step, path: Path) -> None:
         if self._story is not None and self._disk is not None:
             self.moments.append(Moment(step, self._disk.now(), self._disk.safe(), self._story.progress))
 

@@ -26,6 +26,8 @@ SHARD_STEP = 32 * 1024
 KEYS = Credentials("an-access-key", "a-secret-key-of-some-length")
 
 WritePath = Callable[["Run"], Awaitable[None]]
+AtEnd = Callable[[Store, Exception | None], Awaitable[None]]
+"""Shown the store at the end of a path while it is still open, and the error that ended it."""
 
 
 class StepWatch(Watch, Protocol):
@@ -80,11 +82,12 @@ def smaller(module: ModuleType | type, **bounds: Any) -> Iterator[None]:
 class Run:
     """What a write path is given: a place, the tree that the store there shows, and when its steps begin to count."""
 
-    def __init__(self, root: Path, tree: Tree, watch: StepWatch, seed: int) -> None:
+    def __init__(self, root: Path, tree: Tree, watch: StepWatch, seed: int, at_end: AtEnd | None = None) -> None:
         self.root = root
         self.story = Story(tree)
         self._random = random.Random(seed)
         self._watch = watch
+        self._at_end = at_end
 
     @property
     def tree(self) -> Tree:
@@ -104,6 +107,20 @@ class Run:
         return self._random.randbytes(size)
 
     @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Store]:
+        """The store, open. At the end of the block, and of an error in it, who wants to see the store as it is then."""
+        async with opened(self.root) as store:
+            try:
+                yield store
+            except Exception as error:
+                if self._at_end is None:
+                    raise
+                await self._at_end(store, error)
+            else:
+                if self._at_end is not None:
+                    await self._at_end(store, None)
+
+    @asynccontextmanager
     async def crashed(self) -> AsyncIterator[Store]:
         """An open store that the end of the block does not close: what follows finds it as a kill would leave it."""
         async with opened(self.root) as store:
@@ -112,10 +129,18 @@ class Run:
         write_image(image, self.root)
 
 
-async def play(path: WritePath, root: Path, image: Image, tree: Tree, watch: StepWatch, seed: int = 0) -> Story:
+async def play(
+    path: WritePath,
+    root: Path,
+    image: Image,
+    tree: Tree,
+    watch: StepWatch,
+    seed: int = 0,
+    at_end: AtEnd | None = None,
+) -> Story:
     """Run *path* from its beginning on a store below *root* that is *image* and shows *tree*."""
     write_image(image, root)
-    run = Run(root, tree, watch, seed)
+    run = Run(root, tree, watch, seed, at_end)
     with watched(root, watch):
         await path(run)
     return run.story

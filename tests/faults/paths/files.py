@@ -7,13 +7,13 @@ from stratumfs.values import AttributeChange
 from tests.faults import acts
 from tests.faults.base import INLINE, STRIPED
 from tests.faults.paths.objects import open_volume
-from tests.faults.run import Run, opened, smaller
+from tests.faults.run import Run, smaller
 from tests.faults.tree import DIRECTORY, FILE, LINK
 
 
 async def create_fsync(run: Run) -> None:
     """create, write, fsync: short runs inline, long ones in stripes; close adds nothing."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         await open_volume(run, store)
         short, long = run.data(INLINE), run.data(STRIPED)
         with run.recording():
@@ -28,7 +28,7 @@ async def create_fsync(run: Run) -> None:
 
 async def close_published(run: Run) -> None:
     """A publication that nobody waits for (``close=published``, 30 s of age), then an fsync with nothing pending."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         data = run.data(INLINE)
         with run.recording():
             with run.story.changing(run.tree.make("main/dir/new"), durable=False):
@@ -41,7 +41,7 @@ async def close_published(run: Run) -> None:
 
 async def overwrite_range(run: Run) -> None:
     """fsync of writes into the middle of a file: its extent in stripes is trimmed on both sides."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         await open_volume(run, store)
         old, middle = run.tree.nodes["main/dir/big"].data, run.data(INLINE)
         data = old[:9000] + middle + old[9000 + INLINE :]
@@ -57,7 +57,7 @@ async def overwrite_range(run: Run) -> None:
 
 async def truncate(run: Run) -> None:
     """ftruncate to less, to nothing, to more, each with fsync."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         data = run.tree.nodes["main/dir/big"].data
         ino = await acts.find(store, "main/dir/big")
         with run.recording():
@@ -71,7 +71,7 @@ async def truncate(run: Run) -> None:
 
 async def truncate_many(run: Run) -> None:
     """ftruncate of a file with more extents than one transaction clears: a row hides them, chunks delete them."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         pieces = [(at * 2000, run.data(1000)) for at in range(7)]
         data = b"".join(piece.ljust(2000, b"\0") for _, piece in pieces)
         ino = (await acts.make(store, "main/holes")).ino
@@ -89,7 +89,7 @@ async def truncate_many(run: Run) -> None:
 
 async def rename(run: Run) -> None:
     """rename of a file into another directory, then over a file, whose bytes are reaped; fsync behind each."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         ino = await acts.find(store, "main/striped")
         with run.recording():
             for old, new in (("main/striped", "main/empty/moved"), ("main/empty/moved", "main/dir/big")):
@@ -102,7 +102,7 @@ async def rename(run: Run) -> None:
 
 async def rename_directory(run: Run) -> None:
     """rename of a directory with all below it, over an empty one; an implied one that moves becomes explicit."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         with run.recording():
             for old, new in (("main/dir/", "main/empty/"), ("main/deep/er/", "main/empty/er/")):
                 with run.story.changing(run.tree.rename(old, new), durable=False):
@@ -114,7 +114,7 @@ async def rename_directory(run: Run) -> None:
 
 async def exchange(run: Run) -> None:
     """renameat2 with RENAME_EXCHANGE."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         one, other = "main/inline", "main/dir/big"
         tree = run.tree.rename(one, "main/aside").rename(other, one).rename("main/aside", other)
         with run.recording():
@@ -126,7 +126,7 @@ async def exchange(run: Run) -> None:
 
 async def link_unlink(run: Run) -> None:
     """link, unlink of one of several names, unlink of the last one; fsync of the directory behind each."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         directory = await acts.find(store, "main/dir")
         with run.recording():
             with run.story.changing(run.tree.link("main/dir/big", "main/dir/twin"), durable=False):
@@ -143,7 +143,7 @@ async def link_unlink(run: Run) -> None:
 
 async def unlink_open(run: Run) -> None:
     """unlink of a file that is open: its bytes stay as long as it is held, and are reaped afterwards."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         ino = await acts.find(store, "main/striped")
         data = run.tree.nodes["main/striped"].data
         store.holds.take(ino)
@@ -160,7 +160,7 @@ async def unlink_open(run: Run) -> None:
 
 async def directories(run: Run) -> None:
     """mkdir, symlink, rmdir; fsync of the directory above."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         above = await acts.find(store, "main")
         with run.recording():
             with run.story.changing(run.tree.make("main/made/", DIRECTORY), durable=False):
@@ -178,7 +178,7 @@ async def directories(run: Run) -> None:
 
 async def attributes(run: Run) -> None:
     """chmod, and a user attribute that is an object's metadata; fsync."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         ino = await acts.find(store, "main/inline")
         with run.recording():
             with run.story.changing(run.tree.change("main/inline"), durable=False):
@@ -192,7 +192,7 @@ async def attributes(run: Run) -> None:
 
 async def seen_by_s3(run: Run) -> None:
     """A file made through the mount and not synced: the S3 answer that shows it waits until it is durable."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         with run.recording():
             with run.story.changing(run.tree.make("main/dir/new", FILE), durable=False):
                 await acts.make(store, "main/dir/new")

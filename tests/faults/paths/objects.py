@@ -8,7 +8,7 @@ from stratumfs.values import Conditions
 from tests.faults import acts
 from tests.faults.acts import etag_of
 from tests.faults.base import INLINE, STRIPED
-from tests.faults.run import Run, opened, smaller
+from tests.faults.run import Run, smaller
 from tests.faults.tree import DIRECTORY
 
 
@@ -20,7 +20,7 @@ async def open_volume(run: Run, store: Store) -> None:
 
 async def put_inline(run: Run) -> None:
     """PUT of a short body, under a key that implies directories."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         data = run.data(INLINE)
         with run.recording(), run.story.changing(run.tree.put("main/new/er/key", data, etag_of(data), a="b")):
             await acts.put(store, "main/new/er/key", data, a="b")
@@ -28,7 +28,7 @@ async def put_inline(run: Run) -> None:
 
 async def put_stripes(run: Run) -> None:
     """PUT of a body of several stripes."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         await open_volume(run, store)
         store.writer.stripe_payload = STRIPED
         data = run.data(2 * STRIPED + 1)
@@ -38,7 +38,7 @@ async def put_stripes(run: Run) -> None:
 
 async def put_staged(run: Run) -> None:
     """PUT of a body with more extents than one transaction takes."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         await open_volume(run, store)
         store.writer.stripe_payload = STRIPED // 2
         data = run.data(5 * STRIPED // 2)
@@ -52,7 +52,7 @@ async def put_staged(run: Run) -> None:
 
 async def overwrite_by_stripes(run: Run) -> None:
     """PUT over an object that is inline; what it replaces is reaped."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         await open_volume(run, store)
         data = run.data(STRIPED)
         with run.recording():
@@ -63,7 +63,7 @@ async def overwrite_by_stripes(run: Run) -> None:
 
 async def overwrite_by_inline(run: Run) -> None:
     """PUT over an object in stripes; what it replaces is reaped."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         data = run.data(INLINE)
         with run.recording():
             with run.story.changing(run.tree.put("main/striped", data, etag_of(data), new="yes")):
@@ -73,7 +73,7 @@ async def overwrite_by_inline(run: Run) -> None:
 
 async def overwrite_file(run: Run) -> None:
     """PUT over a file that the mount made and that has a second name, which keeps the old bytes."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         data = run.data(INLINE)
         with run.recording(), run.story.changing(run.tree.put("main/dir/hard", data, etag_of(data))):
             await acts.put(store, "main/dir/hard", data)
@@ -81,7 +81,7 @@ async def overwrite_file(run: Run) -> None:
 
 async def delete(run: Run) -> None:
     """DELETE of an object in stripes, then of one that is the last below the directories that it implies."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         with run.recording():
             for path in ("main/striped", "main/deep/er/key"):
                 with run.story.changing(run.tree.delete(path)):
@@ -91,7 +91,7 @@ async def delete(run: Run) -> None:
 
 async def delete_many(run: Run) -> None:
     """DeleteObjects: all of a chunk in one transaction."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         keys = ("main/inline", "main/striped", "main/dir/file", "main/empty/")
         tree = run.tree
         for key in keys:
@@ -103,7 +103,7 @@ async def delete_many(run: Run) -> None:
 
 async def copy(run: Run) -> None:
     """CopyObject: bytes shared, then the source deleted."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         data = run.tree.nodes["main/striped"].data
         with run.recording():
             with run.story.changing(run.tree.put("rest/copied", data, etag_of(data))):
@@ -115,7 +115,7 @@ async def copy(run: Run) -> None:
 
 async def copy_staged(run: Run) -> None:
     """CopyObject of a file with more extents than one transaction takes."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         pieces = [(at * 2000, run.data(1000)) for at in range(5)]
         data = b"".join(piece.ljust(2000, b"\0") for _, piece in pieces)
         ino = (await acts.make(store, "main/holes")).ino
@@ -131,7 +131,7 @@ async def copy_staged(run: Run) -> None:
 
 async def bucket_create(run: Run) -> None:
     """CreateBucket, and an object in it."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         data = run.data(10)
         with run.recording():
             with run.story.changing(run.tree.make("fresh/", DIRECTORY)):
@@ -142,7 +142,7 @@ async def bucket_create(run: Run) -> None:
 
 async def bucket_delete(run: Run) -> None:
     """DeleteBucket of a bucket with an unfinished upload."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         await store.objects.create_bucket("fresh", time.time_ns())
         ident = await acts.begin_upload(store, "fresh/upload")
         data = run.data(STRIPED)

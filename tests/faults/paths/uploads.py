@@ -5,14 +5,14 @@ from tests.faults import acts
 from tests.faults.acts import etag_of
 from tests.faults.base import INLINE, STRIPED
 from tests.faults.paths.objects import open_volume
-from tests.faults.run import Run, opened, smaller
+from tests.faults.run import Run, smaller
 
 PATH = "main/parted"
 
 
 async def part(run: Run) -> None:
     """CreateMultipartUpload, a part inline, a part in stripes, and that part once more with other bytes."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         await open_volume(run, store)
         parts = {1: run.data(INLINE), 2: run.data(STRIPED)}
         with run.recording():
@@ -30,7 +30,7 @@ async def part(run: Run) -> None:
 
 async def complete(run: Run) -> None:
     """CompleteMultipartUpload: staged, switched in one row, parts dropped; then tidied."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         ident = await acts.begin_upload(store, PATH)
         bodies = [run.data(size) for size in (STRIPED, INLINE, STRIPED)]
         parts = [await acts.put_part(store, PATH, ident, number, body) for number, body in enumerate(bodies, 1)]
@@ -45,7 +45,7 @@ async def complete(run: Run) -> None:
 
 async def abort(run: Run) -> None:
     """AbortMultipartUpload: closed in one row, parts dropped; then tidied."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         ident = await acts.begin_upload(store, PATH)
         bodies = {number: run.data(size) for number, size in ((1, STRIPED), (2, INLINE))}
         for number, body in bodies.items():

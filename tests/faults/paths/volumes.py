@@ -13,13 +13,13 @@ from tests.faults.acts import etag_of
 from tests.faults.base import INLINE, STRIPED
 from tests.faults.disk import write_image
 from tests.faults.paths.objects import open_volume
-from tests.faults.run import Run, make_here, opened, smaller
+from tests.faults.run import Run, make_here, smaller
 from tests.faults.tree import DIRECTORY, NO_STORE, Tree
 
 
 async def volume_open(run: Run) -> None:
     """The first stripe of an owner's life: a volume is opened for it."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         data = run.data(STRIPED)
         with run.recording(), run.story.changing(run.tree.put("main/new", data, etag_of(data))):
             await acts.put(store, "main/new", data)
@@ -27,7 +27,7 @@ async def volume_open(run: Run) -> None:
 
 async def volume_seal(run: Run) -> None:
     """A volume is sealed for it is idle; some of what lies in it is named by no row any more."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         await open_volume(run, store)
         data = run.data(STRIPED)
         run.story.tree = run.tree.put("main/new", data, await acts.put(store, "main/new", data))
@@ -38,7 +38,7 @@ async def volume_seal(run: Run) -> None:
 async def volume_free(run: Run) -> None:
     """The last names of a volume's bytes go, one of them not yet durably: the volume is marked, its shards are removed
     behind the sync, then its rows."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         await open_volume(run, store)
         data = run.data(STRIPED)
         await acts.write_file(store, "main/dir/new", data)
@@ -63,12 +63,12 @@ def _at_once() -> AbstractContextManager[object]:
 
 async def checkpoint(run: Run) -> None:
     """The WAL is folded into the database and started over, with changes before and behind it."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         with run.recording():
             with run.story.changing(run.tree.make("main/before/", DIRECTORY), durable=False):
                 await acts.mkdir(store, "main/before")
             with run.story.promising():
-                assert await store.catalog.checkpoint()
+                await store.catalog.checkpoint()
             data = run.data(INLINE)
             with run.story.changing(run.tree.put("main/behind", data, etag_of(data))):
                 await acts.put(store, "main/behind", data)
@@ -76,7 +76,7 @@ async def checkpoint(run: Run) -> None:
 
 async def id_block(run: Run) -> None:
     """More ids are drawn than the block of this opening has: the next is reserved before one of it is used."""
-    async with opened(run.root) as store:
+    async with run.opened() as store:
         left = ID_BLOCK - 100
         await store.catalog.ids.extents(left)
         with run.recording():
@@ -89,7 +89,7 @@ async def id_block(run: Run) -> None:
 async def close(run: Run) -> None:
     """The store is closed in order: volumes sealed, a last round, a checkpoint."""
     with ExitStack() as behind:
-        async with opened(run.root) as store:
+        async with run.opened() as store:
             await open_volume(run, store)
             behind.enter_context(run.recording())
             with run.story.changing(run.tree.make("main/last/", DIRECTORY), durable=False):
@@ -100,7 +100,7 @@ async def close(run: Run) -> None:
 async def opening(run: Run) -> None:
     """A store that was closed in order is opened."""
     with run.recording():
-        async with opened(run.root):
+        async with run.opened():
             pass
 
 
@@ -109,7 +109,7 @@ async def recovery(run: Run) -> None:
     async with run.crashed() as store:
         await _leave_a_mess(run, store)
     with _at_once(), run.recording():
-        async with opened(run.root) as store:
+        async with run.opened() as store:
             for _ in range(3):
                 await store.maintenance.round()
 
@@ -161,7 +161,7 @@ async def identity(run: Run) -> None:
     """A store that was moved is opened: all identity files learn where it is now."""
     (run.root / "store").rename(run.root / "moved")
     with run.recording():
-        async with opened(run.root):
+        async with run.opened():
             pass
 
 

@@ -1,0 +1,158 @@
+"""Lets one call of a write path fail, and says what is wrong with what the store makes of it."""
+
+import errno
+import os
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stratumfs.errors import CatalogCorrupt, DeviceError, StoreError, StoreReadOnly, StratumError
+from stratumfs.store.store import Store
+from tests.faults.acts import find, mkdir, put
+from tests.faults.calls import Step
+from tests.faults.disk import Image
+from tests.faults.look import look
+from tests.faults.run import WritePath, play
+from tests.faults.story import Story
+from tests.faults.tree import FILE, Tree
+
+_UNSURE = ("sync WAL",)
+"""Calls after whose failure nobody knows what is stored, and nobody can write it elsewhere."""
+_NEEDED = ("rename", "write", "write contents of", "sync", "create", "allocate", "cut", "make", "commit", "restart")
+"""What a device must be able to do. A removal that fails is tried again later."""
+
+
+@dataclass(slots=True)
+class Failed:
+    """What came of a run in which a call failed.
+
+    step, path  the call
+    error       what the caller got; None: it was not told
+    story       what the run had said until then
+    wrong       what was wrong with the store while it was still open, a line each
+    """
+
+    story: Story
+    step: Step | None = None
+    path: Path = field(default_factory=Path)
+    error: Exception | None = None
+    wrong: list[str] = field(default_factory=list)
+
+
+class Failer:
+    """A `StepWatch` that makes the *number*-th call fail with *code*; *for_good*: and every later one below the same
+    folder, as a disk that died does."""
+
+    def __init__(self, number: int, code: int, *, for_good: bool) -> None:
+        self.failed: tuple[Step, Path] | None = None
+        self.story: Story | None = None
+        self._left, self._code, self._for_good = number, code, for_good
+        self._counting = False
+        self._dead: Path | None = None
+
+    def begin(self, root: Path, story: Story) -> None:
+        self.story = story
+        self._root = root
+        self._counting = True
+
+    def end(self) -> None:
+        self._counting = False
+
+    def before(self, step: Step, path: Path) -> None:
+        if self._dead is not None and path.is_relative_to(self._dead) and self._concerns(step):
+            raise OSError(self._code, os.strerror(self._code))
+        if not self._counting:
+            return
+        self._left -= 1
+        if self._left == -1:
+            self.failed = step, path
+            if self._for_good:
+                self._dead = self._root / path.relative_to(self._root).parts[0]
+            raise OSError(self._code, os.strerror(self._code))
+
+    def synced(self, path: Path) -> None:
+        pass
+
+    def _concerns(self, step: Step) -> bool:
+        """A full disk still syncs, cuts and removes."""
+        return self._code != errno.ENOSPC or step.verb not in ("sync", "cut", "remove")
+
+
+async def fail(
+    path: WritePath, root: Path, image: Image, tree: Tree, number: int, code: int, *, for_good: bool, seed: int = 0
+) -> Failed:
+    """Run *path*, its *number*-th call failing."""
+    failer = Failer(number, code, for_good=for_good)
+    errors: list[Exception] = []
+    wrong: list[str] = []
+
+    async def look_at_end(store: Store, error: Exception | None) -> None:
+        if error is not None:
+            errors.append(error)
+        if failer.failed is None or failer.story is None:
+            return
+        try:
+            wrong.extend(await _wrong_while_open(store, failer.story, *failer.failed, error, code))
+        except Exception:
+            wrong.extend(traceback.format_exc().splitlines())
+
+    try:
+        await play(path, root, image, tree, failer, seed, look_at_end)
+    except Exception as error:
+        errors.append(error)
+    assert failer.story is not None
+    found = Failed(failer.story, error=errors[0] if errors else None, wrong=wrong)
+    if failer.failed is not None:
+        found.step, found.path = failer.failed
+    return found
+
+
+async def _wrong_while_open(
+    store: Store, story: Story, step: Step, path: Path, error: Exception | None, code: int
+) -> list[str]:
+    wrong = []
+    if not isinstance(error, DeviceError | StoreError | CatalogCorrupt | None):
+        wrong.append(f"the caller got {type(error).__name__}: {error}")
+    said = story.progress
+    allowed = story.trees[said.returned : said.begun + 1]
+    if store.catalog.failure is None:
+        found = await look(store)
+        wrong += [f"while open: {line}" for line in min((each.differences(found) for each in allowed), key=len)]
+    else:  # S3 answers nothing that may not be durable: the mount reads on
+        wrong += await _wrong_bytes(store, allowed)
+    if step.verb in _NEEDED and (code != errno.ENOSPC or str(step) in _UNSURE):
+        wrong += await _wrong_unless_read_only(store, path)
+    elif store.read_only is not None:
+        wrong.append(f"read-only without need: {store.read_only}")
+    return wrong
+
+
+async def _wrong_bytes(store: Store, allowed: Sequence[Tree]) -> list[str]:
+    """Files that are the same in all trees have their bytes."""
+    wrong = []
+    for path, node in allowed[0].nodes.items():
+        same = all(path in tree.nodes and tree.nodes[path].data == node.data for tree in allowed)
+        if not same or node.kind != FILE:
+            continue
+        if await store.reader.read(await find(store, path), 0, len(node.data) + 1) != node.data:
+            wrong.append(f"while open: {path} has other bytes")
+    return wrong
+
+
+async def _wrong_unless_read_only(store: Store, path: Path) -> list[str]:
+    if store.read_only is None:
+        return ["the store is not read-only"]
+    wrong = []
+    if not any(part in store.read_only for part in map(str, path.parents[:-1])):
+        wrong.append(f"{path} is not named in: {store.read_only}")
+    for attempt in (put(store, "rest/refused", b"x"), mkdir(store, "rest/refused")):
+        try:
+            await attempt
+        except StoreReadOnly:
+            continue
+        except StratumError as error:
+            wrong.append(f"a write got {type(error).__name__}: {error}")
+        else:
+            wrong.append("a write was taken")
+    return wrong
