@@ -74,8 +74,11 @@ def gateway(
     owner, result = client.ask(folder, request, start_owner=True, log=destination)
     with owner:
         already = "already " if result["already"] else ""
-        print(f"{NAME}: {folder} is {already}served at {', '.join(result['where'])}", flush=True)
-        return Exit.OK if daemon else wait_for_end(owner, NAME)
+        said = f"{NAME}: {folder} is {already}served at {', '.join(result['where'])}"
+        if not daemon:
+            return wait_for_end(owner, NAME, said)
+        print(said)
+        return Exit.OK
 
 
 def _text(path: Path | None) -> str | None:

@@ -12,8 +12,11 @@ class _InterruptedError(Exception):
     """SIGTERM or SIGINT."""
 
 
-def wait_for_end(owner: Owner, name: str) -> Exit:
-    """Wait until the held door is closed, by whomever; on SIGTERM or SIGINT ask for it."""
+def wait_for_end(owner: Owner, name: str, announcement: str = "") -> Exit:
+    """Wait until the held door is closed, by whomever; on SIGTERM or SIGINT ask for it.
+
+    announcement: said on standard output once signals are heeded, for those who wait for it to send one.
+    """
 
     def interrupt(_: int, __: FrameType | None) -> None:
         # Only once: the closing itself is not to be interrupted half way, though the terminal may try.
@@ -24,6 +27,8 @@ def wait_for_end(owner: Owner, name: str) -> Exit:
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGINT, interrupt)
     try:
+        if announcement:
+            print(announcement, flush=True)
         reason = owner.wait_ended()
     except _InterruptedError:
         owner.let_go()

@@ -80,9 +80,12 @@ def mount(
     owner, _ = client.ask(folder, request, start_owner=True, log=_absolute(destination), report=report)
     with owner:
         _check_answers(point)
-        if verbose:
-            print(f"{NAME}: {folder} is mounted on {point}")
-        return wait_for_end(owner, NAME) if foreground else Exit.OK
+        said = f"{NAME}: {folder} is mounted on {point}" if verbose else ""
+        if foreground:
+            return wait_for_end(owner, NAME, said)
+        if said:
+            print(said)
+        return Exit.OK
 
 
 def _store_and_point(first: Path, second: Path | None) -> tuple[Path, Path]:
