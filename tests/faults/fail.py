@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyfuse3
+
 from stratumfs.errors import CatalogCorrupt, DeviceError, StoreError, StoreReadOnly, StratumError
 from stratumfs.store.store import Store
 from tests.faults.acts import find, mkdir, put
@@ -88,6 +90,8 @@ async def fail(
     wrong: list[str] = []
 
     async def look_at_end(store: Store, error: Exception | None) -> None:
+        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
         if error is not None:
             errors.append(error)
         if failer.failed is None or failer.story is None:
@@ -112,7 +116,7 @@ async def _wrong_while_open(
     store: Store, story: Story, step: Step, path: Path, error: Exception | None, code: int
 ) -> list[str]:
     wrong = []
-    if not isinstance(error, DeviceError | StoreError | CatalogCorrupt | None):
+    if not isinstance(error, DeviceError | StoreError | CatalogCorrupt | pyfuse3.FUSEError | None):
         wrong.append(f"the caller got {type(error).__name__}: {error}")
     said = story.progress
     allowed = story.trees[said.returned : said.begun + 1]
