@@ -1,0 +1,21 @@
+"""The rehearsal with this machine's own files in short form; ``tools/rehearse tree`` is the long one."""
+
+import pytest
+
+from tests.doors import Doors
+from tools.rehearsals._tree_sample import sample
+from tools.rehearsals.tree import Rehearsal
+
+SEED = 3
+FILES = 1500
+BYTES = 50_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.mount
+@pytest.mark.client
+def test_real_files_are_the_same_through_the_other_door_also_without_two_devices(doors: Doors) -> None:
+    doors.expected.append("the store is read-only from now on")
+    rehearsal = Rehearsal(doors, sample(FILES, BYTES, SEED), lambda *_: None)
+    for step in rehearsal.steps.values():
+        step()
