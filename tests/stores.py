@@ -1,6 +1,6 @@
 """A real store in a folder, for tests: catalog in SQLite, six devices on disk, no doors."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -37,15 +37,19 @@ def attached(folder: Path) -> dict[DeviceId, AttachedDevice]:
 
 
 @asynccontextmanager
-async def running_store(folder: Path, code: Code | None = None) -> AsyncIterator[Store]:
-    """The store in *folder*, open; made if it is not there."""
+async def running_store(
+    folder: Path, code: Code | None = None, devices: Mapping[DeviceId, AttachedDevice] | None = None
+) -> AsyncIterator[Store]:
+    """The store in *folder*, open; made if it is not there. *devices*: others than the folders there."""
     if not (folder / "catalog").exists():
         make_store(folder)
     catalog = await Catalog.open(folder / "catalog", schema.VERSION)
     async with trio.open_nursery() as nursery:
         await nursery.start(catalog.serve)
         try:
-            async with opened_store(STORE, catalog, code or Code(4, 2), "hot", attached(folder)) as store:
+            async with opened_store(
+                STORE, catalog, code or Code(4, 2), "hot", attached(folder) if devices is None else devices
+            ) as store:
                 yield store
         finally:
             with trio.CancelScope(shield=True):

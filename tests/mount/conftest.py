@@ -9,7 +9,8 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
@@ -20,7 +21,10 @@ import pytest
 import trio
 
 from stratumfs.fuse.session import Mounted, SessionOptions, serve
+from stratumfs.ids import DeviceId
 from stratumfs.store.store import Store
+from stratumfs.values import Conditions, ObjectSpec
+from stratumfs.volumes.attached import AttachedDevice
 from tests.stores import running_store
 
 T = TypeVar("T")
@@ -36,6 +40,29 @@ class Mount:
 
     def run(self, fn: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
         return trio.from_thread.run(partial(fn, *args, **kwargs), trio_token=self._token)
+
+    def put(self, bucket: Path, key: bytes, data: bytes) -> None:
+        """As an S3 client: all is done, and known to the kernel, on return."""
+        self.run(self._put, bucket.name, key, data)
+
+    def delete(self, bucket: Path, key: bytes) -> None:
+        self.run(self.store.objects.delete, bucket.name, key, Conditions(), time.time_ns())
+
+    def keys(self, bucket: Path) -> list[bytes]:
+        return [found.key for found in self.run(self.store.objects.list, bucket.name).objects]
+
+    def get(self, bucket: Path, key: bytes) -> bytes:
+        return self.run(self._get, bucket.name, key)
+
+    async def _put(self, bucket: str, key: bytes, data: bytes) -> None:
+        async with self.store.objects.put(bucket) as writer:
+            await writer.write(data)
+            await writer.finish()
+            await writer.commit(key, ObjectSpec(), Conditions(), time.time_ns())
+
+    async def _get(self, bucket: str, key: bytes) -> bytes:
+        async with self.store.objects.open(bucket, key) as reader:
+            return b"".join([bytes(chunk) async for chunk in reader.chunks(0, reader.info.size)])
 
     def statistics(self) -> dict[str, int]:
         return self.mounted.details()
@@ -64,7 +91,11 @@ class Mount:
 
 
 @contextmanager
-def mounted_store(folder: Path, options: SessionOptions | None = None) -> Iterator[Mount]:
+def mounted_store(
+    folder: Path,
+    options: SessionOptions | None = None,
+    devices: Mapping[DeviceId, AttachedDevice] | None = None,
+) -> Iterator[Mount]:
     """The store ``folder/store``, made if it is not there, mounted at ``folder/mount`` for the length of the block."""
     point = folder / "mount"
     point.mkdir(exist_ok=True)
@@ -76,7 +107,7 @@ def mounted_store(folder: Path, options: SessionOptions | None = None) -> Iterat
         event = trio.Event()
         token = trio.lowlevel.current_trio_token()
         stop.append(partial(trio.from_thread.run_sync, event.set, trio_token=token))
-        async with running_store(folder / "store") as store, trio.open_nursery() as nursery:
+        async with running_store(folder / "store", devices=devices) as store, trio.open_nursery() as nursery:
             run = partial(serve, store, str(point), options or SessionOptions(), event)
             mounted = await nursery.start(run)
             ready.put(Mount(point, store, mounted, token))

@@ -2,24 +2,11 @@
 
 import errno
 import os
-import time
 from pathlib import Path
 
 import pytest
 
-from stratumfs.values import Conditions, ObjectSpec
 from tests.mount.conftest import Mount
-
-
-async def put(mount: Mount, bucket: str, key: bytes, data: bytes = b"s3") -> None:
-    async with mount.store.objects.put(bucket) as writer:
-        await writer.write(data)
-        await writer.finish()
-        await writer.commit(key, ObjectSpec(), Conditions(), time.time_ns())
-
-
-async def keys(mount: Mount, bucket: str) -> list[bytes]:
-    return [found.key for found in (await mount.store.objects.list(bucket)).objects]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +67,7 @@ def test_every_key_is_found_in_the_mount(mount: Mount, bucket: Path) -> None:
         long,
     ]
     for key in names:
-        mount.run(put, mount, bucket.name, key, b"key " + key)
+        mount.put(bucket, key, b"key " + key)
     found = {}
     for folder, _, files in os.walk(os.fsencode(bucket)):
         for name in files:
@@ -89,13 +76,13 @@ def test_every_key_is_found_in_the_mount(mount: Mount, bucket: Path) -> None:
     assert sorted(found) == sorted(b"key " + key for key in names)
     for path in found.values():
         os.unlink(path)
-    assert all(key.endswith(b"/") for key in mount.run(keys, mount, bucket.name))
+    assert all(key.endswith(b"/") for key in mount.keys(bucket))
 
 
 def test_an_object_beside_a_directory_has_the_reserved_name(mount: Mount, bucket: Path) -> None:
-    mount.run(put, mount, bucket.name, b"a", b"object")
+    mount.put(bucket, b"a", b"object")
     assert (bucket / "a").read_bytes() == b"object"
-    mount.run(put, mount, bucket.name, b"a/b", b"below")
+    mount.put(bucket, b"a/b", b"below")
     assert sorted(os.listdir(bucket)) == ["_-_oa", "a"]
     assert (bucket / "_-_oa").read_bytes() == b"object"
     assert (bucket / "a" / "b").read_bytes() == b"below"
@@ -103,14 +90,14 @@ def test_an_object_beside_a_directory_has_the_reserved_name(mount: Mount, bucket
     assert sorted(os.listdir(bucket)) == ["a", "moved"]
     assert (bucket / "a").read_bytes() == b"object"
     assert not (bucket / "_-_oa").exists()
-    assert [key for key in mount.run(keys, mount, bucket.name) if not key.endswith(b"/")] == [b"a", b"moved/b"]
+    assert [key for key in mount.keys(bucket) if not key.endswith(b"/")] == [b"a", b"moved/b"]
 
 
 def test_a_bare_name_like_a_reserved_one_gives_way(mount: Mount, bucket: Path) -> None:
     (bucket / "_-_oa").write_text("bare")
     assert (bucket / "_-_oa").read_text() == "bare"
-    mount.run(put, mount, bucket.name, b"a", b"object")
-    mount.run(put, mount, bucket.name, b"a/b", b"below")
+    mount.put(bucket, b"a", b"object")
+    mount.put(bucket, b"a/b", b"below")
     assert (bucket / "_-_oa").read_bytes() == b"object"
     os.unlink(bucket / "_-_oa")
     assert (bucket / "_-_oa").read_text() == "bare"
@@ -119,8 +106,8 @@ def test_a_bare_name_like_a_reserved_one_gives_way(mount: Mount, bucket: Path) -
 @pytest.mark.parametrize("length", [250, 251, 252, 255, 256, 1000])
 def test_long_segments_beside_directories_are_reached(mount: Mount, bucket: Path, length: int) -> None:
     segment = b"s" * length
-    mount.run(put, mount, bucket.name, segment, b"object")
-    mount.run(put, mount, bucket.name, segment + b"/x", b"below")
+    mount.put(bucket, segment, b"object")
+    mount.put(bucket, segment + b"/x", b"below")
     names = os.listdir(bucket)
     assert len(names) == 2
     (file,) = [bucket / name for name in names if (bucket / name).is_file()]
