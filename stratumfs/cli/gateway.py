@@ -71,7 +71,9 @@ def gateway(
     )
     folder = locate.store_folder(store if store is not None else locate.default_folder())
     destination = log.absolute() if log is not None else None if daemon else STDERR
-    owner, result = client.ask(folder, request, start_owner=True, log=destination)
+    owner, result = client.ask(
+        folder, request, start_owner=True, log=destination, report=lambda text: command.complain(NAME, text)
+    )
     with owner:
         already = "already " if result["already"] else ""
         said = f"{NAME}: {folder} is {already}served at {', '.join(result['where'])}"

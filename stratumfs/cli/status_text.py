@@ -1,5 +1,6 @@
 """``stratumfs status`` for people: the same facts as ``--json``, in lines and one table."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+_FILE_WIDTH = 4096 + 80
+"""Columns where no terminal sets a bound: a path is never broken."""
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def render_status(found: Mapping[str, Any]) -> None:
     """Print it. Colours and width as the terminal has them."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _FILE_WIDTH)
     for line in _head(found):
         console.print(line, markup=False)
     console.print(_devices(found))
@@ -49,7 +52,7 @@ def _head(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _devices(found: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
-    for name in ("tier", "slot", "state", "free", "of", "path", ""):
+    for name in ("tier", "slot", "state", "free", "of", "path"):
         table.add_column(name, justify="right" if name in ("slot", "free", "of") else "left", overflow="fold")
     for each in found["devices"]:
         table.add_row(
@@ -59,12 +62,14 @@ def _devices(found: Mapping[str, Any]) -> Table:
             size_text(each["free"]),
             size_text(each["total"]),
             each["path"],
-            each["reason"] or "",
         )
     return table
 
 
 def _tail(found: Mapping[str, Any]) -> Iterator[str]:
+    for each in found["devices"]:
+        if each["reason"]:
+            yield f"{each['tier']} {each['slot']} is {each['state']}: {each['reason']}"
     counts = ", ".join(f"{number} {state}" for state, number in found["volumes"].items())
     yield f"volumes: {counts}; shards missing: {found['missing_shards']}, damaged: {found['damaged_shards']}"
     space = found["space"]

@@ -3,6 +3,7 @@
 All of it blocks.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,18 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """devices: those that are up; refused: why each of the others is not; facts: of those that are up."""
+    """Which devices are up.
+
+    refused    why each of the others is not
+    facts      of those that are up
+    read_only  those of them whose file system the kernel has made read-only, as it does when a disk errs: they serve
+               reads, and nothing is written
+    """
 
     devices: Mapping[DeviceId, AttachedDevice]
     refused: Mapping[DeviceId, str]
     facts: Mapping[DeviceId, FolderFacts]
+    read_only: Mapping[DeviceId, DeviceFailed]
 
 
 def look_at_devices(identity: Identity) -> tuple[dict[DeviceId, FolderFacts], dict[DeviceId, str]]:
@@ -54,7 +62,7 @@ def attach_devices(
     devices: dict[DeviceId, AttachedDevice] = {}
     failed = dict(refused)
     for entry in identity.devices:
-        if entry.id not in facts:
+        if entry.id not in facts or entry.id in refused:
             continue
         try:
             devices[entry.id] = _attach(entry, facts[entry.id])
@@ -62,7 +70,8 @@ def attach_devices(
             failed[entry.id] = str(error)
     for reason in failed.values():
         _log.warning("device_not_used", reason=reason)
-    return Attached(devices, failed, {ident: facts[ident] for ident in devices})
+    read_only = {ident: found for ident in devices if (found := _read_only(facts[ident].path)) is not None}
+    return Attached(devices, failed, {ident: facts[ident] for ident in devices}, read_only)
 
 
 def refresh_identities(identity: Identity, facts: Mapping[DeviceId, FolderFacts]) -> DeviceFailed | None:
@@ -89,12 +98,18 @@ def _refresh(folder: Path, identity: Identity) -> None:
         write_identity(folder, identity)
 
 
-def lock_all(locks: Locks, store: Path, facts: Mapping[DeviceId, FolderFacts]) -> None:
+def lock_all(locks: Locks, store: Path, facts: Mapping[DeviceId, FolderFacts]) -> dict[DeviceId, str]:
     """Take the locks of the devices that are there, in the order of their ids, and of the store folder.
 
-    Raises: StoreInUse; DeviceFailed.
+    Returns why some cannot be locked: those are not to be used. Raises: StoreInUse; DeviceFailed (the store folder).
     """
-    locks.take_all(store, [(ident, found.path) for ident, found in facts.items()])
+    return locks.take_all(store, [(ident, found.path) for ident, found in facts.items()])
+
+
+def _read_only(path: Path) -> DeviceFailed | None:
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return DeviceFailed("its file system is read-only", str(path))
+    return None
 
 
 def _attach(entry: DeviceEntry, facts: FolderFacts) -> AttachedDevice:

@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from stratumfs.errors import StoreClosing, StoreInUse
+from stratumfs.errors import StoreBusy, StoreClosing, StoreInUse
 from stratumfs.owner.messages import (
     CONTROL_SOCKET,
     LINE_BYTES_MAX,
@@ -38,6 +38,10 @@ from stratumfs.owner.messages import (
 TAKEOVER_WAIT_S = 30.0
 """How long a command waits for an owner that is just ending, or that is a command without doors."""
 _POLL_S = 0.1
+_SAY_SO_S = 1.0
+"""After so long a command that waits says for whom."""
+ANSWER_WAIT_S = 60.0
+"""For an answer to a mere question. An owner that needs longer hangs, most likely on the catalog's disk."""
 
 CREDENTIAL_VARIABLES = ("STRATUM_ACCESS_KEY_ID", "STRATUM_SECRET_ACCESS_KEY")
 """A gateway's command sends them with its request; they do not stay in the daemon's environment for the next one."""
@@ -73,8 +77,12 @@ class Owner:
         if self._started is not None:
             self._started.words.close()
 
-    def ask(self, request: Request, report: Report | None = None) -> dict[str, Any]:
-        """Send a request, wait for its end. Raises: what the owner raised; StoreClosing if it ended meanwhile."""
+    def ask(self, request: Request, report: Report | None = None, wait_s: float | None = None) -> dict[str, Any]:
+        """Send a request, wait for its end, at most *wait_s* if that is given.
+
+        Raises: what the owner raised; StoreClosing if it ended meanwhile; StoreBusy if it does not answer.
+        """
+        self._socket.settimeout(wait_s)
         try:
             self._socket.sendall(encode(request))
         except (BrokenPipeError, ConnectionResetError):
@@ -119,6 +127,8 @@ class Owner:
             line = self._reader.readline(LINE_BYTES_MAX)
         except ConnectionResetError:
             line = b""
+        except TimeoutError:
+            raise StoreBusy("the owner of the store does not answer: its log may say which disk it waits for") from None
         if not line.endswith(b"\n"):
             raise self._lost()
         return decode_answer(line)
@@ -202,7 +212,8 @@ def ask(
     Returns the connection, which the caller closes, and the result. Raises: StoreInUse if somebody holds the store for
     longer than TAKEOVER_WAIT_S without answering, or if there is no owner and none was to be started.
     """
-    deadline = time.monotonic() + TAKEOVER_WAIT_S
+    begun = time.monotonic()
+    said = False
     while True:
         owner = connect(store)
         if owner is None:
@@ -211,10 +222,14 @@ def ask(
             owner = start(store, log)
         try:
             return owner, owner.ask(request, report)
-        except (StoreInUse, StoreClosing):
+        except (StoreInUse, StoreClosing) as error:
             owner.close()
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if waited > TAKEOVER_WAIT_S:
                 raise
+            if report is not None and waited > _SAY_SO_S and not said:
+                said = True
+                report(f"{error}: waiting for its end")
             time.sleep(_POLL_S)
         except BaseException:
             owner.close()
@@ -232,7 +247,7 @@ def ask_or_open(store: Path, request: Status | Explain) -> dict[str, Any]:
             owner = connect(store)
             if owner is not None:
                 with owner:
-                    return owner.ask(request)
+                    return owner.ask(request, wait_s=ANSWER_WAIT_S)
             from stratumfs.owner.brief import answer  # the whole store, which an asking command does not need
 
             return answer(store, request)

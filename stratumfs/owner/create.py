@@ -62,7 +62,9 @@ def make_store(store: Path, devices: Sequence[Path], k: int, m: int, keys: Crede
             _make_folder(store, undo)
         undo.files += [folder / LOCK_FILE for folder in (store, *devices) if not (folder / LOCK_FILE).exists()]
         try:
-            locks.take_all(store, [(DeviceId(bytes([slot])), path) for slot, path in enumerate(devices)])
+            failed = locks.take_all(store, [(DeviceId(bytes([slot])), path) for slot, path in enumerate(devices)])
+            for reason in failed.values():
+                raise DeviceRefused(reason)
             # Once more under the locks: somebody may have been quicker.
             facts = check_new(store, devices)
             made = _fill(store, facts, k, m, keys, undo)

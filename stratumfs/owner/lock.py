@@ -25,21 +25,25 @@ class Locks:
     def __init__(self) -> None:
         self._held: dict[Path, int] = {}
 
-    def take_all(self, store: Path | None, devices: Sequence[tuple[DeviceId, Path]]) -> None:
+    def take_all(self, store: Path | None, devices: Sequence[tuple[DeviceId, Path]]) -> dict[DeviceId, str]:
         """Lock every device, in the order of ids, then the store folder; all or none. Blocking.
 
-        Raises: StoreInUse naming the folder and, where the kernel knows it, the process that holds it;
-        DeviceFailed if a folder cannot be locked at all.
+        Returns the devices that cannot be locked at all, with the reason: they failed, and are not to be used.
+        Raises: StoreInUse naming the folder and the process that holds it; DeviceFailed for the store folder.
         """
-        folders = [path for _, path in sorted(devices)]
-        if store is not None:
-            folders.append(store)
+        failed: dict[DeviceId, str] = {}
         try:
-            for folder in folders:
-                self.take(folder)
+            for ident, folder in sorted(devices):
+                try:
+                    self.take(folder)
+                except DeviceFailed as error:
+                    failed[ident] = str(error)
+            if store is not None:
+                self.take(store)
         except BaseException:
             self.release()
             raise
+        return failed
 
     def take(self, folder: Path) -> None:
         """Lock one folder more: a device that appears later is locked before it is used. Blocking."""
@@ -47,7 +51,7 @@ class Locks:
         if path in self._held:
             return
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = _open(path)
         except OSError as error:
             raise DeviceFailed(f"{path} cannot be opened: {error.strerror}", str(folder)) from error
         try:
@@ -73,6 +77,17 @@ class Locks:
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+
+
+def _open(path: Path) -> int:
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        # A disk that the kernel has made read-only can still be locked, and read.
+        return os.open(path, os.O_RDONLY | flags)
 
 
 def _holder(path: Path) -> str:

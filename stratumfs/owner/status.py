@@ -118,6 +118,9 @@ def _device(
     elif entry.id in running.store.volume_writer.failed:
         state = DeviceState.READ_ONLY
         reason = str(running.store.volume_writer.failed[entry.id])
+    elif entry.id in running.attached.read_only:
+        state = DeviceState.READ_ONLY
+        reason = str(running.attached.read_only[entry.id])
     elif entry.id in silent:
         state = DeviceState.SUSPECT
         reason = f"no answer within {ANSWER_WAIT_S:.0f} s"

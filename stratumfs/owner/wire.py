@@ -19,7 +19,13 @@ from stratumfs.devices.folder import look_at
 from stratumfs.devices.identity import Identity
 from stratumfs.erasure.code import Code
 from stratumfs.errors import ConfigError, DeviceFailed
-from stratumfs.owner.attach import Attached, attach_devices, lock_all, look_at_devices, refresh_identities
+from stratumfs.owner.attach import (
+    Attached,
+    attach_devices,
+    lock_all,
+    look_at_devices,
+    refresh_identities,
+)
 from stratumfs.owner.create import CATALOG_FOLDER, HOT
 from stratumfs.owner.locate import identity_of
 from stratumfs.owner.lock import Locks
@@ -78,9 +84,9 @@ async def locked(folder: Path) -> AsyncIterator[Locked]:
 def _lock(folder: Path, locks: Locks) -> Locked:
     identity = identity_of(folder)
     facts, refused = look_at_devices(identity)
-    lock_all(locks, folder, facts)
+    refused |= lock_all(locks, folder, facts)
     attached = attach_devices(identity, facts, refused)
-    failed = refresh_identities(identity, attached.facts)
+    failed = next(iter(attached.read_only.values()), None) or refresh_identities(identity, attached.facts)
     return Locked(folder, identity, attached, look_at(folder).st_dev, failed)
 
 

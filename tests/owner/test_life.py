@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from stratumfs.owner.client import connect
+from stratumfs.owner.lock import Locks
 from stratumfs.owner.mounts import mount_at
 from tests.doors import BIN, COMMAND_S, CommandFailed, Doors, free_port, opened_doors, run
 
@@ -303,6 +304,20 @@ def test_credentials_of_the_environment_win_over_the_stores_file(closed: Doors) 
             assert closed.client().list_buckets()["Buckets"] == []
     finally:
         del os.environ["STRATUM_ACCESS_KEY_ID"], os.environ["STRATUM_SECRET_ACCESS_KEY"]
+
+
+def test_a_mount_waits_for_a_command_that_has_the_store_open_and_says_so(closed: Doors) -> None:
+    locks = Locks()
+    locks.take(closed.devices[3])
+    words = [BIN / "mount.stratumfs", closed.store, closed.mount, "--log", closed.log]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as asking:
+        assert asking.stderr is not None
+        said = asking.stderr.readline()
+        assert f"{closed.devices[3]} is in use by another owner (process {os.getpid()}): waiting" in said
+        locks.release()
+        assert asking.wait(COMMAND_S) == 0
+    assert mount_at(closed.mount) is not None
+    run([BIN / "stratumfs", "umount", closed.mount])
 
 
 def test_nobody_listens_where_no_owner_lives(closed: Doors) -> None:

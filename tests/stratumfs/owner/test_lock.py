@@ -70,6 +70,18 @@ def test_the_lock_file_stays_and_is_private(tmp_path: Path) -> None:
     assert (tmp_path / LOCK_FILE).stat().st_mode & 0o777 == 0o600
 
 
+def test_a_device_that_cannot_be_locked_is_told_of_and_the_others_are_held(tmp_path: Path) -> None:
+    devices = folders(tmp_path, 3)
+    (devices[1][1] / LOCK_FILE).mkdir()
+    locks = Locks()
+    failed = locks.take_all(tmp_path, devices)
+    assert list(failed) == [devices[1][0]]
+    assert "d1" in failed[devices[1][0]]
+    with pytest.raises(StoreInUse):
+        Locks().take(devices[0][1])
+    locks.release()
+
+
 def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
     with pytest.raises(DeviceFailed, match="gone"):
         Locks().take(tmp_path / "gone")
