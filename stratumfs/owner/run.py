@@ -30,6 +30,7 @@ from stratumfs.owner.watchdog import watch_loop
 LAST_WORDS_S = 5.0
 """For the answers to those who wait for the end."""
 FIRST_REQUEST_S = 10.0
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger(__name__)
 
@@ -87,7 +88,7 @@ async def _serve_until_last_door(
     doors: Doors, requests: Requests, first_client: trio.SocketStream | None, asking: trio.Nursery, quiet: bool
 ) -> None:
     """Return when the last door is closed, or when a signal or a client asks for the end."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(*ENDING_SIGNALS) as signals:
         async with trio.open_nursery() as waiting:
 
             async def on_signal() -> None:
@@ -110,6 +111,9 @@ async def _serve_until_last_door(
                 adopt_stderr()  # until now the command that started us has read it
             await doors.wait_idle()
             waiting.cancel_scope.cancel()
+    # From here on it ends in order; a second signal must not cut that short (SIGKILL still does).
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 async def _answer_failure(first_client: trio.SocketStream | None, error: BaseException) -> None:
