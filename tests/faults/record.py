@@ -1,7 +1,7 @@
 """Records every moment at which a run could be stopped."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +35,11 @@ class Recorded:
     moments: Sequence[Moment]
     trees: Sequence[Tree]
 
-    def steps(self) -> list[str]:
-        """Names of the steps in the order in which each came first."""
-        return list(dict.fromkeys(str(moment.step) for moment in self.moments))
+    def outline(self) -> "Outline":
+        calls: dict[str, list[int]] = {}
+        for number, moment in enumerate(self.moments[:-1]):
+            calls.setdefault(str(moment.step), []).append(number)
+        return Outline(calls, self.trees)
 
     def thinned(self, rng: random.Random) -> Iterator[Moment]:
         """All moments; of a long run of equal calls of SQLite the first two, the last, and one in between."""
@@ -55,6 +57,18 @@ class Recorded:
             if at == len(self.moments) or self.moments[at].step != self.moments[start].step:
                 yield start, at
                 start = at
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What of a run is worth keeping: the numbers of its calls by the name of their step, and its trees."""
+
+    calls: Mapping[str, Sequence[int]]
+    trees: Sequence[Tree]
+
+    def one_of_each(self, rng: random.Random) -> list[int]:
+        """A call of each kind, by its number."""
+        return [rng.choice(numbers) for numbers in self.calls.values()]
 
 
 class Recorder:

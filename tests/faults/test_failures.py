@@ -2,28 +2,30 @@
 
 import errno
 import random
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from tests.faults.check import wrong_here
+from tests.faults.conftest import SEED
 from tests.faults.disk import Image
 from tests.faults.fail import fail
 from tests.faults.paths import PATHS
-from tests.faults.record import Recorded, record
+from tests.faults.record import Outline
 from tests.faults.tree import Tree
-
-SEED = 3
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
 @pytest.mark.parametrize("name", PATHS)
-async def test_failure_at_each_kind_of_step(name: str, code: int, root: Path, base: tuple[Image, Tree]) -> None:
-    recorded = await record(PATHS[name], root, *base, SEED)
+async def test_failure_at_each_kind_of_step(
+    name: str, code: int, root: Path, base: tuple[Image, Tree], outline: Callable[[str], Awaitable[Outline]]
+) -> None:
+    run = await outline(name)
     rng = random.Random(f"{name} {code} {SEED}")
-    for at in one_of_each(recorded, rng):
+    for at in run.one_of_each(rng):
         for_good = rng.random() < 0.5
         failed = await fail(PATHS[name], root, *base, at, code, for_good=for_good, seed=SEED)
         said = failed.story.progress
@@ -31,11 +33,3 @@ async def test_failure_at_each_kind_of_step(name: str, code: int, root: Path, ba
         wrong = failed.wrong or await wrong_here(root, allowed, tables_missing=1)
         about = f"{name}, seed {SEED}: {errno.errorcode[code]} of {failed.step} (call {at}, for good: {for_good})"
         assert not wrong, "\n".join([about, f"{failed.error!r}", *wrong])
-
-
-def one_of_each(recorded: Recorded, rng: random.Random) -> list[int]:
-    """A call of each kind, by its number."""
-    calls: dict[str, list[int]] = {}
-    for number, moment in enumerate(recorded.moments[:-1]):
-        calls.setdefault(str(moment.step), []).append(number)
-    return [rng.choice(numbers) for numbers in calls.values()]

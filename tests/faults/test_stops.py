@@ -6,18 +6,26 @@ from pathlib import Path
 import pytest
 
 from tests.faults.check import wrong_after
+from tests.faults.conftest import SEED
 from tests.faults.disk import Image
 from tests.faults.paths import PATHS
 from tests.faults.record import record, stops
 from tests.faults.tree import Tree
-
-SEED = 1
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", PATHS)
 async def test_stop_at_each_step(name: str, root: Path, base: tuple[Image, Tree]) -> None:
+    await _stop_at_each_step(name, root, base)
+
+
+@pytest.mark.parametrize("name", ["put-stripes", "volume-seal"])
+async def test_stop_at_each_step_of_six_shards(name: str, root: Path, wide_base: tuple[Image, Tree]) -> None:
+    await _stop_at_each_step(name, root, wide_base)
+
+
+async def _stop_at_each_step(name: str, root: Path, base: tuple[Image, Tree]) -> None:
     recorded = await record(PATHS[name], root, *base, SEED)
     for stop in stops(recorded, random.Random(f"{name} {SEED}")):
         wrong = await wrong_after(stop.image, root, stop.allowed)
