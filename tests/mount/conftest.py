@@ -43,7 +43,7 @@ class Mount:
 
     def put(self, bucket: Path, key: bytes, data: bytes) -> None:
         """As an S3 client: all is done, and known to the kernel, on return."""
-        self.run(self._put, bucket.name, key, data)
+        self.run(self.put_on_loop, bucket.name, key, data)
 
     def delete(self, bucket: Path, key: bytes) -> None:
         self.run(self.store.objects.delete, bucket.name, key, Conditions(), time.time_ns())
@@ -52,15 +52,15 @@ class Mount:
         return [found.key for found in self.run(self.store.objects.list, bucket.name).objects]
 
     def get(self, bucket: Path, key: bytes) -> bytes:
-        return self.run(self._get, bucket.name, key)
+        return self.run(self.get_on_loop, bucket.name, key)
 
-    async def _put(self, bucket: str, key: bytes, data: bytes) -> None:
+    async def put_on_loop(self, bucket: str, key: bytes, data: bytes) -> None:
         async with self.store.objects.put(bucket) as writer:
             await writer.write(data)
             await writer.finish()
             await writer.commit(key, ObjectSpec(), Conditions(), time.time_ns())
 
-    async def _get(self, bucket: str, key: bytes) -> bytes:
+    async def get_on_loop(self, bucket: str, key: bytes) -> bytes:
         async with self.store.objects.open(bucket, key) as reader:
             return b"".join([bytes(chunk) async for chunk in reader.chunks(0, reader.info.size)])
 
