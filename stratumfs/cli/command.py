@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
@@ -44,6 +45,8 @@ def run(app: App, arguments: list[str] | None = None, code_of: Callable[[BaseExc
     """Run a command and exit by the table in ``cli/exit.py``. *code_of* lets mount(8)'s helper keep to its manual."""
     name = app.name[0]
     tokens = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names may be any bytes
     try:
         outcome = app(tokens, exit_on_error=False, print_error=False, console=_console())
         sys.stdout.flush()

@@ -57,6 +57,10 @@ def _object(target: str) -> Explain:
     bucket, slash, key = target.removeprefix(_SCHEME).partition("/")
     if not bucket or not slash or not key:
         raise ConfigError(f"{target!r} names no object: s3://BUCKET/KEY")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{target!r} names no object: keys are UTF-8") from None
     return Explain(bucket=bucket, key=key)
 
 

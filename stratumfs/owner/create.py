@@ -50,6 +50,9 @@ def make_store(store: Path, devices: Sequence[Path], k: int, m: int, keys: Crede
     Raises: ConfigError, DeviceRefused, StoreInUse, OSError; then nothing was changed.
     """
     config.check_code(k, m)
+    for path in (store, *devices):
+        if not _is_utf8(path):
+            raise ConfigError(f"{str(path)!r} is not UTF-8, and identity files name it: choose another name")
     if len(devices) < k + m:
         raise ConfigError(
             f"k + m = {k + m} needs {k + m} devices, and {len(devices)} are given: give more, or choose -k and -m"
@@ -119,6 +122,14 @@ def _make_folder(path: Path, undo: "_Undo") -> None:
     path.mkdir(mode=0o700)
     undo.folders.append(path)
     sync_folder(path.parent)
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _write_settings(store: Path, k: int, m: int) -> None:

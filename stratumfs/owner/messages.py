@@ -109,7 +109,11 @@ class OwnerError(Exception):
 
 
 def encode(message: Request | Answer) -> bytes:
-    return msgspec.json.encode(message) + b"\n"
+    """Raises: ConfigError for a path or key whose bytes are not UTF-8."""
+    try:
+        return msgspec.json.encode(message) + b"\n"
+    except UnicodeEncodeError as error:
+        raise errors.ConfigError(f"{error.object!r} is not UTF-8") from None
 
 
 _REQUEST = msgspec.json.Decoder(Request)

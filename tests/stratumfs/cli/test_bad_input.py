@@ -126,6 +126,9 @@ BAD: tuple[tuple[str, Exit, str], ...] = (
     ("stratum-tier explain s3://", Exit.USAGE, "s3://BUCKET/KEY"),
     ("stratum-tier explain s3://bucket", Exit.USAGE, "s3://BUCKET/KEY"),
     ("stratum-tier explain s3://bucket/", Exit.USAGE, "s3://BUCKET/KEY"),
+    ("stratum-tier explain s3://bucket/\udce9", Exit.USAGE, "keys are UTF-8"),
+    ("mkfs.stratumfs --hot empty spare -k 1 -m 1 new\udce9", Exit.USAGE, "is not UTF-8"),
+    ("mount.stratumfs store empty\udce9", Exit.USAGE, "mkdir -p"),
     ("stratum-tier explain s3://bucket/key", Exit.NOT_FOUND, "does not exist"),
     ("stratum-tier explain --store missing s3://bucket/key", Exit.NOT_FOUND, "does not exist"),
 )  # fmt: skip
