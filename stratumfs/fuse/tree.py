@@ -11,9 +11,10 @@ from stratumfs.fuse.attrs import entry_of, no_entry
 from stratumfs.fuse.door import Door
 from stratumfs.fuse.guard import guarded
 from stratumfs.fuse.handles import DirectoryHandle
-from stratumfs.fuse.names import spelled
+from stratumfs.fuse.names import MARKER, readings, spelled
 from stratumfs.ids import Cookie, InodeNo
 from stratumfs.limits import READDIR_CHUNK_MAX
+from stratumfs.values import Name
 
 _RENAME_FLAGS = pyfuse3.RENAME_NOREPLACE | pyfuse3.RENAME_EXCHANGE
 _CHUNK_SPARE = 8
@@ -154,6 +155,8 @@ class TreeHandlers(Door):
             entries, after = await self._files.entries(handle.ino, after, handle.chunk)
             for entry in entries:
                 name, ino = spelled(entry.name), entry.attributes.ino
+                if await self._is_hidden(handle.ino, entry.name, name):
+                    continue
                 kept = self.cache.handed_out(handle.ino, name)
                 reply = entry_of(entry.attributes, self.buffers.get(ino), timeout_s if kept else 0.0)
                 if not pyfuse3.readdir_reply(token, name, reply, entry.cookie):
@@ -161,6 +164,17 @@ class TreeHandlers(Door):
                     return
                 self.lookups.add(ino)
                 taken += 1
+
+    async def _is_hidden(self, parent: InodeNo, name: Name, posix: bytes) -> bool:
+        """Something else is meant by this spelling as long as it exists: a name is listed once."""
+        names = readings(posix) if posix.startswith(MARKER) else ()
+        if len(names) < 2 or name != names[-1]:
+            return False
+        try:
+            await self._files.lookup(parent, names[0])
+        except NotFound:
+            return False
+        return True
 
     @guarded
     async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from tests.model.nodes import OPAQUE, Content, Directory, File, Node, Span, Time, md5
 from tests.model.reference import (
+    BUCKET,
     Place,
     Reference,
     Refused,
@@ -28,7 +29,7 @@ def make(tree: Reference, place: Place, kind: str, mode: int, now: Span, *, targ
 
 def mkdir(tree: Reference, place: Place, mode: int, now: Span) -> None:
     _check_free(tree, place)
-    tree.appear(tree.new_key(place) + b"/", new_directory(now, explicit=True, mode=mode), now)
+    tree.appear(tree.new_key(place, directory=True), new_directory(now, explicit=True, mode=mode), now)
 
 
 def link(tree: Reference, key: bytes, place: Place, now: Span) -> None:
@@ -74,7 +75,7 @@ def rename(
         _exchange(tree, old, new, now)
         return
     if new is None:
-        new = tree.new_key(target) + (b"/" if old.endswith(b"/") else b"")
+        new = tree.new_key(target, directory=old.endswith(b"/"))
     else:
         _check_replaceable(tree, old, new)
         del tree.nodes[new]
@@ -164,8 +165,14 @@ def _exchange(tree: Reference, one: bytes, other: bytes, now: Span) -> None:
     """Each takes the other's name, in its own form, with or without a slash."""
     moves = {one: _renamed(one, other), other: _renamed(other, one)}
     beside = moves[one] == one  # an object and the directory beside it have one name between them
-    if beside or any(key in tree.nodes and key not in moves for key in moves.values()):
+    if beside:
         raise Refused("EINVAL")
+    for old in (other, one):
+        new = moves[old]
+        if new in tree.nodes and new not in moves:
+            raise Refused("EINVAL")
+        if not old.endswith(b"/") and new in (BUCKET, parent_of(new + b"x")):
+            raise Refused("EPERM")  # only a directory can have the name that stands for the empty segment
     tree.move(moves, now)
 
 

@@ -80,9 +80,12 @@ class Reference:
     def find(self, place: Place) -> bytes | None:
         return self.listing(place.directory).get(place.name)
 
-    def new_key(self, place: Place) -> bytes:
-        """The key of a file to be made there, without a slash."""
-        return place.directory + spelling.stored(place.name)
+    def new_key(self, place: Place, *, directory: bool = False) -> bytes:
+        """The key of what is to be made there. Raises: Refused where there can be none."""
+        segment = spelling.stored(place.name)
+        if place.name in spelling.MOUNTS_OWN or (not segment and not directory):
+            raise Refused("EPERM")
+        return place.directory + segment + (b"/" if directory else b"")
 
     # How keys come and go
 

@@ -4,6 +4,7 @@ from blake3 import blake3
 
 LONG = b"L" * 300
 _MARK = b"_-_"
+_SHOWN_LONG = _MARK + b"d" + blake3(LONG).digest(16).hex().encode()
 
 SEGMENTS = (
     b"a",
@@ -22,18 +23,37 @@ SEGMENTS = (
 )
 """What stands between the slashes of the keys that S3 is asked to store."""
 
-POSIX_NAMES = (b"a", b"b", b"c", b"\xff", b"x\xfe=", b"n\nl", b"N" * 255, b"_-_k..", b"_-_oa", b"_-_x", "ü".encode())
+POSIX_NAMES = (
+    b"a",
+    b"b",
+    b"c",
+    b"\xff",
+    b"x\xfe=",
+    b"n\nl",
+    b"N" * 255,
+    b"_-_k",
+    b"_-_k..",
+    b"_-_oa",
+    b"_-_x",
+    _SHOWN_LONG,
+    "ü".encode(),
+    b".versions",
+)
 """What the mount is asked to create."""
 
 _STORED = {
     b"\xff": b"_-_b=FF",
     b"x\xfe=": b"_-_bx=FE=3D",
+    b"_-_k": b"",
     b"_-_k..": b"..",
     b"_-_oa": b"_-_b_-_oa",
     b"_-_x": b"_-_b_-_x",
+    _SHOWN_LONG: b"_-_b" + _SHOWN_LONG,
 }
 _SHOWN = {segment: name for name, segment in _STORED.items()}
-_RESERVED = (b"", b".", b"..", b".versions", b".snapshot")
+_RESERVED = (b".", b".versions", b".snapshot")
+MOUNTS_OWN = (b".versions", b".snapshot")
+"""Names that the mount keeps for itself."""
 
 
 def stored(posix: bytes) -> bytes:
