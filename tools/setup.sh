@@ -3,7 +3,7 @@
 # Sets ROOT, VENV and PYTHON; `setup_packages` and `setup_venv EXTRAS` install, each at once if nothing is missing.
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
-VENV=$ROOT/.venv
+VENV=${STRATUM_VENV:-$ROOT/.venv}
 PYTHON=$VENV/bin/python
 
 # libisal2 is the fast coder, the compiler and the two headers build pyfuse3, which is published as source alone.
