@@ -1,4 +1,4 @@
-"""``tools/run`` as a newcomer types it, with the packages of the test's own interpreter in place of a new environment."""
+"""``tools/run`` as a newcomer types it, with the packages of the test's interpreter in place of an environment."""
 
 import os
 import re
