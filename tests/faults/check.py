@@ -1,10 +1,12 @@
 """Opens what a stop left, as the next owner does, and says what is wrong with it."""
 
+import random
+import shutil
 import time
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 
+from stratumfs import config
 from stratumfs.devices.identity import has_identity, read_identity
 from stratumfs.errors import ConfigError, DeviceRefused
 from stratumfs.store.store import Store
@@ -13,33 +15,52 @@ from tests.faults.audit import audit_rows, audit_shards
 from tests.faults.disk import Image, image_below, write_image
 from tests.faults.look import look
 from tests.faults.run import make_here, opened, store_folder
-from tests.faults.tree import DIRECTORY, NO_STORE, Tree
+from tests.faults.story import Expected
+from tests.faults.tree import DIRECTORY, Tree
 
 PROBE = "probe"
 
 
-async def wrong_after(image: Image, root: Path, allowed: Sequence[Tree]) -> list[str]:
-    """What is wrong with *image* below *root*, a line each. *allowed*: what it may show."""
+async def wrong_after(image: Image, root: Path, expected: Expected) -> list[str]:
+    """What is wrong with *image* below *root*, a line each."""
     write_image(image, root)
-    return await wrong_here(root, allowed)
+    return await wrong_here(root, expected)
 
 
-async def wrong_here(root: Path, allowed: Sequence[Tree], tables_missing: int = 0) -> list[str]:
+async def wrong_here(root: Path, expected: Expected, tables_missing: int = 0) -> list[str]:
     """What is wrong with what is below *root*; *tables_missing*: see `audit_shards`.
 
     It is opened and looked at; then it must take an object and tidy, and is looked at again.
     """
-    if NO_STORE in allowed and not has_identity(root / "store"):
+    if expected.perhaps_nothing and not has_identity(root / "store"):
         return _wrong_without_store(root)
     try:
         async with opened(root) as store:
             if store.read_only is not None:
                 return [f"read-only: {store.read_only}"]
             found = await look(store)
-            wrong = _identities(root) + min((tree.differences(found) for tree in allowed), key=len)
+            wrong = _identities(root) + expected.differences(found)
             return wrong or await audit_rows(store) or await _used(store, found, tables_missing)
     except Exception:
         return traceback.format_exc().splitlines()
+
+
+async def wrong_without(image: Image, root: Path, expected: Expected, rng: random.Random) -> list[str]:
+    """What is wrong if, besides, as many devices are lost as a volume has parity: everything must be read still."""
+    write_image(image, root)
+    try:
+        _lose_devices(root, rng)
+        async with opened(root) as store:
+            wrong = [] if store.read_only else ["not read-only"]
+            return wrong + expected.differences(await look(store))
+    except Exception:
+        return traceback.format_exc().splitlines()
+
+
+def _lose_devices(root: Path, rng: random.Random) -> None:
+    code = config.load(store_folder(root) / config.SETTINGS_FILE).hot
+    for device in rng.sample(sorted(root.glob("d[0-9]*")), code.m):
+        shutil.rmtree(device)
 
 
 async def _used(store: Store, before: Tree, tables_missing: int) -> list[str]:

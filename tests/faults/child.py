@@ -11,6 +11,8 @@ import os
 import pickle
 import sys
 import traceback
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -31,8 +33,10 @@ class Stopper:
         self._left = stop
         self._counting = False
 
-    def begin(self, root: Path, story: Story) -> None:
-        story.told = self._tell
+    def begin(self, root: Path, stories: Sequence[Story]) -> None:
+        for number, story in enumerate(stories):
+            story.told = partial(self._tell, number)
+            _say(f"progress {number} 0 0 0")
         self._counting = True
 
     def end(self) -> None:
@@ -48,8 +52,8 @@ class Stopper:
     def synced(self, path: Path) -> None:
         pass
 
-    def _tell(self, progress: Progress) -> None:
-        _say(f"progress {progress.begun} {progress.returned} {progress.promised}")
+    def _tell(self, number: int, progress: Progress) -> None:
+        _say(f"progress {number} {progress.begun} {progress.returned} {progress.promised}")
 
 
 def _say(line: str) -> None:

@@ -16,7 +16,7 @@ from tests.faults.calls import Step
 from tests.faults.disk import Image
 from tests.faults.look import look
 from tests.faults.run import WritePath, play
-from tests.faults.story import Story
+from tests.faults.story import Expected, Story, after_kill, after_power_cut
 from tests.faults.tree import FILE, Tree
 
 _UNSURE = ("sync WAL",)
@@ -31,11 +31,11 @@ class Failed:
 
     step, path  the call
     error       what the caller got; None: it was not told
-    story       what the run had said until then
+    expected    what a power cut behind it may leave
     wrong       what was wrong with the store while it was still open, a line each
     """
 
-    story: Story
+    expected: Expected
     step: Step | None = None
     path: Path = field(default_factory=Path)
     error: Exception | None = None
@@ -48,13 +48,13 @@ class Failer:
 
     def __init__(self, number: int, code: int, *, for_good: bool) -> None:
         self.failed: tuple[Step, Path] | None = None
-        self.story: Story | None = None
+        self.stories: Sequence[Story] = ()
         self._left, self._code, self._for_good = number, code, for_good
         self._counting = False
         self._dead: Path | None = None
 
-    def begin(self, root: Path, story: Story) -> None:
-        self.story = story
+    def begin(self, root: Path, stories: Sequence[Story]) -> None:
+        self.stories = stories
         self._root = root
         self._counting = True
 
@@ -94,10 +94,10 @@ async def fail(
             error = error.exceptions[0]
         if error is not None:
             errors.append(error)
-        if failer.failed is None or failer.story is None:
+        if failer.failed is None:
             return
         try:
-            wrong.extend(await _wrong_while_open(store, failer.story, *failer.failed, error, code))
+            wrong.extend(await _wrong_while_open(store, failer.stories, *failer.failed, error, code))
         except Exception:
             wrong.extend(traceback.format_exc().splitlines())
 
@@ -105,26 +105,25 @@ async def fail(
         await play(path, root, image, tree, failer, seed, look_at_end)
     except Exception as error:
         errors.append(error)
-    assert failer.story is not None
-    found = Failed(failer.story, error=errors[0] if errors else None, wrong=wrong)
+    expected = after_power_cut(failer.stories, [story.progress for story in failer.stories])
+    found = Failed(expected, error=errors[0] if errors else None, wrong=wrong)
     if failer.failed is not None:
         found.step, found.path = failer.failed
     return found
 
 
 async def _wrong_while_open(
-    store: Store, story: Story, step: Step, path: Path, error: Exception | None, code: int
+    store: Store, stories: Sequence[Story], step: Step, path: Path, error: Exception | None, code: int
 ) -> list[str]:
     wrong = []
     if not isinstance(error, DeviceError | StoreError | CatalogCorrupt | pyfuse3.FUSEError | None):
         wrong.append(f"the caller got {type(error).__name__}: {error}")
-    said = story.progress
-    allowed = story.trees[said.returned : said.begun + 1]
+    expected = after_kill(stories, [story.progress for story in stories])
     if store.catalog.failure is None:
-        found = await look(store)
-        wrong += [f"while open: {line}" for line in min((each.differences(found) for each in allowed), key=len)]
+        wrong += [f"while open: {line}" for line in expected.differences(await look(store))]
     else:  # S3 answers nothing that may not be durable: the mount reads on
-        wrong += await _wrong_bytes(store, allowed)
+        for _, allowed in expected.parts:
+            wrong += await _wrong_bytes(store, allowed)
     if step.verb in _NEEDED and (code != errno.ENOSPC or str(step) in _UNSURE):
         wrong += await _wrong_unless_read_only(store, path)
     elif store.read_only is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.faults.child import STOPPED
 from tests.faults.disk import Image
-from tests.faults.story import Progress
+from tests.faults.story import Progress, Said
 from tests.faults.tree import Tree
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -19,7 +19,7 @@ class Killed:
     """How far a process came: before which call it ended (None: behind the last), and what it had said."""
 
     before: str | None
-    progress: Progress
+    said: Said
 
 
 class Killer:
@@ -38,16 +38,18 @@ class Killer:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{name} {stop} {seed}\n")
-        before, progress = None, Progress()
+        before: str | None = None
+        said: dict[int, Progress] = {}
         for line in self._process.stdout:
             kind, _, rest = line.strip().partition(" ")
             if kind == "progress":
-                progress = Progress(*map(int, rest.split()))
+                number, *numbers = map(int, rest.split())
+                said[number] = Progress(*numbers)
             elif kind == "before":
                 before = rest
             else:
                 assert line == f"ended {STOPPED}\n", line
-                return Killed(before, progress)
+                return Killed(before, [said[number] for number in sorted(said)])
         raise AssertionError("the process that forks is gone")
 
     def close(self) -> None:

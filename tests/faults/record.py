@@ -1,7 +1,7 @@
 """Records every moment at which a run could be stopped."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.faults.calls import Step
 from tests.faults.disk import Contents, Disk, Image, image_of, torn
 from tests.faults.run import WritePath, play
-from tests.faults.story import Progress, Story
+from tests.faults.story import Expected, Said, Story, after_kill, after_power_cut
 from tests.faults.tree import Tree
 
 END = Step("answer", "caller")
@@ -25,7 +25,7 @@ class Moment:
     step: Step
     now: Contents
     safe: Contents
-    progress: Progress
+    said: Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,13 @@ class Recorded:
     """One run."""
 
     moments: Sequence[Moment]
-    trees: Sequence[Tree]
+    stories: Sequence[Story]
 
     def outline(self) -> "Outline":
         calls: dict[str, list[int]] = {}
         for number, moment in enumerate(self.moments[:-1]):
             calls.setdefault(str(moment.step), []).append(number)
-        return Outline(calls, self.trees)
+        return Outline(calls, self.stories)
 
     def thinned(self, rng: random.Random) -> Iterator[Moment]:
         """All moments; of a long run of equal calls of SQLite the first two, the last, and one in between."""
@@ -61,10 +61,10 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What of a run is worth keeping: the numbers of its calls by the name of their step, and its trees."""
+    """What of a run is worth keeping: the numbers of its calls by the name of their step, and what it told."""
 
     calls: Mapping[str, Sequence[int]]
-    trees: Sequence[Tree]
+    stories: Sequence[Story]
 
     def one_of_each(self, rng: random.Random) -> list[int]:
         """A call of each kind, by its number."""
@@ -72,27 +72,29 @@ class Outline:
 
 
 class Recorder:
-    """A `StepWatch` that keeps a moment for each step."""
+    """A `StepWatch` that keeps a moment for each step, or for those alone that *keep* chooses."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Callable[[], bool] = lambda: True) -> None:
         self.moments: list[Moment] = []
-        self._story: Story | None = None
+        self._keep = keep
+        self._stories: Sequence[Story] = ()
         self._disk: Disk | None = None
 
-    def begin(self, root: Path, story: Story) -> None:
+    def begin(self, root: Path, stories: Sequence[Story]) -> None:
         self._disk = Disk(root)
-        self._story = story
+        self._stories = stories
 
     def end(self) -> None:
         self.before(END, Path())
-        self._story = None
+        self._stories = ()
 
     def before(self, step: Step, path: Path) -> None:
-        if self._story is not None and self._disk is not None:
-            self.moments.append(Moment(step, self._disk.now(), self._disk.safe(), self._story.progress))
+        if self._stories and self._disk is not None and (step == END or self._keep()):
+            said = tuple(story.progress for story in self._stories)
+            self.moments.append(Moment(step, self._disk.now(), self._disk.safe(), said))
 
     def synced(self, path: Path) -> None:
-        if self._story is not None and self._disk is not None:
+        if self._stories and self._disk is not None:
             self._disk.synced(path)
 
     def close(self) -> None:
@@ -100,27 +102,14 @@ class Recorder:
             self._disk.close()
 
 
-async def record(path: WritePath, root: Path, image: Image, tree: Tree, seed: int = 0) -> Recorded:
-    """Run *path* once and keep every moment of its recorded part."""
-    with closing(Recorder()) as recorder:
-        story = await play(path, root, image, tree, recorder, seed)
+async def record(
+    path: WritePath, root: Path, image: Image, tree: Tree, seed: int = 0, keep: Callable[[], bool] = lambda: True
+) -> Recorded:
+    """Run *path* once and keep every moment of its recorded part, or those alone that *keep* chooses."""
+    with closing(Recorder(keep)) as recorder:
+        stories = await play(path, root, image, tree, recorder, seed)
     assert recorder.moments, "the path recorded nothing"
-    return Recorded(recorder.moments, story.trees)
-
-
-def killed(moment: Moment) -> Image:
-    """What a kill leaves: the page cache survives it."""
-    return image_of(moment.now)
-
-
-def power_cut(moment: Moment) -> Image:
-    """What a power cut leaves that takes all that was not synced."""
-    return image_of(moment.safe)
-
-
-def power_torn(moment: Moment, rng: random.Random) -> Image:
-    """What a power cut leaves that takes some of what was not synced."""
-    return torn(moment.safe, moment.now, rng)
+    return Recorded(recorder.moments, stories)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,25 +119,30 @@ class Stop:
     how: str
     before: str
     image: Image
-    allowed: Sequence[Tree]
+    expected: Expected
 
     def __str__(self) -> str:
         return f"{self.how} before {self.before}"
 
 
+def stops_at(moment: Moment, stories: Sequence[Story], rng: random.Random, number: int = 0) -> list[Stop]:
+    """What a kill leaves, for the page cache survives it; what a power cut leaves that takes all that was not synced;
+    and one that takes some of it."""
+    before = f"{moment.step} (moment {number}, {moment.said})"
+    killed, cut = after_kill(stories, moment.said), after_power_cut(stories, moment.said)
+    return [
+        Stop("a kill", before, image_of(moment.now), killed),
+        Stop("a power cut", before, image_of(moment.safe), cut),
+        Stop("a torn power cut", before, torn(moment.safe, moment.now, rng), cut),
+    ]
+
+
 def stops(recorded: Recorded, rng: random.Random) -> Iterator[Stop]:
-    """Every stop of a run: a kill and two power cuts at each moment, those that leave the same only once."""
+    """Every stop of a run, those that leave the same only once."""
     seen: set[int] = set()
-    moments = list(recorded.thinned(rng))
-    for number, moment in enumerate(moments, 1):
-        said = moment.progress
-        for how, image, first in (
-            ("a kill", killed(moment), said.returned),
-            ("a power cut", power_cut(moment), said.promised),
-            ("a torn power cut", power_torn(moment, rng), said.promised),
-        ):
-            key = hash((first, said.begun, tuple(sorted(image.items()))))
+    for number, moment in enumerate(recorded.thinned(rng)):
+        for stop in stops_at(moment, recorded.stories, rng, number):
+            key = hash((stop.how == "a kill", moment.said, tuple(sorted(stop.image.items()))))
             if key not in seen:
                 seen.add(key)
-                before = f"{moment.step} ({number} of {len(moments)}, {said})"
-                yield Stop(how, before, image, recorded.trees[first : said.begun + 1])
+                yield stop

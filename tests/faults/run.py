@@ -1,7 +1,7 @@
 """Runs a write path on a real store, as its owner opens one, and tells a watch of each step."""
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +33,7 @@ AtEnd = Callable[[Store, Exception | None], Awaitable[None]]
 class StepWatch(Watch, Protocol):
     """Hears of every step of a run; only those between `begin` and `end` count."""
 
-    def begin(self, root: Path, story: Story) -> None: ...
+    def begin(self, root: Path, stories: Sequence[Story]) -> None: ...
 
     def end(self) -> None: ...
 
@@ -85,6 +85,7 @@ class Run:
     def __init__(self, root: Path, tree: Tree, watch: StepWatch, seed: int, at_end: AtEnd | None = None) -> None:
         self.root = root
         self.story = Story(tree)
+        self.stories: Sequence[Story] = ()
         self._random = random.Random(seed)
         self._watch = watch
         self._at_end = at_end
@@ -98,7 +99,14 @@ class Run:
     def recording(self) -> Iterator[None]:
         """Steps count while the block runs. All that was done before counts as promised, and as synced."""
         self.story = Story(self.tree)
-        self._watch.begin(self.root, self.story)
+        with self.recording_all([self.story]):
+            yield
+
+    @contextmanager
+    def recording_all(self, stories: Sequence[Story]) -> Iterator[None]:
+        """The same for a run that tells several stories at once."""
+        self.stories = stories
+        self._watch.begin(self.root, stories)
         yield
         self._watch.end()
 
@@ -137,10 +145,10 @@ async def play(
     watch: StepWatch,
     seed: int = 0,
     at_end: AtEnd | None = None,
-) -> Story:
-    """Run *path* from its beginning on a store below *root* that is *image* and shows *tree*."""
+) -> Sequence[Story]:
+    """Run *path* from its beginning on a store below *root* that is *image* and shows *tree*; what it told."""
     write_image(image, root)
     run = Run(root, tree, watch, seed, at_end)
     with watched(root, watch):
         await path(run)
-    return run.story
+    return run.stories

@@ -1,10 +1,10 @@
 """What a run has said so far: which trees a stop may show."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.faults.tree import Tree
+from tests.faults.tree import NO_STORE, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,13 @@ class Progress:
 
 @dataclass(slots=True)
 class Story:
-    """One line of changes, each atomic. *told* hears of each step that it makes."""
+    """One line of changes, each atomic. *told* hears of each step that it makes.
+
+    scope  the bucket (``bucket/``) that it is about; empty: everything
+    """
 
     tree: Tree
+    scope: str = ""
     told: Callable[["Progress"], None] = lambda progress: None
     trees: list[Tree] = field(default_factory=list)
     progress: Progress = field(default_factory=Progress)
@@ -51,3 +55,40 @@ class Story:
     def _tell(self, progress: Progress) -> None:
         self.progress = progress
         self.told(progress)
+
+
+Said = Sequence[Progress]
+"""How far each story of a run had come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """For each scope the trees of which a store must show one."""
+
+    parts: Sequence[tuple[str, Sequence[Tree]]]
+
+    @property
+    def perhaps_nothing(self) -> bool:
+        """There may be no store at all."""
+        return any(NO_STORE in trees for _, trees in self.parts)
+
+    def differences(self, found: Tree) -> list[str]:
+        """How *found* differs from what is nearest to it, a line each; nothing if it is one of those expected."""
+        lines = []
+        for scope, trees in self.parts:
+            part = found.under(scope)
+            each = [tree.under(scope).differences(part) for tree in trees]
+            nearest = min(each, key=len)
+            lines += nearest
+        known = tuple(scope for scope, _ in self.parts)
+        return lines + [f"{path}: expected nothing" for path in found.nodes if not path.startswith(known)]
+
+
+def after_kill(stories: Sequence[Story], said: Said) -> Expected:
+    pairs = zip(stories, said, strict=True)
+    return Expected([(story.scope, story.trees[each.returned : each.begun + 1]) for story, each in pairs])
+
+
+def after_power_cut(stories: Sequence[Story], said: Said) -> Expected:
+    pairs = zip(stories, said, strict=True)
+    return Expected([(story.scope, story.trees[each.promised : each.begun + 1]) for story, each in pairs])

@@ -12,6 +12,7 @@ from tests.faults.disk import Image
 from tests.faults.kill import Killer
 from tests.faults.paths import PATHS
 from tests.faults.record import Outline
+from tests.faults.story import after_kill
 from tests.faults.tree import Tree
 
 pytestmark = pytest.mark.slow
@@ -31,6 +32,5 @@ async def test_kill_at_each_kind_of_step(
     run = await outline(name)
     for at in run.one_of_each(random.Random(f"{name} {SEED}")):
         killed = killer.run(name, at, SEED)
-        said = killed.progress
-        wrong = await wrong_here(root, run.trees[said.returned : said.begun + 1])
+        wrong = await wrong_here(root, after_kill(run.stories, killed.said))
         assert not wrong, "\n".join([f"{name}, seed {SEED}: killed before call {at}, {killed}", *wrong])

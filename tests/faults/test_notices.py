@@ -59,7 +59,7 @@ async def test_a_lie_is_noticed(name: str, lie: Lie, root: Path, base: tuple[Ima
         recorded = await record(PATHS[name], root, *base)
     noticed = 0
     for stop in reversed(list(stops(recorded, random.Random(1)))):
-        noticed = bool(await wrong_after(stop.image, root, stop.allowed))
+        noticed = bool(await wrong_after(stop.image, root, stop.expected))
         if noticed:
             break
     assert noticed

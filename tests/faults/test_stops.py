@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.check import wrong_after
+from tests.faults.check import wrong_after, wrong_without
 from tests.faults.conftest import SEED
 from tests.faults.disk import Image
 from tests.faults.paths import PATHS
@@ -27,6 +27,12 @@ async def test_stop_at_each_step_of_six_shards(name: str, root: Path, wide_base:
 
 async def _stop_at_each_step(name: str, root: Path, base: tuple[Image, Tree]) -> None:
     recorded = await record(PATHS[name], root, *base, SEED)
-    for stop in stops(recorded, random.Random(f"{name} {SEED}")):
-        wrong = await wrong_after(stop.image, root, stop.allowed)
+    rng = random.Random(f"{name} {SEED}")
+    found = list(stops(recorded, rng))
+    for stop in found:
+        wrong = await wrong_after(stop.image, root, stop.expected)
         assert not wrong, "\n".join([f"{name}, seed {SEED}: {stop}", *wrong])
+    if not found[0].expected.perhaps_nothing:
+        for stop in (rng.choice(found), found[-1]):
+            wrong = await wrong_without(stop.image, root, stop.expected, rng)
+            assert not wrong, "\n".join([f"{name}, seed {SEED}: {stop}, and devices are lost", *wrong])
