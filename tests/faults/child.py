@@ -1,9 +1,9 @@
 """Runs write paths in processes that end at a step, as by kill -9: ``python -m tests.faults.child ROOT BASE``.
 
-Reads a line ``PATH STOP SEED`` for each run and forks: the child runs the path below ROOT on the store that BASE
-(pickled) holds, and ends before its STOP-th call (from 0; one that is not reached ends behind the last). It says how
-far it came on standard output, and a last line ``ended CODE``. This process itself opens nothing, so that no child
-inherits a database.
+Reads a line ``PATH STOP SEED`` for each run and forks: the child runs the path (``traffic``: that of the seed) below
+ROOT on the store that BASE (pickled) holds, and ends before its STOP-th call (from 0; one that is not reached ends
+behind the last). It says how far it came on standard output, and a last line ``ended CODE``. This process itself opens
+nothing, so that no child inherits a database.
 """
 
 import logging
@@ -22,6 +22,7 @@ from tests.faults.calls import Step
 from tests.faults.paths import PATHS
 from tests.faults.run import play
 from tests.faults.story import Progress, Story
+from tests.faults.traffic import traffic
 
 STOPPED, FAILED = 9, 1
 
@@ -63,7 +64,8 @@ def _say(line: str) -> None:
 def _run(root: Path, base: Path, name: str, stop: int, seed: int) -> None:
     image, tree = pickle.loads(base.read_bytes())
     try:
-        trio.run(play, PATHS[name], root, image, tree, Stopper(stop), seed)
+        path = traffic(seed) if name == "traffic" else PATHS[name]
+        trio.run(play, path, root, image, tree, Stopper(stop), seed)
     except BaseException:
         traceback.print_exc()
     os._exit(FAILED)

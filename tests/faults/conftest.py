@@ -1,9 +1,6 @@
-"""A place for stores that come and go by the thousand, and the store that all begin with."""
+"""A place for stores, and the store that all paths begin with."""
 
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -14,21 +11,19 @@ import trio
 from tests.faults.base import make_base
 from tests.faults.disk import Image
 from tests.faults.paths import PATHS
+from tests.faults.place import fast_place
 from tests.faults.record import Outline, record
 from tests.faults.tree import Tree
 
 SEED = 1
 """Of the bytes that paths write."""
-_MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where each store is written, in memory if that can be: what is tested is the order of calls, not a disk."""
-    above = _MEMORY if os.access(_MEMORY, os.W_OK) else tmp_path_factory.mktemp("faults")
-    folder = Path(tempfile.mkdtemp(prefix="stratumfs-faults-", dir=above))
-    yield folder / "root"
-    shutil.rmtree(folder)
+def root() -> Iterator[Path]:
+    """Where each store is written."""
+    with fast_place() as folder:
+        yield folder / "root"
 
 
 @pytest.fixture(scope="session")
