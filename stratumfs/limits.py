@@ -105,6 +105,8 @@ FUSE_TASKS_IDLE = 16
 """Tasks kept for the next requests; each has a buffer of 1 MiB that stays warm."""
 FUSE_BACKGROUND_MAX = 256
 """Read-ahead and asynchronous requests that the kernel may have under way at once, where we may tell it."""
+LOOP_STALL_S = 0.25
+"""A loop that stands still for so long is woken: see fuse/wake.py."""
 UNMOUNT_GRACE_S = 10.0
 """At the end of the owner: how long a mount that is in use is tried again before it is detached."""
 READS_WAITING_MAX = 512

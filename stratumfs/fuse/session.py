@@ -4,7 +4,6 @@ The end has an order: unmount while the loop still serves (dirty pages of mappin
 close the session without unmounting, publish what is pending, let go of all inodes.
 """
 
-import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from stratumfs.fuse.door import DoorOptions
 from stratumfs.fuse.kernel import tune
 from stratumfs.fuse.operations import Operations
 from stratumfs.fuse.unmount import detach, unmount
+from stratumfs.fuse.wake import keep_awake
 from stratumfs.ids import MIB, InodeNo
 from stratumfs.limits import FUSE_TASKS_IDLE, FUSE_TASKS_MAX, UNMOUNT_GRACE_S
 from stratumfs.store.store import Store
@@ -27,7 +27,6 @@ from stratumfs.store.store import Store
 _log = structlog.get_logger(__name__)
 _ALWAYS = ("default_permissions", "subtype=stratumfs")
 _RETRY_S = 0.1
-_STALL_S = 1.0
 _in_use = threading.Lock()  # the one module global here: it guards pyfuse3's
 
 
@@ -155,7 +154,7 @@ async def _run(
     async with trio.open_nursery() as serving:
         ended = trio.Event()
         serving.start_soon(_loop, mountpoint, ended, failures)
-        serving.start_soon(_watch_loop, mountpoint)
+        serving.start_soon(keep_awake)
         await _first(operations.answering, ended)
         if not ended.is_set():
             await trio.to_thread.run_sync(tune, mountpoint)
@@ -211,35 +210,6 @@ async def _unmount_when(quit_: trio.Event, mountpoint: str, operations: Operatio
             pyfuse3.terminate()
             return
         await trio.sleep(_RETRY_S)
-
-
-async def _watch_loop(mountpoint: str) -> None:
-    """Wake a loop that reads the session without anything to read.
-
-    pyfuse3 waits until the session is readable, then reads, and the read blocks if the request was taken back in
-    between: its process was killed. Everything in this process would wait for the next request, so a thread makes one.
-    """
-    ticks = 0
-    over = threading.Event()
-
-    def watch() -> None:
-        seen = -1
-        while not over.wait(_STALL_S):
-            if ticks == seen:
-                try:
-                    os.statvfs(mountpoint)
-                except OSError as error:
-                    if error.errno != errno.ENOTCONN:
-                        _log.warning("the mount does not answer its own process", error=str(error))
-            seen = ticks
-
-    threading.Thread(target=watch, name="mount watch", daemon=True).start()
-    try:
-        while True:
-            await trio.sleep(_STALL_S / 2)
-            ticks += 1
-    finally:
-        over.set()
 
 
 def _tell_entry(parent: InodeNo, name: bytes) -> None:
