@@ -1,0 +1,144 @@
+"""Handlers without a kernel: what cannot be brought about from outside."""
+
+import errno
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyfuse3
+import pytest
+import trio
+
+from stratumfs.errors import ShardCorrupt
+from stratumfs.fuse import files as files_module
+from stratumfs.fuse.door import DoorOptions
+from stratumfs.fuse.operations import Operations
+from stratumfs.ids import ROOT_INODE
+from stratumfs.limits import KERNEL_CACHE_S
+from tests.stores import running_store
+
+_CALLER: Any = SimpleNamespace(uid=0, gid=0, pid=1, umask=0)
+
+
+@pytest.fixture
+async def operations(tmp_path: Path) -> AsyncIterator[Operations]:
+    async with running_store(tmp_path) as store, trio.open_nursery() as nursery:
+        yield Operations(store, nursery, DoorOptions(), lambda parent, name: None, lambda ino: None)
+        nursery.cancel_scope.cancel()
+
+
+async def _file(operations: Operations, data: bytes = b"data") -> tuple[int, int]:
+    """(handle, inode) of a new file in a bucket."""
+    bucket = await operations.mkdir(ROOT_INODE, b"bucket", 0o755, _CALLER)
+    info, entry = await operations.create(bucket.st_ino, b"f", 0o644, os.O_RDWR, _CALLER)
+    await operations.write(info.fh, 0, data)
+    return info.fh, entry.st_ino
+
+
+async def test_readers_beyond_the_share_get_eagain(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files_module, "READS_WAITING_MAX", 3)
+    fh, _ = await _file(operations)
+    await operations.fsync(fh, datasync=False)
+    go_on = trio.Event()
+
+    async def hang(*args: object) -> bytes:
+        await go_on.wait()
+        return b"late"
+
+    monkeypatch.setattr(operations.store.reader, "read", hang)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(operations.read, fh, 0, 10)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(pyfuse3.FUSEError) as raised:
+            await operations.read(fh, 0, 10)
+        assert raised.value.errno == errno.EAGAIN
+        go_on.set()
+    assert await operations.read(fh, 0, 10) == b"late"
+    assert operations.counters["reads_refused"] == 1
+
+
+async def test_the_unexpected_is_eio_and_counted(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(operations.store.files, "attributes", broken)
+    with pytest.raises(pyfuse3.FUSEError) as raised:
+        await operations.getattr(ROOT_INODE, _CALLER)
+    assert raised.value.errno == errno.EIO
+    assert operations.counters["unexpected"] == 1
+
+
+async def test_damage_is_eio_and_counted(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
+    fh, _ = await _file(operations)
+    await operations.fsync(fh, datasync=False)
+
+    async def damaged(*args: object) -> None:
+        raise ShardCorrupt("x")
+
+    monkeypatch.setattr(operations.store.reader, "read", damaged)
+    with pytest.raises(pyfuse3.FUSEError) as raised:
+        await operations.read(fh, 0, 10)
+    assert raised.value.errno == errno.EIO
+    assert operations.counters["data_errors"] == 1
+
+
+async def test_an_answer_that_a_change_overtook_is_not_kept(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, ino = await _file(operations)
+    assert (await operations.getattr(ino, _CALLER)).attr_timeout == KERNEL_CACHE_S
+    attributes = operations.store.files.attributes
+
+    async def slow(*args: Any) -> Any:
+        found = await attributes(*args)
+        operations.store.changes.counter += 1
+        return found
+
+    monkeypatch.setattr(operations.store.files, "attributes", slow)
+    assert (await operations.getattr(ino, _CALLER)).attr_timeout == 0
+
+
+async def test_a_new_write_wins_over_a_time_that_was_set_before(operations: Operations) -> None:
+    fh, ino = await _file(operations)
+    attr, fields = pyfuse3.EntryAttributes(), SimpleNamespace(**dict.fromkeys(_FIELDS, False))
+    attr.st_mtime_ns = 1_000
+    fields.update_mtime = True
+    changed = await operations.setattr(ino, attr, fields, fh, _CALLER)
+    assert changed.st_mtime_ns == 1_000
+    before = time.time_ns()
+    await operations.write(fh, 4, b"more")
+    await operations.flush(fh)
+    assert (await operations.getattr(ino, _CALLER)).st_mtime_ns >= before
+
+
+_FIELDS = [f"update_{name}" for name in ("atime", "mtime", "ctime", "mode", "uid", "gid", "size")]
+
+
+async def test_files_beyond_the_largest_object_are_refused(operations: Operations) -> None:
+    fh, ino = await _file(operations)
+    for call in (operations.write(fh, 1 << 60, b"x"), operations._truncate(ino, 1 << 60)):
+        with pytest.raises(pyfuse3.FUSEError) as raised:
+            await call
+        assert raised.value.errno == errno.EFBIG
+
+
+async def test_a_truncate_that_fails_does_not_happen_later(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fh, ino = await _file(operations)
+    await operations.flush(fh)
+    await operations.release(fh)
+
+    async def refuse(*args: object, **kwargs: object) -> None:
+        raise ShardCorrupt("x")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(operations.store.files, "publish", refuse)
+        with pytest.raises(ShardCorrupt):
+            await operations._truncate(ino, 0)
+    assert len(list(operations.buffers)) == 0
+    assert (await operations.getattr(ino, _CALLER)).st_size == 4
