@@ -1,4 +1,5 @@
-"""What the next owner does for one that crashed: seal the volumes that were left open, behind their last named stripe.
+"""What the next owner does for one that crashed: seal the volumes that were left open, behind their last named stripe,
+and move aside what no row knows.
 
 Before the first door opens, and only where the store may be written to.
 """
@@ -13,6 +14,7 @@ from stratumfs.errors import DeviceFailed
 from stratumfs.ids import StoreId
 from stratumfs.limits import CODING_THREADS, TRANSACTION_ROWS_MAX
 from stratumfs.owner.attach import Attached
+from stratumfs.repair.quarantine import quarantine_unknown
 from stratumfs.repair.seal import seal_left_open
 from stratumfs.store.ledger import CatalogLedger
 from stratumfs.volumes.format import VolumeInfo
@@ -20,11 +22,19 @@ from stratumfs.volumes.format import VolumeInfo
 _log = structlog.get_logger(__name__)
 
 
-async def seal_volumes_left_open(store: StoreId, catalog: Catalog, attached: Attached) -> DeviceFailed | None:
-    """Seal them all. Returns the failure of a device in this, if there was one: then nothing may be written.
+async def mend(store: StoreId, catalog: Catalog, attached: Attached) -> DeviceFailed | None:
+    """Do all of it. Returns the failure of a device in this, if there was one: then nothing may be written.
 
     Raises: what the catalog raises.
     """
+    failed = await _seal_volumes_left_open(store, catalog, attached)
+    if failed is not None:
+        return failed
+    failures = await quarantine_unknown(catalog, attached.devices)
+    return next((error for error in failures.values() if isinstance(error, DeviceFailed)), None)
+
+
+async def _seal_volumes_left_open(store: StoreId, catalog: Catalog, attached: Attached) -> DeviceFailed | None:
     threads = trio.CapacityLimiter(CODING_THREADS)
     ledger = CatalogLedger(catalog)
     count = 0

@@ -29,8 +29,7 @@ from stratumfs.owner.attach import (
 from stratumfs.owner.create import CATALOG_FOLDER, HOT
 from stratumfs.owner.locate import identity_of
 from stratumfs.owner.lock import Locks
-from stratumfs.owner.recovery import seal_volumes_left_open
-from stratumfs.repair.quarantine import quarantine_unknown
+from stratumfs.owner.recovery import mend
 from stratumfs.store.store import Store, opened_store
 from tiering.explain import Explainer
 
@@ -107,10 +106,8 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
         try:
             why_not = _read_only_reason(found.attached, code, found.failed)
             if why_not is None:
-                failed = await seal_volumes_left_open(ident, catalog, found.attached)
+                failed = await mend(ident, catalog, found.attached)
                 why_not = _read_only_reason(found.attached, code, failed)
-            if why_not is None:
-                await quarantine_unknown(catalog, found.attached.devices)
             async with opened_store(ident, catalog, code, HOT, found.attached.devices, read_only=why_not) as store:
                 explainer = Explainer(store, found.identity, found.attached.refused, found.store_disk)
                 store.files.explainer = explainer

@@ -16,29 +16,37 @@ from stratumfs.volumes.attached import AttachedDevice
 _log = structlog.get_logger(__name__)
 
 
-async def quarantine_unknown(catalog: Catalog, devices: Mapping[DeviceId, AttachedDevice]) -> int:
-    """Move every shard of *devices* aside whose volume has no row; returns how many there were. Durable on return.
+async def quarantine_unknown(
+    catalog: Catalog, devices: Mapping[DeviceId, AttachedDevice]
+) -> dict[DeviceId, DeviceError]:
+    """Move every shard of *devices* aside whose volume has no row. Durable on return.
 
     Called by an owner that opens, before it opens a volume: one that is being opened looks the same. Nothing is
-    deleted, for an older catalog must not destroy what a newer one knew. A device that fails here keeps its files.
+    deleted, for an older catalog must not destroy what a newer one knew.
+
+    Returns the error of each device that could not do it; it keeps its files.
     """
     found: dict[DeviceId, list[ShardName]] = {}
+    failures: dict[DeviceId, DeviceError] = {}
     async with trio.open_nursery() as nursery:
         for device in devices.values():
-            nursery.start_soon(_list, device, found)
+            nursery.start_soon(_list, device, found, failures)
     unknown = await _unknown(catalog, {name.volume for names in found.values() for name in names})
-    aside = {ident: [name for name in names if name.volume in unknown] for ident, names in found.items()}
-    for ident, names in aside.items():
-        if names:
-            await _move(devices[ident], names)
-    return sum(map(len, aside.values()))
+    for ident, names in found.items():
+        aside = [name for name in names if name.volume in unknown]
+        if aside:
+            await _move(devices[ident], aside, failures)
+    return failures
 
 
-async def _list(device: AttachedDevice, found: dict[DeviceId, list[ShardName]]) -> None:
+async def _list(
+    device: AttachedDevice, found: dict[DeviceId, list[ShardName]], failures: dict[DeviceId, DeviceError]
+) -> None:
     try:
         found[device.id] = await device.read(_names, device)
     except DeviceError as error:
         _log.warning("shards_not_listed", device=device.label, error=str(error))
+        failures[device.id] = error
 
 
 def _names(device: AttachedDevice) -> list[ShardName]:
@@ -55,10 +63,11 @@ async def _unknown(catalog: Catalog, idents: set[VolumeId]) -> set[VolumeId]:
     return unknown
 
 
-async def _move(device: AttachedDevice, names: list[ShardName]) -> None:
+async def _move(device: AttachedDevice, names: list[ShardName], failures: dict[DeviceId, DeviceError]) -> None:
     try:
         await device.write(device.shards.quarantine, names)
     except DeviceError as error:
         _log.warning("shards_not_quarantined", device=device.label, error=str(error))
+        failures[device.id] = error
     else:
         _log.warning("shards_quarantined", device=device.label, shards=[str(name) for name in names])

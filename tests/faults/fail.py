@@ -21,7 +21,19 @@ from tests.faults.tree import FILE, Tree
 
 _UNSURE = ("sync WAL",)
 """Calls after whose failure nobody knows what is stored, and nobody can write it elsewhere."""
-_NEEDED = ("rename", "write", "write contents of", "sync", "create", "allocate", "cut", "make", "commit", "restart")
+_NEEDED = (
+    "rename",
+    "write",
+    "write contents of",
+    "sync",
+    "create",
+    "allocate",
+    "cut",
+    "make",
+    "link",
+    "commit",
+    "restart",
+)
 """What a device must be able to do. A removal that fails is tried again later."""
 
 

@@ -9,6 +9,7 @@ from tests.faults.check import wrong_after, wrong_without
 from tests.faults.conftest import SEED
 from tests.faults.disk import Image
 from tests.faults.paths import PATHS
+from tests.faults.paths.volumes import UNKNOWN_BYTES
 from tests.faults.record import record, stops
 from tests.faults.tree import Tree
 
@@ -23,6 +24,13 @@ async def test_stop_at_each_step(name: str, root: Path, base: tuple[Image, Tree]
 @pytest.mark.parametrize("name", ["put-stripes", "volume-seal"])
 async def test_stop_at_each_step_of_six_shards(name: str, root: Path, wide_base: tuple[Image, Tree]) -> None:
     await _stop_at_each_step(name, root, wide_base)
+
+
+async def test_a_shard_that_no_row_knows_is_somewhere_at_each_step(root: Path, base: tuple[Image, Tree]) -> None:
+    """The promise of the quarantine: moving aside never loses."""
+    recorded = await record(PATHS["recovery"], root, *base, SEED)
+    for stop in stops(recorded, random.Random(SEED)):
+        assert UNKNOWN_BYTES in stop.image.values(), stop
 
 
 async def _stop_at_each_step(name: str, root: Path, base: tuple[Image, Tree]) -> None:

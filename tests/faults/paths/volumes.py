@@ -4,7 +4,9 @@ import time
 from contextlib import AbstractContextManager, ExitStack
 
 from stratumfs.catalog import extents
+from stratumfs.ids import CellIndex, VolumeId
 from stratumfs.limits import ID_BLOCK
+from stratumfs.shards.layout import ShardName
 from stratumfs.store import content, maintenance, writer
 from stratumfs.store.store import Store
 from stratumfs.values import NewExtent
@@ -15,6 +17,9 @@ from tests.faults.disk import write_image
 from tests.faults.paths.objects import open_volume
 from tests.faults.run import Run, make_here, smaller
 from tests.faults.tree import DIRECTORY, NO_STORE, Tree
+
+UNKNOWN = ShardName(VolumeId(b"unknown to rows!"), CellIndex(0))
+UNKNOWN_BYTES = b"what a catalog that is lost may have known"
 
 
 async def volume_open(run: Run) -> None:
@@ -105,7 +110,8 @@ async def opening(run: Run) -> None:
 
 
 async def recovery(run: Run) -> None:
-    """A store whose owner was killed in the middle of everything is opened and tidied."""
+    """A store whose owner was killed in the middle of everything is opened: volumes are sealed, shards that no row
+    knows moved aside; then orphans reaped, voids cleared, uploads dropped, empty volumes freed."""
     async with run.crashed() as store:
         await _leave_a_mess(run, store)
     with _at_once(), run.recording():
@@ -138,6 +144,9 @@ async def _leave_a_mess(run: Run, store: Store) -> None:
     with smaller(content, TRANSACTION_ROWS_MAX=1):
         await staging.add([NewExtent(at, 1000, data=data) for at, data in pieces])
     await store.writer.stripe(run.data(STRIPED))
+    shard = next(iter(store.devices.values())).shards.create(UNKNOWN)
+    shard.write_at(0, [UNKNOWN_BYTES])
+    shard.close()
     run.story.tree = tree
 
 

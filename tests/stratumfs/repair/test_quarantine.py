@@ -19,8 +19,8 @@ async def test_unknown_shards_move_aside_and_known_ones_stay(tmp_path: Path) -> 
         shard.write_at(0, [b"what a newer catalog may know"])
         shard.close()
 
-        assert await quarantine_unknown(store.catalog, store.devices) == 1
-        assert await quarantine_unknown(store.catalog, store.devices) == 0
+        assert await quarantine_unknown(store.catalog, store.devices) == {}
+        assert await quarantine_unknown(store.catalog, store.devices) == {}
 
         assert {device.id: list(device.shards.names()) for device in store.devices.values()} == known
         aside = Path(odd.label) / QUARANTINE_FOLDER / f"{UNKNOWN.hex()}.0"
@@ -34,7 +34,7 @@ async def test_a_device_that_fails_keeps_its_shards_and_stops_nobody(tmp_path: P
             device.shards.create(ShardName(UNKNOWN, CellIndex(0))).close()
         (Path(failing.label) / QUARANTINE_FOLDER).write_bytes(b"a file where the folder should be")
 
-        await quarantine_unknown(store.catalog, store.devices)
+        assert list(await quarantine_unknown(store.catalog, store.devices)) == [failing.id]
 
         assert list(failing.shards.names()) == [ShardName(UNKNOWN, CellIndex(0))]
         assert list(other.shards.names()) == []
