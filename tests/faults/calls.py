@@ -220,8 +220,9 @@ class _File(apsw.VFSFile):
 
 
 def _through(calls: _Calls, verb: str, path: str, call: Callable[[], Any], *, sync: bool = False) -> None:
-    """An OSError as SQLite would see it."""
+    """An OSError as SQLite's own files make of it."""
     try:
         calls.through(verb, path, call, sync=sync)
     except OSError as error:
-        raise (apsw.FullError if error.errno == errno.ENOSPC else apsw.IOError)(str(error)) from error
+        full = error.errno == errno.ENOSPC and not sync
+        raise (apsw.FullError if full else apsw.IOError)(str(error)) from error

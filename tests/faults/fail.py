@@ -19,7 +19,7 @@ from tests.faults.run import WritePath, play
 from tests.faults.story import Expected, Story, after_kill, after_power_cut
 from tests.faults.tree import FILE, Tree
 
-_UNSURE = ("sync WAL",)
+_UNSURE = ("sync WAL", "sync database")
 """Calls after whose failure nobody knows what is stored, and nobody can write it elsewhere."""
 _NEEDED = (
     "rename",
