@@ -100,6 +100,9 @@ CODING_THREADS = 4
 """Threads that encode and append, and as many that verify and decode: each works on one stripe."""
 HEDGE_DELAY_S = 0.25
 """A cell that a device has not given by then is sought on the others too."""
+READS_NOTED_S = 1.0
+READS_NOTED_MAX = 200
+"""Access times wait for so long, or until they are so many, and go into the catalog together."""
 FUSE_TASKS_MAX = 1024
 FUSE_TASKS_IDLE = 16
 """Tasks kept for the next requests; each has a buffer of 1 MiB that stays warm."""
@@ -144,6 +147,7 @@ TRAILERS_MAX = 8 * KIB
 SIGNING_KEYS_MAX = 256
 
 assert PENDING_AGE_S_MAX < STRIPE_UNNAMED_S
+assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert INLINE_MAX <= STRIPE_PAYLOAD_MAX
 assert INLINE_MAX * TRANSACTION_ROWS_MAX <= ROUND_BYTES_MAX

@@ -1,6 +1,7 @@
 """What POSIX calls read and change of the tree, each in one transaction."""
 
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stratumfs.catalog.buckets import buckets, create_bucket, delete_bucket
@@ -247,6 +248,12 @@ def set_attributes(tx: Transaction, ino: InodeNo, change: AttributeChange, now_n
     if stat.S_ISDIR(mode) and old.nlink and ino != ROOT_INODE:
         make_explicit(tx, ino, now_ns)
     return attributes(tx, ino)
+
+
+def note_reads(tx: Transaction, reads: Sequence[tuple[InodeNo, int]]) -> None:
+    """(inode, time of its last read) each. Nothing else changes, and nobody's fsync waits for it."""
+    for ino, atime_ns in reads:
+        tx.run("update inode set atime_ns = ? where ino = ? and atime_ns < ?", (atime_ns, ino, atime_ns))
 
 
 def publish(

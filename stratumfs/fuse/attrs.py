@@ -14,7 +14,9 @@ _FRAGMENT = 4096
 _SECTOR = 512
 
 
-def entry_of(attributes: Attributes, buffer: FileBuffer | None, timeout_s: float) -> pyfuse3.EntryAttributes:
+def entry_of(
+    attributes: Attributes, atime_ns: int, buffer: FileBuffer | None, timeout_s: float
+) -> pyfuse3.EntryAttributes:
     """*timeout_s*: how long the kernel may keep the name and the attributes."""
     entry = pyfuse3.EntryAttributes()
     size, mtime_ns, ctime_ns = attributes.size, attributes.mtime_ns, attributes.ctime_ns
@@ -31,7 +33,7 @@ def entry_of(attributes: Attributes, buffer: FileBuffer | None, timeout_s: float
     entry.st_size = size
     entry.st_blocks = -(-size // _SECTOR)
     entry.st_blksize = BLOCK_SIZE
-    entry.st_atime_ns = attributes.atime_ns
+    entry.st_atime_ns = atime_ns
     entry.st_mtime_ns = mtime_ns
     entry.st_ctime_ns = ctime_ns
     entry.entry_timeout = entry.attr_timeout = timeout_s
@@ -59,9 +61,8 @@ def space_of(space: FileSystemSpace, name_max: int) -> pyfuse3.StatvfsData:
     return data
 
 
-def atime_is_due(attributes: Attributes, now_ns: int, day_ns: int = 24 * 3600 * 10**9) -> bool:
+def atime_is_due(attributes: Attributes, atime_ns: int, now_ns: int, day_ns: int = 24 * 3600 * 10**9) -> bool:
     """relatime: a read is noted if the last one noted is older than the last change, or than a day."""
-    atime_ns = attributes.atime_ns
     return stat.S_ISREG(attributes.mode) and (
         atime_ns <= attributes.mtime_ns or atime_ns <= attributes.ctime_ns or now_ns - atime_ns >= day_ns
     )

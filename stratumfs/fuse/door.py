@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from stratumfs.errors import AlreadyExists, NotFound, StoreReadOnly
+from stratumfs.fuse.accesses import Accesses
 from stratumfs.fuse.attrs import entry_of
 from stratumfs.fuse.buffers import Buffers
 from stratumfs.fuse.handles import DirectoryHandle, Handle, Handles, Lookups
@@ -50,6 +51,7 @@ class Door:
         self.buffers = Buffers(store, nursery, self._published)
         self.lookups = Lookups(store.holds, self._forgotten)
         self.cache = KernelCache(nursery, self.lookups, tell_entry, tell_inode)
+        self.accesses = Accesses(store.files, self.cache.queue)
         self.handles: Handles[Handle] = Handles()
         self.directories: Handles[DirectoryHandle] = Handles()
         self._files, self._changes, self._nursery, self._options = store.files, store.changes, nursery, options
@@ -105,12 +107,17 @@ class Door:
         timeout_s = self.cache.timeout_s(parent) if self._changes.counter == stamp else 0.0
         if not self.cache.handed_out(parent, posix):
             timeout_s = 0.0
-        return entry_of(attributes, self.buffers.get(attributes.ino), timeout_s)
+        return self._entry(attributes, timeout_s)
 
     def _described(self, attributes: Attributes, stamp: int) -> pyfuse3.EntryAttributes:
         """The answer that tells the kernel the attributes of an inode."""
-        timeout_s = KERNEL_CACHE_S if self._changes.counter == stamp else 0.0
-        return entry_of(attributes, self.buffers.get(attributes.ino), timeout_s)
+        return self._entry(attributes, KERNEL_CACHE_S if self._changes.counter == stamp else 0.0)
+
+    def _entry(self, attributes: Attributes, timeout_s: float) -> pyfuse3.EntryAttributes:
+        """What is committed, with what is pending laid over it."""
+        ino = attributes.ino
+        atime_ns = self.accesses.atime_ns(ino, attributes.atime_ns)
+        return entry_of(attributes, atime_ns, self.buffers.get(ino), timeout_s)
 
     def _start(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run *work* beside; an error is logged, nobody waits for it."""
@@ -126,6 +133,12 @@ class Door:
     def _published(self, attributes: Attributes) -> None:
         if self._pages.get(attributes.ino) == attributes.content - 1:
             self._pages[attributes.ino] = attributes.content
+
+    async def finish(self) -> None:
+        """The kernel is gone: everything that is pending becomes durable, every inode is let go."""
+        await self.buffers.publish_all()
+        await self.accesses.write()
+        self.lookups.forget_all()
 
     def _forgotten(self, ino: InodeNo) -> None:
         self._pages.pop(ino, None)

@@ -7,14 +7,14 @@ import time
 
 import pyfuse3
 
-from stratumfs.errors import AlreadyExists, NotFound
+from stratumfs.errors import AlreadyExists
 from stratumfs.fuse.attrs import atime_is_due
 from stratumfs.fuse.door import Door
 from stratumfs.fuse.guard import guarded
 from stratumfs.fuse.handles import Handle
 from stratumfs.ids import MIB, Buffer, InodeNo
 from stratumfs.limits import OBJECT_MAX, READAHEAD_STRIPES, READS_WAITING_MAX
-from stratumfs.values import AttributeChange, Attributes
+from stratumfs.values import Attributes
 
 
 class FileHandlers(Door):
@@ -131,9 +131,11 @@ class FileHandlers(Door):
         access = flags & os.O_ACCMODE
         if access == os.O_WRONLY or flags & (os.O_NOATIME | os.O_TRUNC) or not self._options.atime:
             return
-        if atime_is_due(found, time.time_ns()) and self.store.read_only is None:
+        if self.store.read_only is not None:
+            return
+        if atime_is_due(found, self.accesses.atime_ns(found.ino, found.atime_ns), time.time_ns()):
             if keep and access == os.O_RDONLY:
-                self._start(self._note_access, found.ino)
+                self.accesses.note(found.ino, time.time_ns())
             else:
                 handle.note_read = True
 
@@ -143,7 +145,7 @@ class FileHandlers(Door):
         self.store.observer.read(handle.ino, count)
         if handle.note_read:
             handle.note_read = False
-            self._start(self._note_access, handle.ino)
+            self.accesses.note(handle.ino, time.time_ns())
         if sequential and offset and count == size and not handle.reading_ahead and handle.ahead < offset + MIB:
             handle.reading_ahead = True
             self._start(self._read_ahead, handle, max(handle.ahead, offset + count))
@@ -156,11 +158,3 @@ class FileHandlers(Door):
             handle.ahead = stop
         finally:
             handle.reading_ahead = False
-
-    async def _note_access(self, ino: InodeNo) -> None:
-        try:
-            found = await self._files.attributes(ino)
-            await self._files.set_attributes(ino, AttributeChange(atime_ns=time.time_ns()), found.ctime_ns)
-        except NotFound:
-            return
-        self.cache.queue([ino])

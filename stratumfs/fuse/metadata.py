@@ -111,6 +111,8 @@ class MetadataHandlers(Door):
                 raise
 
     async def _change(self, ino: InodeNo, change: AttributeChange) -> None:
+        if change.atime_ns is not None:
+            self.accesses.drop(ino)
         buffer = self.buffers.get(ino)
         if change.mtime_ns is None or buffer is None or not buffer.pending:
             await self._files.set_attributes(ino, change, time.time_ns())

@@ -126,14 +126,14 @@ async def _serve(
         await trio.to_thread.run_sync(_mount, operations, mountpoint, options)
         store.changes.attach(operations.cache)
         work.start_soon(operations.buffers.sweep)
+        work.start_soon(operations.accesses.serve)
         try:
             await _run(operations, mountpoint, quit_, task_status)
         finally:
             store.changes.detach(operations.cache)
             await operations.cache.close()
             pyfuse3.close(unmount=False)
-            await operations.buffers.publish_all()
-            operations.lookups.forget_all()
+            await operations.finish()
             work.cancel_scope.cancel()
 
 

@@ -7,7 +7,7 @@ import time
 import pyfuse3
 
 from stratumfs.errors import NotFound
-from stratumfs.fuse.attrs import entry_of, no_entry
+from stratumfs.fuse.attrs import no_entry
 from stratumfs.fuse.door import Door
 from stratumfs.fuse.guard import guarded
 from stratumfs.fuse.handles import DirectoryHandle
@@ -158,7 +158,7 @@ class TreeHandlers(Door):
                 if await self._is_hidden(handle.ino, entry.name, name):
                     continue
                 kept = self.cache.handed_out(handle.ino, name)
-                reply = entry_of(entry.attributes, self.buffers.get(ino), timeout_s if kept else 0.0)
+                reply = self._entry(entry.attributes, timeout_s if kept else 0.0)
                 if not pyfuse3.readdir_reply(token, name, reply, entry.cookie):
                     handle.chunk = min(taken + _CHUNK_SPARE, READDIR_CHUNK_MAX)
                     return

@@ -53,6 +53,11 @@ class Namespace:
         async with self._locks.holding(ino):
             return await self._catalog.write(files.set_attributes, ino, change, now_ns)
 
+    async def note_reads(self, reads: Sequence[tuple[InodeNo, int]]) -> None:
+        """(inode, atime) of files that were read, at most TRANSACTION_ROWS_MAX. Raises: StoreReadOnly."""
+        self._writer.check_writable()
+        await self._catalog.write(files.note_reads, tuple(reads))
+
     async def make(
         self,
         parent: InodeNo,
