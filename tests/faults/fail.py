@@ -11,7 +11,8 @@ import pyfuse3
 
 from stratumfs.errors import CatalogCorrupt, DeviceError, StoreError, StoreReadOnly, StratumError
 from stratumfs.store.store import Store
-from tests.faults.acts import find, mkdir, put
+from tests.faults.acts import delete, find, mkdir, put
+from tests.faults.base import INLINE, STRIPED
 from tests.faults.calls import Step
 from tests.faults.disk import Image
 from tests.faults.look import look
@@ -56,14 +57,19 @@ class Failed:
 
 class Failer:
     """A `StepWatch` that makes the *number*-th call fail with *code*; *for_good*: and every later one below the same
-    folder, as a disk that died does."""
+    folder, as a disk that died does.
+
+    failed   the call that did
+    dead     the folder that goes on failing
+    """
 
     def __init__(self, number: int, code: int, *, for_good: bool) -> None:
+        self.code = code
         self.failed: tuple[Step, Path] | None = None
+        self.dead: Path | None = None
         self.stories: Sequence[Story] = ()
-        self._left, self._code, self._for_good = number, code, for_good
+        self._left, self._for_good = number, for_good
         self._counting = False
-        self._dead: Path | None = None
 
     def begin(self, root: Path, stories: Sequence[Story]) -> None:
         self.stories = stories
@@ -74,23 +80,23 @@ class Failer:
         self._counting = False
 
     def before(self, step: Step, path: Path) -> None:
-        if self._dead is not None and path.is_relative_to(self._dead) and self._concerns(step):
-            raise OSError(self._code, os.strerror(self._code))
+        if self.dead is not None and path.is_relative_to(self.dead) and self._concerns(step):
+            raise OSError(self.code, os.strerror(self.code))
         if not self._counting:
             return
         self._left -= 1
         if self._left == -1:
             self.failed = step, path
             if self._for_good:
-                self._dead = self._root / path.relative_to(self._root).parts[0]
-            raise OSError(self._code, os.strerror(self._code))
+                self.dead = self._root / path.relative_to(self._root).parts[0]
+            raise OSError(self.code, os.strerror(self.code))
 
     def synced(self, path: Path) -> None:
         pass
 
     def _concerns(self, step: Step) -> bool:
         """A full disk still syncs, cuts and removes."""
-        return self._code != errno.ENOSPC or step.verb not in ("sync", "cut", "remove")
+        return self.code != errno.ENOSPC or step.verb not in ("sync", "cut", "remove")
 
 
 async def fail(
@@ -109,7 +115,7 @@ async def fail(
         if failer.failed is None:
             return
         try:
-            wrong.extend(await _wrong_while_open(store, failer.stories, *failer.failed, error, code))
+            wrong.extend(await _wrong_while_open(store, failer, error))
         except Exception:
             wrong.extend(traceback.format_exc().splitlines())
 
@@ -124,22 +130,24 @@ async def fail(
     return found
 
 
-async def _wrong_while_open(
-    store: Store, stories: Sequence[Story], step: Step, path: Path, error: Exception | None, code: int
-) -> list[str]:
+async def _wrong_while_open(store: Store, failer: Failer, error: Exception | None) -> list[str]:
+    assert failer.failed is not None
+    step, path = failer.failed
     wrong = []
     if not isinstance(error, DeviceError | StoreError | CatalogCorrupt | pyfuse3.FUSEError | None):
         wrong.append(f"the caller got {type(error).__name__}: {error}")
-    expected = after_kill(stories, [story.progress for story in stories])
+    expected = after_kill(failer.stories, [story.progress for story in failer.stories])
     if store.catalog.failure is None:
         wrong += [f"while open: {line}" for line in expected.differences(await look(store))]
     else:  # S3 answers nothing that may not be durable: the mount reads on
         for _, allowed in expected.parts:
             wrong += await _wrong_bytes(store, allowed)
-    if step.verb in _NEEDED and (code != errno.ENOSPC or str(step) in _UNSURE):
-        wrong += await _wrong_unless_read_only(store, path)
-    elif store.read_only is not None:
-        wrong.append(f"read-only without need: {store.read_only}")
+    if step.verb in _NEEDED and (failer.code != errno.ENOSPC or str(step) in _UNSURE):
+        return wrong + await _wrong_unless_read_only(store, path)
+    if store.read_only is not None:
+        return [*wrong, f"read-only without need: {store.read_only}"]
+    if failer.code == errno.ENOSPC:
+        wrong += await _wrong_when_full(store, failer.dead)
     return wrong
 
 
@@ -153,6 +161,20 @@ async def _wrong_bytes(store: Store, allowed: Sequence[Tree]) -> list[str]:
         if await store.reader.read(await find(store, path), 0, len(node.data) + 1) != node.data:
             wrong.append(f"while open: {path} has other bytes")
     return wrong
+
+
+async def _wrong_when_full(store: Store, full: Path | None) -> list[str]:
+    """A device that was full is not a failed one: the store takes, reads and deletes what it has room for.
+
+    full: goes on being full. A device takes no stripes then, the store folder nothing at all.
+    """
+    if full is not None and full.name.startswith("store"):
+        return []
+    data = bytes(STRIPED if full is None else INLINE)
+    await put(store, "rest/later", data)
+    found = await store.reader.read(await find(store, "rest/later"), 0, len(data) + 1)
+    await delete(store, "rest/later")
+    return [] if found == data else ["what was written later has other bytes"]
 
 
 async def _wrong_unless_read_only(store: Store, path: Path) -> list[str]:

@@ -25,7 +25,10 @@ async def test_failure_at_each_kind_of_step(
 ) -> None:
     run = await outline(name)
     rng = random.Random(f"{name} {code} {SEED}")
-    for at in run.one_of_each(rng):
+    calls = run.one_of_each(rng)
+    if set(run.calls) == {"write WAL", "commit WAL", "sync WAL"}:
+        calls = [rng.choice(calls)]  # a transaction of one path fails like that of any other
+    for at in calls:
         for_good = rng.random() < 0.5
         failed = await fail(PATHS[name], root, *base, at, code, for_good=for_good, seed=SEED)
         wrong = failed.wrong or await wrong_here(root, failed.expected, tables_missing=1)
