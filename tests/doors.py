@@ -86,7 +86,11 @@ class Doors:
 
     def stop(self) -> None:
         """stratumfs stop: all that was written is safe, and the owner gone, on return."""
-        run([BIN / "stratumfs", "stop", self.store])
+        pid = self.pid
+        try:
+            run([BIN / "stratumfs", "stop", self.store])
+        except subprocess.TimeoutExpired as error:
+            raise CommandFailed(f"the owner does not end; its threads: {_threads(pid)}") from error
 
     def restart(self) -> None:
         self.stop()
@@ -261,6 +265,17 @@ def shared_doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     with opened_doors(tmp_path_factory.mktemp("doors"), seconds=3 * TEST_S) as found:
         yield found
         assert found.complaints() == []
+
+
+def _threads(pid: int | None) -> list[str]:
+    """Where each thread of a process is, as the kernel sees it: name, state, system call, what it waits for."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):
+            words = [(task / name).read_text().strip() for name in ("comm", "syscall", "wchan")]
+            state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+            found.append(" ".join((*words, state)))
+    return found
 
 
 async def _audit(folder: Path) -> list[str]:
