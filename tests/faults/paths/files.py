@@ -1,8 +1,10 @@
 """Write paths of POSIX calls, as the mount makes them."""
 
 import time
+from contextlib import suppress
 
 from stratumfs.catalog import extents
+from stratumfs.errors import NoSuchObject
 from stratumfs.values import AttributeChange
 from tests.faults import acts
 from tests.faults.base import INLINE, STRIPED
@@ -191,13 +193,22 @@ async def attributes(run: Run) -> None:
 
 
 async def seen_by_s3(run: Run) -> None:
-    """A file made through the mount and not synced: the S3 answer that shows it waits until it is durable."""
+    """Changes through the mount that nobody synced: the S3 answer that shows one waits until it is durable, be it a
+    HEAD, a 404 or a list."""
     async with run.opened() as store:
         with run.recording():
             with run.story.changing(run.tree.make("main/dir/new", FILE), durable=False):
                 await acts.make(store, "main/dir/new")
             with run.story.promising():
                 await store.objects.info("main", b"dir/new")
+            with run.story.changing(run.tree.unlink("main/inline"), durable=False):
+                await acts.unlink(store, "main/inline")
+            with run.story.promising(), suppress(NoSuchObject):
+                await store.objects.info("main", b"inline")
+            with run.story.changing(run.tree.make("rest/made/", DIRECTORY), durable=False):
+                await acts.mkdir(store, "rest/made")
+            with run.story.promising():
+                await store.objects.list("rest")
 
 
 PATHS = {
