@@ -99,13 +99,14 @@ class FileHandlers(Door):
 
     @guarded
     async def flush(self, fh: pyfuse3.FileHandleT) -> None:
-        buffer = self.handles[fh].buffer
-        if buffer is None:
-            return  # opened for reading: close(2) promises nothing
-        if not self._options.published:
-            await self._make_durable(buffer.ino)
-        elif buffer.pending:
-            self.buffers.publish_soon(buffer)
+        handle = self.handles[fh]
+        if self._options.published:
+            if handle.buffer is not None and handle.buffer.pending:
+                self.buffers.publish_soon(handle.buffer)
+        elif handle.buffer is not None:
+            await self._make_durable(handle.ino)
+        else:  # opened for reading: what others write into it is theirs to publish
+            await self._files.settle([handle.ino])
 
     @guarded
     async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:

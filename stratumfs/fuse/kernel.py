@@ -15,8 +15,17 @@ _DEVICES = Path("/sys/class/bdi")
 READ_AHEAD = 1 * MIB
 
 
-def device_of(mountpoint: str, mountinfo: bytes) -> tuple[int, int] | None:
-    """(major, minor) of the topmost mount at *mountpoint*, from the text of /proc/self/mountinfo: asks no mount."""
+Device = tuple[int, int]
+"""(major, minor), as in st_dev; of a FUSE mount the minor number names the connection."""
+
+
+def device_at(mountpoint: str) -> Device | None:
+    """Of the topmost mount at *mountpoint*; asks no mount, so it may be called on the loop of one."""
+    return device_of(mountpoint, _MOUNTINFO.read_bytes())
+
+
+def device_of(mountpoint: str, mountinfo: bytes) -> Device | None:
+    """As ``device_at``, from the text of /proc/self/mountinfo."""
     found = None
     for line in mountinfo.splitlines():
         fields = line.split(b" ")
@@ -26,9 +35,8 @@ def device_of(mountpoint: str, mountinfo: bytes) -> tuple[int, int] | None:
     return found
 
 
-def tune(mountpoint: str) -> None:
+def tune(device: Device | None) -> None:
     """Raise the kernel's bounds where we may; where not, all works with its own."""
-    device = device_of(mountpoint, _MOUNTINFO.read_bytes())
     if device is None:
         return
     major, minor = device

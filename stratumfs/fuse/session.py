@@ -16,7 +16,7 @@ import trio
 
 from stratumfs.errors import ConfigError, StoreInUse
 from stratumfs.fuse.door import DoorOptions
-from stratumfs.fuse.kernel import tune
+from stratumfs.fuse.kernel import Device, device_at, tune
 from stratumfs.fuse.operations import Operations
 from stratumfs.fuse.unmount import detach, unmount
 from stratumfs.fuse.wake import keep_awake
@@ -157,9 +157,10 @@ async def _run(
         serving.start_soon(keep_awake)
         await _first(operations.answering, ended)
         if not ended.is_set():
-            await trio.to_thread.run_sync(tune, mountpoint)
+            device = await trio.to_thread.run_sync(device_at, mountpoint)
+            await trio.to_thread.run_sync(tune, device)
             task_status.started(Mounted(mountpoint, operations))
-            serving.start_soon(_unmount_when, quit_, mountpoint, operations)
+            serving.start_soon(_unmount_when, quit_, mountpoint, device, ended, operations)
         await ended.wait()
         serving.cancel_scope.cancel()
     if failures:
@@ -198,18 +199,30 @@ async def _first(*events: trio.Event) -> None:
             nursery.start_soon(wait, event)
 
 
-async def _unmount_when(quit_: trio.Event, mountpoint: str, operations: Operations) -> None:
-    """Ask the kernel to end the session. In use for too long: detach, save what is pending, and end it ourselves."""
+async def _unmount_when(
+    quit_: trio.Event, mountpoint: str, device: Device | None, ended: trio.Event, operations: Operations
+) -> None:
+    """Ask the kernel to end the session. If it is in use for too long, save what is pending and end it ourselves."""
     await quit_.wait()
-    deadline = trio.current_time() + UNMOUNT_GRACE_S
-    while not await trio.to_thread.run_sync(unmount, mountpoint):
-        if trio.current_time() > deadline:
-            _log.warning("the mount is in use and is detached: programs in it will get ENOTCONN", mountpoint=mountpoint)
-            await trio.to_thread.run_sync(detach, mountpoint)
-            await operations.buffers.publish_all()
-            pyfuse3.terminate()
-            return
-        await trio.sleep(_RETRY_S)
+    with trio.move_on_after(UNMOUNT_GRACE_S):
+        while not await trio.to_thread.run_sync(_unmount_ours, mountpoint, device):  # noqa: ASYNC110 - others' files
+            await trio.sleep(_RETRY_S)
+        await ended.wait()  # who detached it before has files open in it still
+        return
+    _log.warning("the mount is in use and is detached: programs in it will get ENOTCONN", mountpoint=mountpoint)
+    await trio.to_thread.run_sync(_detach_ours, mountpoint, device)
+    await operations.buffers.publish_all()
+    pyfuse3.terminate()
+
+
+def _unmount_ours(mountpoint: str, device: Device | None) -> bool:
+    """False if it is in use. What somebody else mounted at the same place since is not ours to unmount."""
+    return device_at(mountpoint) != device or unmount(mountpoint)
+
+
+def _detach_ours(mountpoint: str, device: Device | None) -> None:
+    if device_at(mountpoint) == device:
+        detach(mountpoint)
 
 
 def _tell_entry(parent: InodeNo, name: bytes) -> None:

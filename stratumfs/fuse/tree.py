@@ -150,20 +150,23 @@ class TreeHandlers(Door):
         # The kernel holds the directory while it waits for this, so that an invalidation comes after it.
         timeout_s = self.cache.timeout_s(handle.ino)
         after: Cookie | None = Cookie(start_id)
-        taken = 0
-        while after is not None:
+        taken: list[InodeNo] = []
+        room = True
+        while after is not None and room:
             entries, after = await self._files.entries(handle.ino, after, handle.chunk)
             for entry in entries:
-                name, ino = spelled(entry.name), entry.attributes.ino
+                name = spelled(entry.name)
                 if await self._is_hidden(handle.ino, entry.name, name):
                     continue
                 kept = self.cache.handed_out(handle.ino, name)
                 reply = self._entry(entry.attributes, timeout_s if kept else 0.0)
-                if not pyfuse3.readdir_reply(token, name, reply, entry.cookie):
-                    handle.chunk = min(taken + _CHUNK_SPARE, READDIR_CHUNK_MAX)
-                    return
-                self.lookups.add(ino)
-                taken += 1
+                room = pyfuse3.readdir_reply(token, name, reply, entry.cookie)
+                if not room:
+                    handle.chunk = min(len(taken) + _CHUNK_SPARE, READDIR_CHUNK_MAX)
+                    break
+                taken.append(entry.attributes.ino)
+        for ino in taken:  # only now: after an error the kernel gets none of them
+            self.lookups.add(ino)
 
     async def _is_hidden(self, parent: InodeNo, name: Name, posix: bytes) -> bool:
         """Something else is meant by this spelling as long as it exists: a name is listed once."""

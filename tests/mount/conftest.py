@@ -138,9 +138,9 @@ def mounted_store(
         raise last
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
-    """One mount for all tests that need nothing special of it; nothing unexpected may have happened in it."""
+    """One mount for the tests of a module that need nothing special; nothing unexpected may have happened in it."""
     with mounted_store(tmp_path_factory.mktemp("shared")) as found:
         yield found
         assert "unexpected" not in found.statistics()

@@ -11,7 +11,7 @@ import trio
 
 from stratumfs.errors import ConfigError, StoreInUse
 from stratumfs.fuse import session
-from stratumfs.fuse.kernel import device_of
+from stratumfs.fuse.kernel import device_at
 from stratumfs.fuse.session import SessionOptions, serve
 from tests.mount.conftest import mounted_store
 from tests.stores import running_store
@@ -95,14 +95,35 @@ except OSError as error:
             program = await trio.lowlevel.open_process(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             assert program.stdin is not None
             assert program.stdout is not None
-            assert await program.stdout.receive_some() == b"ready\n"
+            assert await _line(program.stdout) == b"ready\n"
             assert mounted.pending().startswith("1 files")
             stop.set()
         assert not _is_mounted(point)
         await program.stdin.send_all(b"\n")
-        assert b"not connected" in await program.stdout.receive_some()
+        assert b"not connected" in await _line(program.stdout)
         await program.wait()
         assert (await store.objects.info("bucket", b"f")).size == len("pending")
+
+
+async def test_a_mount_that_somebody_detached_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "UNMOUNT_GRACE_S", 0.2)
+    point = tmp_path / "mount"
+    point.mkdir()
+    async with running_store(tmp_path / "store") as store, trio.open_nursery() as nursery:
+        stop = trio.Event()
+        await nursery.start(partial(serve, store, str(point), SessionOptions(), stop))
+        words = ["env", "-C", str(point), "sh", "-c", "echo in; read line"]
+        program = await trio.lowlevel.open_process(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert program.stdin is not None
+        assert program.stdout is not None
+        assert await _line(program.stdout) == b"in\n"
+        await trio.run_process(["umount", "-l", str(point)])
+        await trio.run_process(["mount", "-t", "tmpfs", "none", str(point)])
+        stop.set()
+        await program.stdin.send_all(b"\n")
+        await program.wait()
+    assert _is_mounted(point), "what somebody else mounted there is left alone"
+    await trio.run_process(["umount", str(point)])
 
 
 async def test_a_process_has_one_mount(tmp_path: Path) -> None:
@@ -201,6 +222,13 @@ while True:
             mount.run(trio.sleep, 0)
 
 
+async def _line(stream: trio.abc.ReceiveStream) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        line += await stream.receive_some(1) or b"\n"
+    return line
+
+
 def _is_mounted(point: Path) -> bool:
     """Asks no mount, unlike os.path.ismount: on the loop that would wait for itself."""
-    return device_of(str(point), Path("/proc/self/mountinfo").read_bytes()) is not None
+    return device_at(str(point)) is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stratumfs.fuse import kernel
-from stratumfs.fuse.kernel import device_of, tune
+from stratumfs.fuse.kernel import device_at, device_of, tune
 from stratumfs.fuse.session import SessionOptions
 from stratumfs.fuse.wake import Waker
 
@@ -35,9 +35,10 @@ def test_bounds_are_raised_where_that_may_be_done(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(kernel, "_MOUNTINFO", tmp_path / "mountinfo")
     monkeypatch.setattr(kernel, "_CONNECTIONS", tmp_path)
     monkeypatch.setattr(kernel, "_DEVICES", tmp_path / "nothing")
-    tune("/mnt/stratum")
+    assert device_at("/mnt/stratum") == (0, 41)
+    tune(device_at("/mnt/stratum"))
     assert (tmp_path / "41" / "max_background").read_text() == "256"
-    tune("/not/mounted")
+    tune(None)
 
 
 def test_options_become_words_for_libfuse() -> None:
