@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -21,5 +22,7 @@ def dispatch(kind: str, folder: str) -> int:
         asked_for_help = len(sys.argv) == 2 and sys.argv[1] in ("-h", "--help")
         print(f"usage: {kind} NAME [OPTION...]; NAME is one of: {', '.join(names)}", file=sys.stderr)
         return 0 if asked_for_help else 2
+    # Told to end it ends as by an exception, so that what it has mounted and started is taken away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     module = importlib.import_module(f"tools.{folder}.{sys.argv[1]}")
     return module.main(sys.argv[2:]) or 0
