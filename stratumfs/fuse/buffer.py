@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from stratumfs.errors import StratumError
+from stratumfs.fuse.background import Starter
 from stratumfs.fuse.digest import WholeDigest
 from stratumfs.fuse.layer import Gap, Layer
 from stratumfs.fuse.memory import Memory
@@ -29,6 +31,7 @@ class FileBuffer:
 
     users       handles and calls that need the buffer
     unlinked    closed by the last who wrote, without a name: not worth publishing
+    failure     of the last publication that nobody waited for, until one succeeds
     no_caps     known to have no security.capability, which the kernel asks before each write
     published   called with the new attributes after each publication
     """
@@ -36,7 +39,7 @@ class FileBuffer:
     def __init__(
         self,
         store: Store,
-        nursery: trio.Nursery,
+        background: Starter,
         memory: Memory,
         ino: InodeNo,
         size: int,
@@ -46,12 +49,13 @@ class FileBuffer:
         self.users = 0
         self.unlinked = False
         self.no_caps = False
+        self.failure: StratumError | None = None
         self.publishing = trio.Lock()
         self._store, self._memory, self._published = store, memory, published
         self._current = Layer(size)
         self._frozen: Layer | None = None
         self._digest = WholeDigest(store.writer.digest, size)
-        self._sender = StripeSender(store.writer, nursery, memory, self._digest.drained)
+        self._sender = StripeSender(store.writer, background, memory, self._digest.drained)
         self._full = store.writer.stripe_payload
 
     @property
@@ -191,6 +195,7 @@ class FileBuffer:
         publication = Publication(layer.cut, tuple(extents), layer.size, layer.mtime_ns, layer.etag, layer.changed_ns)
         attributes = await self._store.files.publish(self.ino, publication, time.time_ns(), durable=durable)
         self._frozen = None
+        self.failure = None
         self._forget(layer)
         self._published(attributes)
 

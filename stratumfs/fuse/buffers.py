@@ -7,6 +7,7 @@ import structlog
 import trio
 
 from stratumfs.errors import StratumError
+from stratumfs.fuse.background import Starter
 from stratumfs.fuse.buffer import FileBuffer
 from stratumfs.fuse.memory import Memory
 from stratumfs.ids import InodeNo
@@ -21,18 +22,18 @@ class Buffers:
     """At most one buffer an inode. It lives while it has users or anything is pending; an error keeps it pending.
 
     Each buffer holds its inode, so that what was unlinked meanwhile can still be read and written. Used on the loop;
-    background work goes into the nursery that it was handed.
+    background work goes where it was told to.
     """
 
     def __init__(
         self,
         store: Store,
-        nursery: trio.Nursery,
+        background: Starter,
         published: Callable[[Attributes], None],
         memory_max: int = PENDING_MEMORY_MAX,
     ) -> None:
         self.late_errors = 0
-        self._store, self._nursery, self._published = store, nursery, published
+        self._store, self._background, self._published = store, background, published
         self._memory = Memory(memory_max)
         self._buffers: dict[InodeNo, FileBuffer] = {}
 
@@ -53,7 +54,7 @@ class Buffers:
         if buffer is None:
             self._store.holds.take(attributes.ino)
             buffer = FileBuffer(
-                self._store, self._nursery, self._memory, attributes.ino, attributes.size, self._published
+                self._store, self._background, self._memory, attributes.ino, attributes.size, self._published
             )
             self._buffers[attributes.ino] = buffer
         buffer.users += 1
@@ -86,7 +87,7 @@ class Buffers:
     def publish_soon(self, buffer: FileBuffer) -> None:
         """Start a publication that nobody waits for."""
         buffer.users += 1
-        self._nursery.start_soon(self._publish_in_background, buffer)
+        self._background.start_soon(self._publish_in_background, buffer)
 
     async def make_room(self, buffer: FileBuffer) -> None:
         """Wait until pending writes take no more memory than they may: the writer's own go first, or the largest.
@@ -156,8 +157,9 @@ class Buffers:
             self._store.holds.drop(buffer.ino)
 
     def _failed(self, buffer: FileBuffer, error: StratumError) -> None:
-        """Nobody waits for this error now; the inode's next fsync or close tries again, and meets it or succeeds."""
+        """Nobody waits for this error now; the inode's next fsync or close tries again, or raises it."""
         self.late_errors += 1
+        buffer.failure = error
         _log.error("pending writes could not be published", inode=buffer.ino, error=str(error))
 
 

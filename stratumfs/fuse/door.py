@@ -2,16 +2,15 @@
 
 import errno
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import pyfuse3
-import structlog
 import trio
 
 from stratumfs.errors import AlreadyExists, NotFound, StoreReadOnly
 from stratumfs.fuse.accesses import Accesses
 from stratumfs.fuse.attrs import entry_of
+from stratumfs.fuse.background import Background
 from stratumfs.fuse.buffers import Buffers
 from stratumfs.fuse.handles import DirectoryHandle, Handle, Handles, Lookups
 from stratumfs.fuse.invalidate import KernelCache, TellEntry, TellInode
@@ -20,8 +19,6 @@ from stratumfs.ids import InodeNo
 from stratumfs.limits import KERNEL_CACHE_S, NAME_MAX
 from stratumfs.store.store import Store
 from stratumfs.values import Attributes, Name
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +44,15 @@ class Door:
         self, store: Store, nursery: trio.Nursery, options: DoorOptions, tell_entry: TellEntry, tell_inode: TellInode
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self._background = Background(nursery, self.counters)
         self.store = store
-        self.buffers = Buffers(store, nursery, self._published)
+        self.buffers = Buffers(store, self._background, self._published)
         self.lookups = Lookups(store.holds, self._forgotten)
-        self.cache = KernelCache(nursery, self.lookups, tell_entry, tell_inode)
+        self.cache = KernelCache(self._background, self.lookups, tell_entry, tell_inode)
         self.accesses = Accesses(store.files, self.cache.queue)
         self.handles: Handles[Handle] = Handles()
         self.directories: Handles[DirectoryHandle] = Handles()
-        self._files, self._changes, self._nursery, self._options = store.files, store.changes, nursery, options
+        self._files, self._changes, self._options = store.files, store.changes, options
         self._pages: dict[InodeNo, int] = {}
 
     def statistics(self) -> dict[str, int]:
@@ -119,20 +117,14 @@ class Door:
         atime_ns = self.accesses.atime_ns(ino, attributes.atime_ns)
         return entry_of(attributes, atime_ns, self.buffers.get(ino), timeout_s)
 
-    def _start(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
-        """Run *work* beside; an error is logged, nobody waits for it."""
-        self._nursery.start_soon(self._run, work, *args)
-
-    async def _run(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
-        try:
-            await work(*args)
-        except Exception as error:
-            self.counters["background_errors"] += 1
-            _log.warning("work beside a request failed", error=str(error))
-
     def _published(self, attributes: Attributes) -> None:
         if self._pages.get(attributes.ino) == attributes.content - 1:
             self._pages[attributes.ino] = attributes.content
+
+    def start(self) -> None:
+        """Begin what goes on as long as the mount lives."""
+        self._background.start_for_good(self.buffers.sweep)
+        self._background.start_for_good(self.accesses.serve)
 
     async def finish(self) -> None:
         """The kernel is gone: everything that is pending becomes durable, every inode is let go."""

@@ -7,11 +7,12 @@ import time
 
 import pyfuse3
 
-from stratumfs.errors import AlreadyExists
+from stratumfs.errors import AlreadyExists, StratumError
 from stratumfs.fuse.attrs import atime_is_due
+from stratumfs.fuse.buffer import FileBuffer
 from stratumfs.fuse.door import Door
 from stratumfs.fuse.guard import guarded
-from stratumfs.fuse.handles import Handle
+from stratumfs.fuse.handles import Handle, Handles
 from stratumfs.ids import MIB, Buffer, InodeNo
 from stratumfs.limits import OBJECT_MAX, READAHEAD_STRIPES, READS_WAITING_MAX
 from stratumfs.values import Attributes
@@ -24,7 +25,7 @@ class FileHandlers(Door):
 
     @guarded
     async def open(self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        self.handles.check_room()
+        _check_room(self.handles)
         writing = flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC
         if writing:
             self._check_writable()
@@ -48,7 +49,7 @@ class FileHandlers(Door):
         flags: pyfuse3.FlagT,
         ctx: pyfuse3.RequestContext,
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        self.handles.check_room()
+        _check_room(self.handles)
         parent, stamp = InodeNo(parent_inode), self._changes.counter
         try:
             new = await self._new(parent, name)
@@ -101,8 +102,7 @@ class FileHandlers(Door):
     async def flush(self, fh: pyfuse3.FileHandleT) -> None:
         handle = self.handles[fh]
         if self._options.published:
-            if handle.buffer is not None and handle.buffer.pending:
-                self.buffers.publish_soon(handle.buffer)
+            self._publish_beside(handle.buffer)
         elif handle.buffer is not None:
             await self._make_durable(handle.ino)
         else:  # opened for reading: what others write into it is theirs to publish
@@ -117,6 +117,15 @@ class FileHandlers(Door):
         handle = self.handles.pop(fh)
         if handle.buffer is not None:
             await self.buffers.close(handle.buffer)
+
+    def _publish_beside(self, buffer: FileBuffer | None) -> None:
+        """For ``close=published``. Raises: what an earlier publication met, once."""
+        if buffer is None or not buffer.pending:
+            return
+        error, buffer.failure = buffer.failure, None
+        self.buffers.publish_soon(buffer)
+        if error is not None:
+            raise error
 
     async def _make_durable(self, ino: InodeNo) -> None:
         """All that any handle wrote, and all that was done to the inode."""
@@ -149,7 +158,7 @@ class FileHandlers(Door):
             self.accesses.note(handle.ino, time.time_ns())
         if sequential and offset and count == size and not handle.reading_ahead and handle.ahead < offset + MIB:
             handle.reading_ahead = True
-            self._start(self._read_ahead, handle, max(handle.ahead, offset + count))
+            self._background.start_soon(self._read_ahead, handle, max(handle.ahead, offset + count))
 
     async def _read_ahead(self, handle: Handle, start: int) -> None:
         """Bring the next stripes into the cache of decoded cells, while the kernel fetches what is there already."""
@@ -157,5 +166,12 @@ class FileHandlers(Door):
             stop = -(-start // MIB) * MIB + READAHEAD_STRIPES * MIB
             await self.store.reader.read(handle.ino, start, stop - start)
             handle.ahead = stop
+        except StratumError:
+            pass  # who reads these bytes meets it
         finally:
             handle.reading_ahead = False
+
+
+def _check_room(handles: Handles[Handle]) -> None:
+    if handles.full:
+        raise pyfuse3.FUSEError(errno.ENFILE)

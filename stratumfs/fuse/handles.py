@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Generic, TypeVar
 
-from stratumfs.errors import StoreBusy
 from stratumfs.fuse.buffer import FileBuffer
 from stratumfs.ids import InodeNo
 from stratumfs.limits import HANDLES_MAX, READDIR_CHUNK_MIN
@@ -54,10 +53,9 @@ class Handles(Generic[H]):
     def __getitem__(self, number: int) -> H:
         return self._open[number]
 
-    def check_room(self) -> None:
-        """Raises: StoreBusy."""
-        if len(self._open) >= HANDLES_MAX:
-            raise StoreBusy(f"{HANDLES_MAX} files are open")
+    @property
+    def full(self) -> bool:
+        return len(self._open) >= HANDLES_MAX
 
     def add(self, handle: H) -> int:
         number = next(self._numbers)

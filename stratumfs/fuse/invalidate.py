@@ -19,6 +19,7 @@ from functools import partial
 import structlog
 import trio
 
+from stratumfs.fuse.background import Starter
 from stratumfs.fuse.handles import Lookups
 from stratumfs.fuse.names import MARKER, readings, shadow, spelled
 from stratumfs.ids import ROOT_INODE, InodeNo
@@ -34,15 +35,15 @@ TellInode = Callable[[InodeNo], None]
 
 
 class KernelCache:
-    """The NameCache of one mount. Owned by it, used on the loop, its calls run in the nursery that it was handed.
+    """The NameCache of one mount. Owned by it, used on the loop, its calls run beside.
 
     ``late`` counts calls that outlived INVALIDATE_WAIT_S. ``_doubtful`` are the directories of those that still run.
     ``_special`` are names handed to the kernel that depend on what else is in the directory.
     """
 
-    def __init__(self, nursery: trio.Nursery, lookups: Lookups, tell_entry: TellEntry, tell_inode: TellInode) -> None:
+    def __init__(self, background: Starter, lookups: Lookups, tell_entry: TellEntry, tell_inode: TellInode) -> None:
         self.late = 0
-        self._nursery, self._lookups = nursery, lookups
+        self._background, self._lookups = background, lookups
         self._tell_entry, self._tell_inode = tell_entry, tell_inode
         self._threads = trio.CapacityLimiter(INVALIDATE_THREADS)
         self._doubtful: Counter[InodeNo] = Counter()
@@ -79,21 +80,21 @@ class KernelCache:
         if not calls or self._closed:
             return
         done = trio.Event()
-        self._nursery.start_soon(self._run, calls, done)
+        self._background.start_soon(self._run, calls, done)
         with trio.move_on_after(INVALIDATE_WAIT_S):
             await done.wait()
             return
         self.late += 1
         self._doubtful.update(parents)
         _log.warning("the kernel has not taken an invalidation yet", directories=sorted(parents))
-        self._nursery.start_soon(self._trust_again, parents, done)
+        self._background.start_soon(self._trust_again, parents, done)
 
     def queue(self, inodes: Collection[InodeNo] = (), names: Iterable[tuple[InodeNo, bytes]] = ()) -> None:
         """For handlers: begin, and wait for nothing. *names* are POSIX names here."""
         calls = [partial(self._tell_inode, ino) for ino in inodes]
         calls += [partial(self._tell_entry, parent, posix) for parent, posix in names]
         if calls and not self._closed:
-            self._nursery.start_soon(self._run, calls, trio.Event())
+            self._background.start_soon(self._run, calls, trio.Event())
 
     def respelled(self, parent: InodeNo) -> None:
         """A directory came or went in *parent* through this mount: spellings of names beside it may have changed."""
@@ -102,11 +103,14 @@ class KernelCache:
             self._special_count -= len(names)
             self.queue(names=[(parent, posix) for posix in names])
 
-    async def close(self) -> None:
-        """Take no more calls, and return when none is in a thread: the session may be freed then."""
+    async def close(self) -> bool:
+        """Take no more calls. True when none is in a thread, so that the session may be freed; False if one hangs."""
         self._closed = True
-        for slot in range(INVALIDATE_THREADS):  # a thread that was left behind gives its slot back when it returns
-            await self._threads.acquire_on_behalf_of((self, slot))
+        with trio.move_on_after(INVALIDATE_WAIT_S):
+            for slot in range(INVALIDATE_THREADS):  # a thread that was left behind gives its slot back when it returns
+                await self._threads.acquire_on_behalf_of((self, slot))
+            return True
+        return False
 
     def statistics(self) -> dict[str, int]:
         return {"invalidations_late": self.late, "directories_in_doubt": len(self._doubtful)}

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from stratumfs.errors import StratumError
+from stratumfs.fuse.background import Starter
 from stratumfs.fuse.memory import Memory
 from stratumfs.fuse.pieces import Stripe
 from stratumfs.limits import STRIPES_IN_FLIGHT, UNSYNCED_BYTES_MAX
@@ -22,16 +22,16 @@ class StripeSender:
     """
 
     def __init__(
-        self, writer: Writer, nursery: trio.Nursery, memory: Memory, hashed: Callable[[], Awaitable[None]]
+        self, writer: Writer, background: Starter, memory: Memory, hashed: Callable[[], Awaitable[None]]
     ) -> None:
-        self._writer, self._nursery, self._memory, self._hashed = writer, nursery, memory, hashed
+        self._writer, self._background, self._memory, self._hashed = writer, background, memory, hashed
         self._queue: deque[Stripe] = deque()
         self._batch: list[Stripe] = []  # appended, to be synced together
         self._unsynced_bytes = 0
         self.held_bytes = 0
         self._running = 0
         self._after: Location | None = None
-        self._error: StratumError | None = None
+        self._error: Exception | None = None
         self._moved = trio.Event()
 
     def send(self, stripe: Stripe) -> None:
@@ -64,8 +64,8 @@ class StripeSender:
             if not failed:
                 break
             error, self._error = self._error, None
-            if last and error is not None:
-                raise error
+            if last:
+                raise error or RuntimeError("a stripe was not appended, and nobody knows why")
             for stripe in failed:
                 self._enqueue(stripe)
         return [stripe for stripe in stripes if stripe.wanted and not stripe.synced]
@@ -98,7 +98,7 @@ class StripeSender:
 
     def _start(self, task: Callable[[], Awaitable[None]]) -> None:
         self._running += 1
-        self._nursery.start_soon(task)
+        self._background.start_soon(task)
 
     def _step(self) -> None:
         self._moved.set()
@@ -126,7 +126,7 @@ class StripeSender:
             return
         try:
             stripe.location = self._after = await self._writer.stripe(stripe.payload, self._after)
-        except StratumError as error:
+        except Exception as error:  # whoever finishes the file raises it
             self._error, self._after = error, None
             return
         self._unsynced_bytes += self._writer.stripe_payload
@@ -137,7 +137,7 @@ class StripeSender:
         batch, self._batch = [stripe for stripe in self._batch if stripe.location and not stripe.synced], []
         try:
             await self._writer.sync(stripe.location for stripe in batch if stripe.location is not None)
-        except StratumError as error:
+        except Exception as error:  # as above
             self._error = error
             self.lost(batch)
         else:

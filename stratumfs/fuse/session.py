@@ -18,7 +18,7 @@ from stratumfs.errors import ConfigError, StoreInUse
 from stratumfs.fuse.door import DoorOptions
 from stratumfs.fuse.kernel import Device, device_at, tune
 from stratumfs.fuse.operations import Operations
-from stratumfs.fuse.unmount import detach, unmount
+from stratumfs.fuse.unmount import abort, detach, unmount
 from stratumfs.fuse.wake import keep_awake
 from stratumfs.ids import MIB, InodeNo
 from stratumfs.limits import FUSE_TASKS_IDLE, FUSE_TASKS_MAX, UNMOUNT_GRACE_S
@@ -125,14 +125,15 @@ async def _serve(
         operations = Operations(store, work, door, _tell_entry, _tell_inode)
         await trio.to_thread.run_sync(_mount, operations, mountpoint, options)
         store.changes.attach(operations.cache)
-        work.start_soon(operations.buffers.sweep)
-        work.start_soon(operations.accesses.serve)
+        operations.start()
         try:
             await _run(operations, mountpoint, quit_, task_status)
         finally:
             store.changes.detach(operations.cache)
-            await operations.cache.close()
-            pyfuse3.close(unmount=False)
+            if await operations.cache.close():
+                pyfuse3.close(unmount=False)
+            else:
+                _log.error("the kernel holds on to the session, which is left to it", mountpoint=mountpoint)
             await operations.finish()
             work.cancel_scope.cancel()
 
@@ -183,7 +184,7 @@ async def _loop(mountpoint: str, ended: trio.Event, failures: list[Exception]) -
 
 def _detach_dead(mountpoint: str) -> None:
     try:
-        unmount(mountpoint, lazy=True)
+        abort(mountpoint)
     except OSError as error:
         _log.error("a mount without an owner is left", mountpoint=mountpoint, error=str(error))
 

@@ -141,7 +141,8 @@ class TreeHandlers(Door):
 
     @guarded
     async def opendir(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
-        self.directories.check_room()
+        if self.directories.full:
+            raise pyfuse3.FUSEError(errno.ENFILE)
         return pyfuse3.FileHandleT(self.directories.add(DirectoryHandle(InodeNo(inode))))
 
     @guarded

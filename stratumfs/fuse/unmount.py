@@ -6,13 +6,20 @@ import os
 import shutil
 import subprocess
 
+MNT_FORCE = 1
 MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def unmount(mountpoint: str, *, lazy: bool = False) -> bool:
-    """False if it is in use; lazy: then it leaves the tree all the same. Not mounted: True. Raises: OSError."""
-    return _umount(mountpoint, MNT_DETACH if lazy else 0)
+def unmount(mountpoint: str) -> bool:
+    """False if it is in use. Not mounted any more: True. Raises: OSError."""
+    return _umount(mountpoint, 0)
+
+
+def abort(mountpoint: str) -> None:
+    """Take it off the tree, whatever waits for an answer from it: that fails. Raises: OSError."""
+    _libc.umount2(os.fsencode(mountpoint), MNT_FORCE)  # ends the connection even where it says EBUSY
+    _umount(mountpoint, MNT_DETACH)
 
 
 def detach(mountpoint: str) -> None:

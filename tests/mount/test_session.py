@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import pyfuse3
 import pytest
 import trio
 
@@ -124,6 +125,48 @@ async def test_a_mount_that_somebody_detached_ends_too(tmp_path: Path, monkeypat
         await program.wait()
     assert _is_mounted(point), "what somebody else mounted there is left alone"
     await trio.run_process(["umount", str(point)])
+
+
+async def test_a_loop_that_fails_ends_the_mount_and_saves_what_is_pending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should pyfuse3's loop end by an error, nobody may wait for ever, and the door says so."""
+    point = tmp_path / "mount"
+    point.mkdir()
+    fail = trio.Event()
+    real = pyfuse3.main
+
+    async def failing(**options: int) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(real, **options))
+            await fail.wait()
+            raise OSError(5, "the session broke")
+
+    monkeypatch.setattr(pyfuse3, "main", failing)
+    script = f"""
+import os
+os.mkdir("{point}/bucket")
+fd = os.open("{point}/bucket/f", os.O_CREAT | os.O_WRONLY)
+os.write(fd, b"pending")
+print("ready", flush=True)
+input()
+"""
+    async with running_store(tmp_path / "store") as store:
+        program = None
+        with pytest.RaisesGroup(OSError, flatten_subgroups=True):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(partial(serve, store, str(point), SessionOptions(), trio.Event()))
+                words = [sys.executable, "-c", script]
+                program = await trio.lowlevel.open_process(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                assert program.stdout is not None
+                await _line(program.stdout)
+                fail.set()
+        assert program is not None
+        assert program.stdin is not None
+        await program.stdin.send_all(b"\n")
+        await program.wait()
+        assert not _is_mounted(point)
+        assert (await store.objects.info("bucket", b"f")).size == len("pending")
 
 
 async def test_a_process_has_one_mount(tmp_path: Path) -> None:

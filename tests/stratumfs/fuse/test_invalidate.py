@@ -131,3 +131,11 @@ async def test_closing_waits_for_calls_that_still_run(side: Side) -> None:
     assert side.kernel.told == [(FOLDER, b"a")]
     await side.cache.invalidate([], [(FOLDER, b"b")])
     assert side.kernel.told == [(FOLDER, b"a")]
+
+
+async def test_a_call_that_hangs_is_left_behind_at_the_end(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invalidate, "INVALIDATE_WAIT_S", 0.05)
+    side.kernel.free.clear()
+    side.cache.queue(names=[(FOLDER, b"a")])
+    await trio.testing.wait_all_tasks_blocked()
+    assert not await side.cache.close()

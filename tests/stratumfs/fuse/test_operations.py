@@ -12,11 +12,12 @@ import pyfuse3
 import pytest
 import trio
 
-from stratumfs.errors import ShardCorrupt
+from stratumfs.errors import ShardCorrupt, StoreFull
 from stratumfs.fuse import files as files_module
+from stratumfs.fuse import handles as handles_module
 from stratumfs.fuse.door import DoorOptions
 from stratumfs.fuse.operations import Operations
-from stratumfs.ids import ROOT_INODE
+from stratumfs.ids import ROOT_INODE, InodeNo
 from stratumfs.limits import KERNEL_CACHE_S
 from tests.stores import running_store
 
@@ -27,6 +28,14 @@ _CALLER: Any = SimpleNamespace(uid=0, gid=0, pid=1, umask=0)
 async def operations(tmp_path: Path) -> AsyncIterator[Operations]:
     async with running_store(tmp_path) as store, trio.open_nursery() as nursery:
         yield Operations(store, nursery, DoorOptions(), lambda parent, name: None, lambda ino: None)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def hasty(tmp_path: Path) -> AsyncIterator[Operations]:
+    """With ``close=published``."""
+    async with running_store(tmp_path) as store, trio.open_nursery() as nursery:
+        yield Operations(store, nursery, DoorOptions(published=True), lambda parent, name: None, lambda ino: None)
         nursery.cancel_scope.cancel()
 
 
@@ -142,3 +151,35 @@ async def test_a_truncate_that_fails_does_not_happen_later(
             await operations._truncate(ino, 0)
     assert len(list(operations.buffers)) == 0
     assert (await operations.getattr(ino, _CALLER)).st_size == 4
+
+
+async def test_an_error_that_close_did_not_wait_for_reaches_the_next_one(
+    hasty: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fh, ino = await _file(hasty)
+
+    async def refuse(*args: object, **kwargs: object) -> None:
+        raise StoreFull("x")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hasty.store.files, "publish", refuse)
+        await hasty.flush(fh)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with pytest.raises(pyfuse3.FUSEError) as raised:
+            await hasty.flush(fh)
+        assert raised.value.errno == errno.ENOSPC
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with pytest.raises(pyfuse3.FUSEError):
+            await hasty.fsync(fh, datasync=False)
+    assert await hasty.read(fh, 0, 100) == b"data"
+    await hasty.fsync(fh, datasync=False)
+    assert bytes(await hasty.store.reader.read(InodeNo(ino), 0, 100)) == b"data"
+
+
+async def test_descriptors_have_a_bound(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, ino = await _file(operations)
+    monkeypatch.setattr(handles_module, "HANDLES_MAX", 1)
+    for call in (operations.open(ino, os.O_RDONLY, _CALLER), operations.create(ino, b"x", 0o600, os.O_RDWR, _CALLER)):
+        with pytest.raises(pyfuse3.FUSEError) as raised:
+            await call
+        assert raised.value.errno == errno.ENFILE
