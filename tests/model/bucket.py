@@ -9,7 +9,7 @@ from functools import partial
 
 from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.model import posix
 from tests.model.compare import KEY_MAX, same
@@ -118,14 +118,26 @@ class Bucket(RuleBasedStateMachine):
                 self.sync_handle_now(handle)
 
     def teardown(self) -> None:
-        if not hasattr(self, "tree"):
-            return
+        if hasattr(self, "tree"):
+            self.close_handles()
+            self.world.finished.append((self.bucket, self.tree))
+
+    def close_handles(self) -> None:
+        """As the end of a process does it."""
         for handle in self.handles:
             before = time.time_ns()
             with suppress(OSError):
                 os.close(handle.fd)
             posix.flush(handle.file, (before, time.time_ns()))
-        self.world.finished.append((self.bucket, self.tree))
+        self.handles.clear()
+
+    @precondition(lambda self: self.world.restarts)
+    @rule(chance=st.integers(0, 20))
+    def restart(self, chance: int) -> None:
+        """Now and then the owner ends, and another one goes on."""
+        if chance == 20:
+            self.close_handles()
+            self.world.restart()
 
     def is_open(self, file: File) -> bool:
         return any(handle.file is file for handle in self.handles)

@@ -23,11 +23,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass
 class World:
-    """The store of a run, and the last buckets that were filled in it."""
+    """The store of a run, and the last buckets that were filled in it.
+
+    restarts  the owner is also ended in the middle of an example
+    """
 
     doors: Doors
     s3: Any
     reader: Reader
+    restarts: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     finished: deque[tuple[str, Reference]] = field(default_factory=lambda: deque(maxlen=50))
     buckets: int = 0
@@ -38,20 +42,24 @@ class World:
         check_s3(tree, bucket, self.reader, self.ledger, page)
         check_mount(tree, os.fsencode(self.doors.mount / bucket), self.ledger)
 
-    def check_after_restart(self) -> None:
-        """What was seen before is there after the owner's life, to the last inode number and nanosecond."""
+    def restart(self) -> None:
+        self.outcomes["restart"] += 1
         self.doors.restart()
         self.reader.close()
+
+    def check_after_restart(self) -> None:
+        """What was seen before is there after the owner's life, to the last inode number and nanosecond."""
+        self.restart()
         for bucket, tree in self.finished:
             self.check(bucket, tree)
 
 
 @contextmanager
-def opened_world(doors: Doors) -> Iterator[World]:
+def opened_world(doors: Doors, *, restarts: bool = False) -> Iterator[World]:
     reader = Reader(doors)
     mask = os.umask(0)
     try:
-        yield World(doors, doors.client(), reader)
+        yield World(doors, doors.client(), reader, restarts)
     finally:
         os.umask(mask)
         reader.close()

@@ -31,7 +31,7 @@ def run_group(folder: Path, examples: int, seed: int) -> Counter[str]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     with opened_doors(folder, seconds=GROUP_S) as doors:
-        with opened_world(doors) as world:
+        with opened_world(doors, restarts=True) as world:
             run_examples(world, examples, STEPS, seed)
             world.check_after_restart()
         doors.stop()
