@@ -50,7 +50,7 @@ class Killer:
             else:
                 assert line == f"ended {STOPPED}\n", line
                 return Killed(before, [said[number] for number in sorted(said)])
-        raise AssertionError("the process that forks is gone")
+        raise AssertionError(f"the process that forks ended with {self._process.wait()}")
 
     def close(self) -> None:
         assert self._process.stdin is not None
