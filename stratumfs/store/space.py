@@ -33,7 +33,7 @@ def usable(free: list[int], code: Code) -> int:
     """
     if len(free) < code.n:
         return 0
-    low, high = 0, max(free)
+    low, high = 0, sum(free) // code.n
     while low < high:
         middle = (low + high + 1) // 2
         if sum(min(each, middle) for each in free) >= code.n * middle:
