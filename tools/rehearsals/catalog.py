@@ -34,7 +34,7 @@ WAL_HEADER_BYTES = 32
 SALT_OFFSET = 16
 
 
-class Lost(Exception):  # noqa: N818 - named by what happened
+class Lost(Exception):
     """The catalog broke a promise."""
 
 
