@@ -55,7 +55,7 @@ class FileBuffer:
         self._current = Layer(size)
         self._frozen: Layer | None = None
         self._digest = WholeDigest(store.writer.digest, size)
-        self._sender = StripeSender(store.writer, background, memory, self._digest.drained)
+        self._sender = StripeSender(store.writer, background, memory)
         self._full = store.writer.stripe_payload
 
     @property
@@ -108,6 +108,7 @@ class FileBuffer:
         self._memory.take(layer.pieces.own_bytes - before + len(stripes) * self._full)
         self._digest.wrote(offset, data)
         for stripe in stripes:
+            stripe.hashed = self._digest.hashed
             self._sender.send(stripe)
         if stripes:
             await self._sender.wait_room()

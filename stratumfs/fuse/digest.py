@@ -10,7 +10,8 @@ from stratumfs.store.digest import StreamDigest
 class WholeDigest:
     """Follows the writes of one file. From the first one that is out of order there is no digest, until it is emptied.
 
-    Owned by one buffer, used on the loop; hashing may be in a thread, and keeps what it is given.
+    Owned by one buffer, used on the loop; hashing may be in a thread, and keeps what it is given. ``hashed`` is set
+    when the last write is hashed; None if that was at once.
     """
 
     def __init__(self, make: Callable[[], StreamDigest], size: int) -> None:
@@ -19,7 +20,7 @@ class WholeDigest:
         self._stream: StreamDigest | None = None
         self._next: int | None = None
         self._held: list[bytes] | None = None
-        self._hashed: trio.Event | None = None
+        self.hashed: trio.Event | None = None
         self.truncated(size)
 
     def truncated(self, size: int) -> None:
@@ -40,12 +41,7 @@ class WholeDigest:
         if self._held is not None:
             self._held.append(data)
         else:
-            self._hashed = self._stream.update(data)
-
-    async def drained(self) -> None:
-        """Return when what was written until now is hashed."""
-        if self._hashed is not None:
-            await self._hashed.wait()
+            self.hashed = self._stream.update(data)
 
     async def value(self, size: int) -> str | None:
         """MD5 in hex of the first *size* bytes, if that is all that was written until this call.
@@ -62,4 +58,4 @@ class WholeDigest:
             if self._held is held:
                 self._held = None
                 for data in held:
-                    self._hashed = stream.update(data)
+                    self.hashed = stream.update(data)

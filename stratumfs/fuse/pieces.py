@@ -3,6 +3,8 @@
 from bisect import bisect_right
 from collections.abc import Iterable
 
+import trio
+
 from stratumfs.ids import Buffer
 from stratumfs.location import Location
 
@@ -12,16 +14,18 @@ class Stripe:
 
     length    bytes of the payload, which is None once it is on stable storage and can be read from there
     location  None until it is appended
+    hashed    set when its bytes are hashed, which may keep them in memory; None: they are
     wanted    bytes of it, from its first on, that the file still has (a truncate takes the rest)
     """
 
-    __slots__ = ("length", "location", "offset", "payload", "synced", "wanted")
+    __slots__ = ("hashed", "length", "location", "offset", "payload", "synced", "wanted")
 
     def __init__(self, offset: int, payload: Buffer) -> None:
         self.offset = offset
         self.payload: Buffer | None = payload
         self.length = self.wanted = len(payload)
         self.location: Location | None = None
+        self.hashed: trio.Event | None = None
         self.synced = False
 
 

@@ -21,10 +21,8 @@ class StripeSender:
     that could not be written has no location: ``finish`` tries it once more before it raises.
     """
 
-    def __init__(
-        self, writer: Writer, background: Starter, memory: Memory, hashed: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._writer, self._background, self._memory, self._hashed = writer, background, memory, hashed
+    def __init__(self, writer: Writer, background: Starter, memory: Memory) -> None:
+        self._writer, self._background, self._memory = writer, background, memory
         self._queue: deque[Stripe] = deque()
         self._batch: list[Stripe] = []  # appended, to be synced together
         self._unsynced_bytes = 0
@@ -131,7 +129,8 @@ class StripeSender:
             return
         self._unsynced_bytes += self._writer.stripe_payload
         self._batch.append(stripe)
-        await self._hashed()
+        if stripe.hashed is not None:
+            await stripe.hashed.wait()  # so that hashing, too, slows the writer down
 
     async def _sync(self) -> None:
         batch, self._batch = [stripe for stripe in self._batch if stripe.location and not stripe.synced], []
