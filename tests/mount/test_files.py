@@ -1,5 +1,6 @@
 """Reading and writing through the real kernel, as programs do."""
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -195,3 +196,30 @@ view.close()
     mount.python(script, folder=bucket)
     data = (bucket / "f").read_bytes()
     assert all(data[at] == at >> 12 & 0xFF for at in range(0, 1 << 20, 4096))
+
+
+def test_what_the_door_cannot_do_says_so(bucket: Path) -> None:
+    fd = _fd(bucket / "f", os.O_CREAT | os.O_RDWR)
+    os.write(fd, b"x" * 1000)
+    os.pwrite(fd, b"y", 1_000_000)
+    assert os.lseek(fd, 0, os.SEEK_DATA) == 0
+    assert os.lseek(fd, 0, os.SEEK_HOLE) == 1_000_001
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.fallocate(fd, 0, ctypes.c_long(0), ctypes.c_long(4096)) == -1
+    assert ctypes.get_errno() == errno.EOPNOTSUPP
+    for call in (lambda: os.pwrite(fd, b"x", 6 << 40), lambda: os.ftruncate(fd, 6 << 40)):
+        with pytest.raises(OSError) as raised:
+            call()
+        assert raised.value.errno == errno.EFBIG
+    os.close(fd)
+
+
+def test_files_far_larger_than_their_content(bucket: Path) -> None:
+    fd = _fd(bucket / "f", os.O_CREAT | os.O_RDWR)
+    os.ftruncate(fd, 4 << 40)
+    os.pwrite(fd, b"end", (4 << 40) - 3)
+    os.close(fd)
+    with (bucket / "f").open("rb") as file:
+        file.seek((4 << 40) - 5)
+        assert file.read() == b"\0\0end"
+    assert os.stat(bucket / "f").st_size == 4 << 40
