@@ -107,6 +107,8 @@ class Buffers:
         while True:
             await trio.sleep(PENDING_SWEEP_S)
             due = trio.current_time() - PENDING_AGE_S_MAX
+            if self._store.read_only is not None:
+                continue
             for buffer in self:
                 self._store.writer.spare(buffer.volumes)  # however long its publication fails
                 if buffer.since <= due and not buffer.publishing.locked():
@@ -159,8 +161,9 @@ class Buffers:
     def _failed(self, buffer: FileBuffer, error: StratumError) -> None:
         """Nobody waits for this error now; the inode's next fsync or close tries again, or raises it."""
         self.late_errors += 1
-        buffer.failure = error
-        _log.error("pending writes could not be published", inode=buffer.ino, error=str(error))
+        known, buffer.failure = buffer.failure, error
+        if str(known) != str(error):  # the sweep tries again and again, and says so once
+            _log.error("pending writes could not be published", inode=buffer.ino, error=str(error))
 
 
 def _memory_bytes(buffer: FileBuffer) -> int:
