@@ -30,7 +30,7 @@ from tests.faults.run import opened
 BIN = Path(sys.executable).parent
 REGION = "us-east-1"
 COMMAND_S = 60.0
-TEST_S = 120.0
+TEST_S = 300.0
 _LOG_TAIL = 80
 
 
@@ -273,7 +273,7 @@ def doors(tmp_path: Path) -> Iterator[Doors]:
 @pytest.fixture(scope="module")
 def shared_doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     """One store for all tests of a module: each has buckets of its own, none stops it."""
-    with opened_doors(tmp_path_factory.mktemp("doors"), seconds=3 * TEST_S) as found:
+    with opened_doors(tmp_path_factory.mktemp("doors"), seconds=2 * TEST_S) as found:
         yield found
         assert found.complaints() == []
 
