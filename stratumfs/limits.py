@@ -4,7 +4,7 @@ from stratumfs.ids import GIB, KIB, MIB
 
 # Coding
 STRIPE_PAYLOAD_MAX = 1 * MIB
-"""A stripe holds up to this many bytes in k data cells (rounded down to a multiple of k)."""
+"""Of every code alike: a stripe with so many bytes is full, and may have others of its run behind it."""
 SHARDS_MAX = 255
 """n = k + m of a code over GF(256)."""
 

@@ -14,8 +14,8 @@ CELL_HEADER_SIZE = 128
 class Location:
     """A run of bytes in consecutive stripes of one volume.
 
-    All stripes of a run but the last are *full*: k * cell_size payload bytes, the same cell_size, numbers, positions
-    and nonces counting up from those of the first. A short stripe is a run of its own.
+    All stripes of a run but the last are *full*: STRIPE_PAYLOAD_MAX payload bytes, the same cell_size, numbers,
+    positions and nonces counting up from those of the first. A short stripe is a run of its own.
 
     stripe     number of the first stripe
     position   offset, in every shard file alike, of the header of that stripe's cell
@@ -36,18 +36,9 @@ class Location:
         """Bytes of a stripe in each shard file."""
         return CELL_HEADER_SIZE + self.cell_size
 
-    @property
-    def stripe_payload(self) -> int:
-        """Payload bytes of one stripe of the run.
-
-        For a full stripe k * cell_size: there cell_size is ``STRIPE_PAYLOAD_MAX // k``, which gives k back. For a short
-        one an upper bound, so that nothing inside it ever counts as a step to the next stripe.
-        """
-        return STRIPE_PAYLOAD_MAX // self.cell_size * self.cell_size
-
     def advanced(self, count: int) -> "Location":
         """The location of the byte *count* bytes further on in the run."""
-        steps, skip = divmod(self.skip + count, self.stripe_payload)
+        steps, skip = divmod(self.skip + count, STRIPE_PAYLOAD_MAX)
         return Location(
             self.volume,
             StripeNo(self.stripe + steps),
@@ -59,4 +50,4 @@ class Location:
 
     def continues(self, length: int, other: "Location") -> bool:
         """True if *other* begins exactly where a run of *length* bytes from here ends, so that both are one run."""
-        return self.skip + length >= self.stripe_payload and other.skip == 0 and self.advanced(length) == other
+        return self.skip + length >= STRIPE_PAYLOAD_MAX and other.skip == 0 and self.advanced(length) == other

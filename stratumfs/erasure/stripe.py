@@ -6,18 +6,13 @@ from stratumfs.ids import Buffer
 from stratumfs.limits import STRIPE_PAYLOAD_MAX
 
 
-def full_payload(code: Code) -> int:
-    """Bytes of payload of a full stripe: the most that k equal cells hold within the bound."""
-    return code.k * (STRIPE_PAYLOAD_MAX // code.k)
-
-
 def cell_size_for(payload: int, code: Code) -> int:
     """Bytes of each cell of a stripe of *payload* bytes.
 
     Raises: GeometryError if a stripe can't have that much payload, or none.
     """
-    if not 0 < payload <= full_payload(code):
-        raise GeometryError(f"a stripe of k={code.k} holds 1 to {full_payload(code)} bytes, not {payload}")
+    if not 0 < payload <= STRIPE_PAYLOAD_MAX:
+        raise GeometryError(f"a stripe holds 1 to {STRIPE_PAYLOAD_MAX} bytes, not {payload}")
     return -(-payload // code.k)
 
 

@@ -219,7 +219,7 @@ def _pieces(extents: Sequence[Extent], start: int, stop: int) -> list[Extent | i
             room = STRIPE_PAYLOAD_MAX
             if part.location is not None:
                 location = part.location.advanced(at - part.offset)
-                room = location.stripe_payload - location.skip
+                room = STRIPE_PAYLOAD_MAX - location.skip
             pieces.append(clipped(part, at, min(end, at + room)))
             at = min(end, at + room)
         start = end

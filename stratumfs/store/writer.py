@@ -10,10 +10,16 @@ from contextlib import contextmanager
 
 import trio
 
-from stratumfs.erasure.stripe import full_payload
 from stratumfs.errors import StoreClosing, StoreReadOnly
 from stratumfs.ids import Buffer, VolumeId
-from stratumfs.limits import INLINE_BYTES_MAX, INLINE_MAX, STRIPE_UNNAMED_S, STRIPES_IN_FLIGHT, UNSYNCED_BYTES_MAX
+from stratumfs.limits import (
+    INLINE_BYTES_MAX,
+    INLINE_MAX,
+    STRIPE_PAYLOAD_MAX,
+    STRIPE_UNNAMED_S,
+    STRIPES_IN_FLIGHT,
+    UNSYNCED_BYTES_MAX,
+)
 from stratumfs.location import Location
 from stratumfs.store.digest import StreamDigest
 from stratumfs.store.space import Space
@@ -39,7 +45,7 @@ class Writer:
         self._streams: dict[StripeStream, set[VolumeId]] = {}
         self._inline_bytes_max = inline_bytes_max
         self._hashing = trio.CapacityLimiter(2)
-        self.stripe_payload = full_payload(volumes.code)
+        self.stripe_payload = STRIPE_PAYLOAD_MAX
 
     def check_writable(self) -> None:
         """Raises: StoreReadOnly."""

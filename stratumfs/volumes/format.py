@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from stratumfs.erasure.code import Code
 from stratumfs.errors import GeometryError, ShardCorrupt
 from stratumfs.ids import Buffer, CellIndex, DeviceId, Nonce, StoreId, StripeNo, VolumeId
+from stratumfs.limits import STRIPE_PAYLOAD_MAX
 from stratumfs.location import NONCE_MASK, Location
 from stratumfs.volumes.block import BLOCK_SIZE, FIELDS_SIZE, open_block, seal_blocks
 
@@ -89,10 +90,10 @@ def stripe_of(location: Location, ordinal: int) -> StripeAt:
     )
 
 
-def stripes_of(location: Location, length: int, code: Code) -> Iterator[StripeAt]:
+def stripes_of(location: Location, length: int) -> Iterator[StripeAt]:
     """All stripes that hold a byte of the *length* bytes at *location*."""
     if length > 0:
-        for ordinal in range((location.skip + length - 1) // (code.k * location.cell_size) + 1):
+        for ordinal in range((location.skip + length - 1) // STRIPE_PAYLOAD_MAX + 1):
             yield stripe_of(location, ordinal)
 
 

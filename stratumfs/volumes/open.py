@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import trio
 
 from stratumfs.erasure.code import codec_for
-from stratumfs.erasure.stripe import cell_size_for, full_payload
+from stratumfs.erasure.stripe import cell_size_for
 from stratumfs.errors import DeviceError, DeviceFailed, DeviceFull
 from stratumfs.ids import Buffer, CellIndex, Nonce, StoreId, StripeNo, random_nonce
+from stratumfs.limits import STRIPE_PAYLOAD_MAX
 from stratumfs.location import NONCE_MASK, Location
 from stratumfs.shards.backend import OpenShard
 from stratumfs.volumes.append import ShardFailure, append_stripe, finish_shard, preallocate, toc_holders, worst
@@ -163,7 +164,7 @@ class OpenVolume:
         self.stripes += 1
         self.end += HEADER_SIZE + size
         self.payload += payload
-        self._last = at if payload == full_payload(self.info.code) else None
+        self._last = at if payload == STRIPE_PAYLOAD_MAX else None
         return at
 
     def _next_nonce(self, size: int, after: Location | None) -> Nonce:

@@ -6,7 +6,7 @@ import trio
 
 from stratumfs.erasure.code import codec_for
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
-from stratumfs.limits import CODING_THREADS, HEDGE_DELAY_S, STRIPE_CACHE_BYTES
+from stratumfs.limits import CODING_THREADS, HEDGE_DELAY_S, STRIPE_CACHE_BYTES, STRIPE_PAYLOAD_MAX
 from stratumfs.location import Location
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.cells import CellCache, CellKey, read_cell_nowait
@@ -63,8 +63,8 @@ class VolumeReader:
         at = location.skip + start
         end = at + length
         while at < end:
-            ordinal, offset = divmod(at, volume.code.k * size)
-            until = min(offset + end - at, volume.code.k * size)
+            ordinal, offset = divmod(at, STRIPE_PAYLOAD_MAX)
+            until = min(offset + end - at, STRIPE_PAYLOAD_MAX)
             first, last = offset // size, (until - 1) // size
             wanted = [CellIndex(number) for number in range(first, last + 1)]
             cells = await self._cells(volume, stripe_of(location, ordinal), wanted)

@@ -75,7 +75,7 @@ class VolumeWriter:
         after: Location | None = None,
         placed: Callable[[Location], None] | None = None,
     ) -> Location:
-        """Write *payload*, 1 to ``full_payload(code)`` bytes, as one stripe. It is safe only after `sync`.
+        """Write *payload*, 1 to STRIPE_PAYLOAD_MAX bytes, as one stripe. It is safe only after `sync`.
 
         The caller keeps *payload* alive and unchanged until then. after: where the same stream's previous stripe lies;
         if that was full, and this one comes to lie directly behind it with cells of the same size, its nonce is the

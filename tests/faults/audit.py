@@ -146,7 +146,7 @@ async def _verify(store: Store, row: VolumeRow) -> list[str]:
     stripes: set[StripeAt] = set()
     for extent in await store.catalog.read(extents_in, row.id, (-1, -1), 10_000):
         assert extent.location is not None
-        stripes.update(stripes_of(extent.location, extent.length, code))
+        stripes.update(stripes_of(extent.location, extent.length))
     ordered = sorted(stripes, key=lambda at: at.position)
     damage = await verify_volume(store.id, info, ordered, store.devices, trio.CapacityLimiter(1))
     return [f"volume {row.id.hex()}: {each}" for each in damage]

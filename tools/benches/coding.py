@@ -11,8 +11,9 @@ from rich.table import Table
 from stratumfs.erasure.checksum import digest
 from stratumfs.erasure.code import Code, Codec
 from stratumfs.erasure.engine import PortableEngine
-from stratumfs.erasure.stripe import encode, full_payload
+from stratumfs.erasure.stripe import encode
 from stratumfs.ids import CellIndex
+from stratumfs.limits import STRIPE_PAYLOAD_MAX
 
 
 def main(argv: list[str]) -> int:
@@ -23,7 +24,7 @@ def main(argv: list[str]) -> int:
     given = parser.parse_args(argv)
     code = Code(given.k, given.m)
     codec = Codec(code)
-    payload = os.urandom(full_payload(code))
+    payload = os.urandom(STRIPE_PAYLOAD_MAX)
     memcpy = _rate(lambda: bytearray(payload), len(payload), given.seconds)
 
     table = Table(title=f"{code.k}+{code.m}, stripes of {len(payload) >> 10} KiB, {codec.engine.name}")

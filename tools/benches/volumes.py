@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from stratumfs.erasure.code import Code
-from stratumfs.erasure.stripe import full_payload
 from stratumfs.ids import DeviceId, StoreId, VolumeId, random_id
-from stratumfs.limits import UNSYNCED_BYTES_MAX
+from stratumfs.limits import STRIPE_PAYLOAD_MAX, UNSYNCED_BYTES_MAX
 from stratumfs.location import Location
 from stratumfs.shards.local import LocalShards
 from stratumfs.volumes.attached import AttachedDevice
@@ -45,7 +44,7 @@ class Bench:
         self._store = StoreId(random_id())
         self._code = code
         self._rows = Rows()
-        self._payload = os.urandom(full_payload(code))
+        self._payload = os.urandom(STRIPE_PAYLOAD_MAX)
         self._count = max(mib * (1 << 20) // len(self._payload), 1)
         self._flight = flight
         self.devices: dict[DeviceId, AttachedDevice] = {}

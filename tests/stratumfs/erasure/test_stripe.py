@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stratumfs.erasure.code import Code, codec_for
-from stratumfs.erasure.stripe import cell_size_for, encode, full_payload, split
+from stratumfs.erasure.stripe import cell_size_for, encode, split
 from stratumfs.errors import GeometryError
 from stratumfs.ids import CellIndex
 from stratumfs.limits import STRIPE_PAYLOAD_MAX
@@ -19,12 +19,13 @@ def test_data_cells_are_the_payload_and_zeros(k: int, payload: bytes) -> None:
     assert b"".join(cells) == payload.ljust(k * size, b"\0")
 
 
-def test_a_full_stripe_is_not_copied() -> None:
-    payload = bytearray(full_payload(Code(3, 1)))
-    cells = split(payload, Code(3, 1))
+@pytest.mark.parametrize("k", [1, 3, 4, 255])
+def test_a_full_stripe_is_the_same_of_every_code_and_not_copied(k: int) -> None:
+    payload = bytearray(STRIPE_PAYLOAD_MAX)
+    cells = split(payload, Code(k, 0))
     payload[0] = 7
     assert cells[0][0] == 7
-    assert len(payload) == STRIPE_PAYLOAD_MAX - 1
+    assert sum(map(len, cells)) - STRIPE_PAYLOAD_MAX == -STRIPE_PAYLOAD_MAX % k
 
 
 @settings(deadline=None)

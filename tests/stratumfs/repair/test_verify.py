@@ -11,7 +11,7 @@ from tests.suites.tier import STORE, Tier, payload
 
 
 async def verified(tier: Tier, locations: list[Location]) -> list[Damage]:
-    stripes = [at for location in locations for at in stripes_of(location, 1000, tier.code)]
+    stripes = [at for location in locations for at in stripes_of(location, 1000)]
     limiter = trio.CapacityLimiter(1)
     return await verify_volume(STORE, tier.info(locations[0]), stripes, tier.devices, limiter)
 

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from stratumfs.erasure.code import Code
 from stratumfs.erasure.field import define_parity
+from stratumfs.erasure.stripe import cell_size_for
 from stratumfs.errors import GeometryError, ShardCorrupt
 from stratumfs.ids import CellIndex, DeviceId, Nonce, StoreId, StripeNo, VolumeId
+from stratumfs.limits import STRIPE_PAYLOAD_MAX
 from stratumfs.location import Location
 from stratumfs.volumes.block import corrected, seal_blocks
 from stratumfs.volumes.format import (
@@ -100,13 +102,14 @@ def test_a_hash_is_believed_only_for_the_very_write_asked_for() -> None:
 
 
 def test_a_run_names_each_of_its_stripes() -> None:
-    run = Location(HEADER.volume, StripeNo(3), 1000, 10, 5, Nonce(2**64 - 1))
-    assert list(stripes_of(run, 36, Code(4, 2))) == [
-        StripeAt(StripeNo(3), 1000, 10, Nonce(2**64 - 1)),
-        StripeAt(StripeNo(4), 1138, 10, Nonce(0)),
+    size = cell_size_for(STRIPE_PAYLOAD_MAX, Code(3, 2))
+    run = Location(HEADER.volume, StripeNo(3), 1000, size, 5, Nonce(2**64 - 1))
+    assert list(stripes_of(run, STRIPE_PAYLOAD_MAX - 4)) == [
+        StripeAt(StripeNo(3), 1000, size, Nonce(2**64 - 1)),
+        StripeAt(StripeNo(4), 1128 + size, size, Nonce(0)),
     ]
-    assert len(list(stripes_of(run, 35, Code(4, 2)))) == 1
-    assert list(stripes_of(run, 0, Code(4, 2))) == []
+    assert len(list(stripes_of(run, STRIPE_PAYLOAD_MAX - 5))) == 1
+    assert list(stripes_of(run, 0)) == []
 
 
 def test_a_volume_has_a_device_for_each_shard() -> None:
