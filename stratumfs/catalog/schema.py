@@ -114,6 +114,14 @@ TABLES: tuple[str, ...] = (
         device blob not null,
         primary key (volume, cell)
     ) without rowid""",
+    # Devices that are not simply online; the list of all is in the identity files.
+    """
+    create table device (
+        id       blob primary key,
+        state    text not null,           -- of stratumfs.devices.health
+        since_ns integer not null,
+        reason   text not null            -- in words, for status
+    ) without rowid""",
     # Versions of a key, ordered by sequence; null inode: a delete marker. No call makes them yet.
     """
     create table version (
