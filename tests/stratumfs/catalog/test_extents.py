@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stratumfs import location
 from stratumfs.catalog import extents
 from stratumfs.catalog.extents import clear_void, clipped, cut_extents, insert_extents, layout, swap_location
 from stratumfs.catalog.transaction import Transaction
@@ -64,8 +65,12 @@ def test_any_sequence_of_writes_and_truncates_reads_like_an_array(steps: list[tu
     tables = Tables()
     tx = with_volume(tables)
     model = bytearray(SIZE)
-    # So small that voids come up all the time, and rows are deleted in several chunks.
-    with patch.object(extents, "_CLEAR_MAX", 1), patch.object(extents, "TRANSACTION_ROWS_MAX", 2):
+    # So small that voids come up all the time, rows are deleted in several chunks, and runs have many stripes.
+    with (
+        patch.object(extents, "_CLEAR_MAX", 1),
+        patch.object(extents, "TRANSACTION_ROWS_MAX", 2),
+        patch.object(location, "STRIPE_PAYLOAD_MAX", 4 * CELL),
+    ):
         for number, step in enumerate(steps):
             match step:
                 case ("write", int(offset), int(length), bool(inline), int(seed)):
@@ -87,7 +92,7 @@ def test_any_sequence_of_writes_and_truncates_reads_like_an_array(steps: list[tu
             assert content(tx, SIZE) == model
         while clear_void(tx, INO):
             pass
-    assert content(tx, SIZE) == model
+        assert content(tx, SIZE) == model
     inline = tx.one("select coalesce(sum(length), 0) from extent where volume is null")
     assert inline == tx.one("select value from counter where name = 'inline_bytes'")
     live = tx.one("select coalesce(sum(length), 0) from extent where volume is not null")
