@@ -24,13 +24,15 @@ class ConnectionLostError(Exception):
 
 
 class Incoming:
-    """ASGI's *receive*, which remembers whether the request has ended."""
+    """ASGI's *receive*, which remembers whether the body was asked for, and whether the request has ended."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
+        self.begun = False
         self.ended = False
 
     async def __call__(self) -> MutableMapping[str, Any]:
+        self.begun = True
         message = await self._receive()
         if message["type"] != "http.request" or not message.get("more_body", False):
             self.ended = True

@@ -122,7 +122,7 @@ async def _send_error(
     headers = dict(problem.headers)
     if scope["method"] in ("PUT", "POST"):
         # Who asked "Expect: 100-continue" and was not told to continue sends no body: there is nothing to wait for.
-        if not any(name.lower() == b"expect" for name, _ in scope["headers"]):
+        if incoming.begun or not any(name.lower() == b"expect" for name, _ in scope["headers"]):
             await incoming.drain()
         if not incoming.ended and scope["http_version"] != "2":
             # The connection ends on the rest of the body: said aloud, or the client sends its next request there.

@@ -1,9 +1,9 @@
-"""Sockets, TLS and connections: the application under Hypercorn.
+"""Sockets and TLS: the application under Hypercorn.
 
 Hypercorn's own ``serve`` is not used: it takes its sockets over with an inheritable descriptor, does not say in words
 which address is taken, waits at shutdown for as long as a client that does not read keeps it waiting, and lets one
-connection's unexpected error end all. What is used of its parts (``TCPServer``, ``Lifespan``, ``WorkerContext``) is no
-documented API, so its version is pinned.
+connection's unexpected error end all. What is used of its parts (``Lifespan``, ``WorkerContext``, and what
+``gateway/connection.py`` changes) is no documented API, so its version is pinned.
 """
 
 import errno
@@ -22,15 +22,15 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from gateway.answer import ABORT, Send
 from gateway.app import ASGIApp, Scope
 from gateway.auth.body import Receive
+from gateway.connection import Connection
 from stratumfs.errors import ConfigError
-from stratumfs.limits import CONNECTION_IDLE_S, CONNECTIONS_MAX, REQUEST_HEAD_MAX, SHUTDOWN_GRACE_S
+from stratumfs.limits import BODY_IDLE_S, CONNECTION_IDLE_S, CONNECTIONS_MAX, REQUEST_HEAD_MAX, SHUTDOWN_GRACE_S
 
 _log = structlog.get_logger("gateway")
 _BACKLOG = 1024
@@ -122,7 +122,7 @@ class _Connections:
             # Typed for TLS alone, but made for both.
             tls_stream = cast("trio.SSLStream[trio.SocketStream]", stream)
             app = ASGIWrapper(cast(ASGIFramework, self._with_abort(stream)))
-            await TCPServer(app, self._config, self._context, ConnectionState(self._state.copy()), tls_stream)
+            await Connection(app, self._config, self._context, ConnectionState(self._state.copy()), tls_stream)
         except Exception as error:
             # One client's nonsense must not end the connections of the others.
             _log.error("connection failed", traceback="".join(traceback.format_exception(error)))
@@ -228,6 +228,8 @@ async def _listen(family: int, kind: int, protocol: int, sockaddr: Any) -> trio.
     made = trio.socket.socket(family, kind, protocol)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it. Hypercorn waits without an end for a client that does not take its answer.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(BODY_IDLE_S * 1000))
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         await made.bind(sockaddr)

@@ -1,0 +1,107 @@
+"""Connections: what a client does to one must stay its own trouble."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+import trio
+import trio.testing
+
+from gateway.auth.principal import Authenticated
+from gateway.connection import Inbox
+from gateway.request import Request
+from gateway.response import Response
+from gateway.serve import bind
+from stratumfs.limits import BODY_IDLE_S
+from tests.gateway.memory import Running, running
+from tests.gateway.test_app import exchange, lines
+
+HANG_S = 20
+LIVE = b"GET /stratum/health/live HTTP/1.1\r\nhost: x\r\n"
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Running]:
+    async with running() as found:
+        yield found
+
+
+async def read_until(stream: trio.SocketStream, end: bytes) -> bytes:
+    received = b""
+    while not received.endswith(end) and (more := await stream.receive_some()):
+        received += more
+    return received
+
+
+async def test_a_body_that_nobody_takes_holds_nothing_up(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes no body waits for its commit meanwhile, and the client sends and sends."""
+
+    async def delete(request: Request, caller: Authenticated) -> Response:
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        return Response(204)
+
+    monkeypatch.setattr(gateway.service, "_delete_object", delete, raising=True)
+    stream = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+    async with stream:
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(lines(gateway, "DELETE", "/b/k", bytes(8 << 20)))
+        with trio.fail_after(HANG_S):
+            while gateway.door.statistics().requests != {"DeleteObject 204": 1}:
+                await trio.lowlevel.checkpoint()
+
+
+async def test_the_word_that_all_is_over_needs_no_room() -> None:
+    inbox = Inbox()
+    with trio.fail_after(HANG_S):
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(inbox.put, {"type": "http.request", "body": b"x", "more_body": True})
+            await trio.testing.wait_all_tasks_blocked()
+            await inbox.put({"type": "http.disconnect"})
+    types = [(await inbox.receive())["type"] for _ in range(13)]
+    assert types == ["http.request"] * 10 + ["http.disconnect"] * 3
+
+
+async def test_who_asks_before_sending_a_body_is_told_to_when_the_body_is_wanted(gateway: Running) -> None:
+    gateway.service.buckets["b"] = {}
+    head, _, body = lines(gateway, "PUT", "/b/k", b"hello", expect="100-continue").partition(b"\r\n\r\n")
+    stream = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+    async with stream:
+        await stream.send_all(head + b"\r\n\r\n")
+        assert await read_until(stream, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await stream.send_all(body)
+        assert (await read_until(stream, b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    assert gateway.service.buckets["b"][b"k"].data == b"hello"
+
+
+async def test_who_asks_before_sending_a_body_is_spared_it_by_a_refusal(gateway: Running) -> None:
+    for request in (
+        b"PUT /b/k HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n",
+        lines(gateway, "PUT", "/missing/k", b"hello", expect="100-continue").removesuffix(b"hello"),
+    ):
+        stream = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+        async with stream:
+            await stream.send_all(request)
+            answer = await read_until(stream, b"</Error>")
+            assert await stream.receive_some() == b""
+        assert answer.startswith(b"HTTP/1.1 40")
+        assert b"connection: close" in answer
+
+
+async def test_clear_text_is_never_upgraded(gateway: Running) -> None:
+    upgrade = LIVE + b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n"
+    assert (await exchange(gateway, upgrade)).startswith(b"HTTP/1.1 200")
+    stream = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+    async with stream:
+        await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        with trio.fail_after(HANG_S):
+            assert (await read_until(stream, b"never")).startswith(b"HTTP/1.1 400")
+
+
+async def test_a_client_that_takes_nothing_is_given_up_by_the_kernel() -> None:
+    [listening] = await bind(["127.0.0.1:0"])
+    with listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = await listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == BODY_IDLE_S * 1000
