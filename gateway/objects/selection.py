@@ -36,6 +36,9 @@ def select(request: Request, info: ObjectInfo) -> Selection:
     if span is not None and span.length:
         headers["content-range"] = span.content_range
         return Selection(span.start, span.stop, 206, headers)
+    if span is not None and span.size:
+        # An empty part among others: no range can name it, and the whole is not it.
+        return Selection(span.start, span.stop, 200, headers)
     # The checksum is of all bytes: beside some of them, a client would take those for damaged.
     if request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
         headers.update(checksum_headers(info.spec.checksum))

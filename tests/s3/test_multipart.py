@@ -53,6 +53,18 @@ def test_parts_become_one_object(s3: Any, bucket: str) -> None:
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
 
 
+def test_an_empty_last_part_is_read_as_nothing(s3: Any, bucket: str) -> None:
+    first = os.urandom(FIVE)
+    upload = Upload(s3, bucket)
+    upload.send(1, first)
+    upload.send(2, b"")
+    upload.complete()
+    got = s3.get_object(Bucket=bucket, Key="k", PartNumber=2)
+    assert (got["Body"].read(), got["ContentLength"], got["PartsCount"]) == (b"", 0, 2)
+    assert s3.head_object(Bucket=bucket, Key="k", PartNumber=2)["ContentLength"] == 0
+    assert s3.get_object(Bucket=bucket, Key="k", PartNumber=1)["Body"].read() == first
+
+
 def test_an_object_of_parts_can_be_read_by_part(s3: Any, bucket: str) -> None:
     first, second = os.urandom(FIVE), b"second"
     upload = Upload(s3, bucket)
