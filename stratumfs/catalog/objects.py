@@ -33,6 +33,9 @@ from stratumfs.errors import NoSuchBucket, NoSuchObject, NotModified, Preconditi
 from stratumfs.ids import Cookie, ExtentId, InodeNo
 from stratumfs.values import Conditions, Extent, NewExtent, ObjectInfo, ObjectSpec, ReadConditions
 
+_CAPABILITY = b"security.capability"
+"""Linux's: what a program may do whoever runs it."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewObject:
@@ -218,17 +221,25 @@ def _place_file(
     if old is not None:
         kept = tx.one("select uid, gid, mode from inode where ino = ?", (old,))
         if kept is not None and stat.S_ISREG(kept[2]):
-            uid, gid, mode = kept
+            uid, gid, mode = kept[0], kept[1], _without_privileges(kept[2])
     _insert_content(tx, new, mode, uid, gid, modified_ns)
     if old is None:
         add_entry(tx, parent, name, new.ino, Cookie(new.cookies[-1]), modified_ns)
         return
-    tx.run("insert into xattr select ?, name, value from xattr where ino = ?", (new.ino, old))
+    tx.run(
+        "insert into xattr select ?, name, value from xattr where ino = ? and name != ?", (new.ino, old, _CAPABILITY)
+    )
     tx.run("update entry set inode = ? where parent = ? and name = ?", (new.ino, parent, name))
     tx.run("update inode set mtime_ns = ?, ctime_ns = ? where ino = ?", (modified_ns, modified_ns, parent))
     tx.touch_name(parent, name)
     tx.touch_inode(parent)
     release_link(tx, old, modified_ns)
+
+
+def _without_privileges(mode: int) -> int:
+    """A mode without what a write takes from a file (Linux, ``should_remove_suid``): set-group-ID without the group's
+    right to execute means mandatory locks, and stays."""
+    return mode & ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
 
 
 def _place_body(

@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+import stat
 import time
 from pathlib import Path
 
 import pytest
 
 from stratumfs.errors import BucketNotEmpty, NoSuchObject, PreconditionFailed
-from stratumfs.values import Conditions
+from stratumfs.values import AttributeChange, Conditions
 from tests.stratumfs.store.helpers import MIB, bucket, get, put
 
 
@@ -57,6 +58,23 @@ async def test_two_devices_may_be_gone(tmp_path: Path) -> None:
             file.unlink()
     async with bucket(tmp_path) as store:
         assert await get(store, b"k") == data
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(0o6755, 0o755), (0o4711, 0o711), (0o3640, 0o3640), (0o2670, 0o670), (0o1600, 0o1600)]
+)
+async def test_bytes_that_are_replaced_take_privileges_along(tmp_path: Path, before: int, after: int) -> None:
+    """As a write(2) does; owner, the rest of the mode and other attributes stay."""
+    async with bucket(tmp_path) as store:
+        ino = (await put(store, b"tool", b"trusted")).ino
+        now_ns = time.time_ns()
+        await store.files.set_attributes(ino, AttributeChange(mode=before, uid=7, gid=8), now_ns)
+        for name in (b"security.capability", b"user.kept"):
+            await store.files.set_xattr(ino, name, b"value", now_ns)
+        ino = (await put(store, b"tool", b"from somebody else")).ino
+        found = await store.files.attributes(ino)
+        assert (found.mode, found.uid, found.gid) == (stat.S_IFREG | after, 7, 8)
+        assert await store.files.xattrs(ino) == [b"user.kept"]
 
 
 async def test_conditions_are_decided_in_the_commit(tmp_path: Path) -> None:
