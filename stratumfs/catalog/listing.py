@@ -53,6 +53,7 @@ def list_keys(
                 prefixes.append(key[: cut + len(delimiter)])
                 if delimiter != b"/":  # there the walk itself does not go down
                     start = behind(prefixes[-1])
+                    budget -= start.count(b"/")  # what it costs to find the way again
                     break
             elif row is not None:
                 tx.see_inode(row[1])  # a mount's publication touches the inode alone
@@ -70,7 +71,8 @@ class _Walk:
     """Keys of a bucket from a start on, with the rows of what they name.
 
     With *stop_at_slash* a directory below the prefix is one key and is not entered. A row of None stands for that, or
-    for something that is no object and counts against the budget alone. The stack is a list, for keys can be deep.
+    for something that is no object and counts against the budget alone: a link, a directory that is only implied. The
+    stack is a list, for keys can be deep.
     """
 
     def __init__(self, tx: Transaction, bucket: InodeNo, prefix: bytes, *, stop_at_slash: bool) -> None:
@@ -96,7 +98,9 @@ class _Walk:
             else:
                 if live:
                     stack.append((key, self._rows(ino, key, b"", inclusive=True)))
-                if explicit:
+                if not explicit:
+                    yield key, None
+                else:
                     yield key, self._body(body) if body is not None else row
 
     def _seek(self, start: bytes) -> list[tuple[bytes, Iterator[_Row]]]:
@@ -116,11 +120,9 @@ class _Walk:
         return stack
 
     def _any_from(self, start: bytes, path: bytes) -> bool:
-        """True if a key at or behind *start* lies under *path*."""
-        for key, row in _Walk(self.tx, self.bucket, path, stop_at_slash=False).keys(start):
-            if row is not None or not key.startswith(path):
-                return key.startswith(path)
-        return False
+        """True if something at or behind *start* lies under *path*."""
+        first = next(_Walk(self.tx, self.bucket, path, stop_at_slash=False).keys(start), None)
+        return first is not None and first[0].startswith(path)
 
     def _rolls_up(self, path: bytes) -> bool:
         return self.stop_at_slash and path.startswith(self.prefix) and path != self.prefix

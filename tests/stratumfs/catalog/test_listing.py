@@ -80,5 +80,29 @@ def test_pages_of_any_size_are_the_sorted_keys(
         page = list_keys(tables.tx, bucket, prefix, delimiter, after, 1000, 1000)
         rest = sorted([*(each.key for each in page.objects), *page.prefixes])
         assert rest == [each for each in found if each >= after]
+    # Starting in the middle of what rolls up shows the prefix of what is left.
+    for key in present:
+        if key >= prefix:
+            page = list_keys(tables.tx, bucket, prefix, delimiter, key + b"\0", 1000, 1000)
+            rest = sorted([*(each.key for each in page.objects), *page.prefixes])
+            assert rest == model({each for each in present if each > key}, prefix, delimiter)
     if not present:
         assert tables.tx.one("select count(*) from entry where parent = ?", (bucket,)) == (0,)
+
+
+def test_directories_on_the_way_count_against_the_budget() -> None:
+    """Else a few keys, each deep in directories of its own, would keep the loop for as long as all of them need."""
+    tables = Tables()
+    bucket = tables.bucket()
+    wanted = [b"%d/" % branch + b"d/" * 30 + b"k-k" for branch in range(9)]
+    for key in wanted:
+        put(tables, bucket, key)
+    for delimiter in (b"", b"-"):
+        found: list[bytes] = []
+        start: bytes | None = b""
+        while start is not None:
+            page = list_keys(tables.tx, bucket, b"", delimiter, start, 1000, 40)
+            assert len(page.objects) + len(page.prefixes) <= 2
+            found += [*(each.key for each in page.objects), *page.prefixes]
+            start = page.resume
+        assert found == model(set(wanted), b"", delimiter)
