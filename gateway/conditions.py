@@ -72,6 +72,8 @@ def etag_list(value: str) -> tuple[str, ...]:
         if at < len(value) and value[at] != ",":
             raise S3Error("InvalidArgument", "The list of entity tags is not valid.", ArgumentValue=value)
         at += 1
+    if not found:
+        raise S3Error("InvalidArgument", "The list of entity tags is empty.", ArgumentValue=value)
     return tuple(found)
 
 

@@ -24,6 +24,7 @@ _REMEMBERED_MAX = 512
 """Bytes; one client sends the same texts again and again, so that what was made of them is remembered."""
 _TIMESTAMP = re.compile(r"(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})Z", re.ASCII)
 _PLAIN_PATH = re.compile(rb"[A-Za-z0-9/_.~-]*")
+_TIME_MAX = timegm((9999, 12, 31, 23, 59, 59))
 _HEX_256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -130,9 +131,10 @@ def parse_http_date(text: str) -> int | None:
     if parsed is None:
         return None
     try:
-        return timegm(parsed[:6]) - (parsed[9] or 0)
+        seconds = timegm(parsed[:6]) - (parsed[9] or 0)
     except (ValueError, OverflowError):
         return None
+    return seconds if 0 <= seconds <= _TIME_MAX else None
 
 
 def canonical_path(raw_path: bytes) -> str:

@@ -50,7 +50,7 @@ def test_a_write_never_ignores_a_condition_that_it_does_not_know(name: str) -> N
     assert caught.value.code == "NotImplemented"
 
 
-@pytest.mark.parametrize("value", ['"a', 'a b"', '"a" "b"'])
+@pytest.mark.parametrize("value", ["", " ", '"a', 'a b"', '"a" "b"'])
 def test_a_malformed_list_of_etags_is_refused(value: str) -> None:
     with pytest.raises(S3Error) as caught:
         write_conditions({"if-match": value})

@@ -148,6 +148,13 @@ def test_a_missing_header_is_named(header: str, code: str) -> None:
     assert refused(request("GET", "/bucket/key", pairs)).code == code
 
 
+@pytest.mark.parametrize("date", ["", "yesterday", "Fri, 31 Dec 9999 23:59:59 -2359"])
+def test_a_date_that_is_none_is_refused(date: str) -> None:
+    found = signed("GET", URL, {}, KEY, SECRET)
+    pairs = [(name.decode(), value.decode()) for name, value in found.raw_headers if name != b"x-amz-date"]
+    assert refused(request("GET", "/bucket/key", [*pairs, ("date", date)])).code == "AccessDenied"
+
+
 def test_headers_of_s3_and_the_host_must_be_signed() -> None:
     found = signed("GET", URL, {}, KEY, SECRET)
     pairs = [(name.decode(), value.decode()) for name, value in found.raw_headers]

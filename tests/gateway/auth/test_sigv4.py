@@ -1,13 +1,14 @@
 """The examples of AWS's own documentation, and botocore as an oracle."""
 
 import hashlib
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.auth import sigv4
@@ -184,3 +185,15 @@ def test_http_dates_are_read_in_their_zone() -> None:
     assert sigv4.parse_http_date("Fri, 24 May 2013 00:00:00 GMT") == 1369353600
     assert sigv4.parse_http_date("Fri, 24 May 2013 02:00:00 +0200") == 1369353600
     assert sigv4.parse_http_date("yesterday") is None
+    assert sigv4.parse_http_date("Fri, 31 Dec 9999 23:59:59 GMT") == 253402300799
+
+
+@given(
+    st.one_of(
+        st.text(max_size=40), st.from_regex(r"[A-Z][a-z]{2}, \d{1,3} (Jan|Dec|Xyz) -?\d{1,6} \d+:\d+:\d+ [+-]\d{4,7}")
+    )
+)
+@example("Fri, 31 Dec 9999 23:59:59 -2359")
+def test_no_date_of_http_is_one_that_has_no_timestamp(text: str) -> None:
+    seconds = sigv4.parse_http_date(text)
+    assert seconds is None or datetime.fromtimestamp(seconds, UTC).year >= 1970
