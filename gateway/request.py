@@ -49,6 +49,7 @@ class Request:
     """One request of the S3 protocol; not yet authenticated, its body not yet readable.
 
     bucket       the bucket's name, from path or host; None for operations of the service
+    in_host      whether it is from the host
     key          UTF-8 bytes, percent-decoded once, without NUL, not empty; None for operations of a bucket
     version_id   of the query string; ``null`` is the version of a bucket that was never versioned
     headers      lowercase names; repeated ones joined by a comma, blanks at both ends cut; ``x-amz-*`` parameters of a
@@ -71,3 +72,4 @@ class Request:
     host: str
     secure: bool
     client: str
+    in_host: bool = False

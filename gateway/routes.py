@@ -36,6 +36,8 @@ _ONCE = (
     b"x-amz-copy-source",
 )
 """Headers that would mean two things if they came twice."""
+V2_HEADERS = ("content-md5", "content-type")
+"""What version 2 of the signature covers beside S3's own headers; its presigned URLs carry them as parameters."""
 _SIGNATURE_PARAMETERS = frozenset(
     ("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders", "x-amz-signature")
 )
@@ -58,7 +60,8 @@ def parse(scope: Mapping[str, Any], ids: RequestIds, domains: Sequence[str] = ()
     query = parse_query(raw_query)
     headers = _headers(raw_headers, query)
     host = headers.get("host", "")
-    bucket, key = resolve(raw_path, host, domains)
+    in_host = _bucket_of_host(host, domains)
+    bucket, key = resolve(raw_path, in_host)
     return Request(
         ids=ids,
         operation=operation_of(method, bucket, key, query, headers),
@@ -73,6 +76,7 @@ def parse(scope: Mapping[str, Any], ids: RequestIds, domains: Sequence[str] = ()
         host=host,
         secure=scope.get("scheme") == "https",
         client=(scope.get("client") or ("",))[0],
+        in_host=in_host is not None,
     )
 
 
@@ -132,7 +136,7 @@ def _headers(raw_headers: RawHeaders, query: Query) -> dict[str, str]:
     for raw_name, raw_value in raw_headers:
         name, value = raw_name.decode("latin-1"), header_text(raw_value)
         headers[name] = f"{headers[name]},{value}" if name in headers else value
-    if "X-Amz-Signature" in query:
+    if "X-Amz-Signature" in query or "Signature" in query:
         _hoisted(headers, query)
     if "aws-chunked" in headers.get("content-encoding", ""):
         _without_chunked(headers)
@@ -151,8 +155,14 @@ def _hoisted(headers: dict[str, str], query: Query) -> None:
     """Parameters of a presigned URL that stand for headers (SDKs move them there, and S3 reads them there)."""
     for name, value in query.items():
         lower = name.lower()
-        if lower.startswith("x-amz-") and lower not in _SIGNATURE_PARAMETERS:
+        if _stands_for_header(lower, query):
             headers.setdefault(lower, value)
+
+
+def _stands_for_header(lower: str, query: Query) -> bool:
+    if lower in V2_HEADERS:
+        return "Signature" in query
+    return lower.startswith("x-amz-") and lower not in _SIGNATURE_PARAMETERS
 
 
 def _without_chunked(headers: dict[str, str]) -> None:
@@ -165,11 +175,10 @@ def _without_chunked(headers: dict[str, str]) -> None:
         del headers["content-encoding"]
 
 
-def resolve(raw_path: bytes, host: str, domains: Sequence[str]) -> tuple[str | None, bytes | None]:
-    """Bucket and key of a path, in virtual-host style if *host* lies under one of *domains*."""
-    bucket = _bucket_of_host(host, domains)
-    if bucket is not None:
-        return bucket, _key(raw_path[1:])
+def resolve(raw_path: bytes, in_host: str | None) -> tuple[str | None, bytes | None]:
+    """Bucket and key of a path; in virtual-host style the bucket is the one *in_host*."""
+    if in_host is not None:
+        return in_host, _key(raw_path[1:])
     first, slash, rest = raw_path[1:].partition(b"/")
     if not first:
         if slash:
@@ -246,7 +255,7 @@ def _refuse_unknown(method: str, query: Query, table: Mapping[str, object]) -> N
     takes unknown names with a value, as S3 does, but not bare ones, which look like a sub-resource."""
     for name, value in query.items():
         lower = name.lower()
-        if name in table or lower in PARAMETERS or lower.startswith("x-"):
+        if name in table or lower in PARAMETERS or lower.startswith("x-") or _stands_for_header(lower, query):
             continue
         if method not in ("GET", "HEAD") or not value:
             raise S3Error("NotImplemented", f"The query string parameter {name!r} is not implemented.")

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import trio
 
-from gateway.auth import payload, presign, sigv4
+from gateway.auth import payload, presign, sigv2, sigv4
 from gateway.auth.body import Receive
 from gateway.auth.payload import open_body, payload_of
 from gateway.auth.principal import Authenticated, CredentialStore, Principal
@@ -45,22 +45,25 @@ class Gate:
 
         Raises: S3Error: AccessDenied for an anonymous request, else what is wrong with the authorisation.
         """
-        in_query = presign.is_presigned(request.query)
+        in_query, in_query_v2 = presign.is_presigned(request.query), sigv2.is_presigned(request.query)
         authorization = request.headers.get("authorization")
-        if authorization is not None and in_query:
+        if (authorization is not None) + in_query + in_query_v2 > 1:
             raise S3Error(
                 "InvalidArgument",
                 "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string "
                 "parameter or the Authorization header should be specified",
                 ArgumentName="Authorization",
             )
+        access_key: str
+        chunk_signer: ChunkSigner | None = None
         if in_query:
-            signer = self._check_presigned(request)
+            access_key, chunk_signer = self._check_presigned(request)
+        elif in_query_v2:
+            access_key = self._check_presigned_v2(request)
         elif authorization is not None:
-            signer = self._check_header(request, authorization)
+            access_key, chunk_signer = self._check_header(request, authorization)
         else:
-            raise _anonymous(request)
-        access_key, chunk_signer = signer
+            raise S3Error("AccessDenied")
         return Authenticated(Principal(access_key), open_body(request, receive, chunk_signer, self._limiter))
 
     def _check_header(self, request: Request, authorization: str) -> tuple[str, ChunkSigner]:
@@ -71,7 +74,7 @@ class Gate:
             claim = sigv4.parse_authorization(authorization)
         except MalformedError as error:
             raise S3Error("AuthorizationHeaderMalformed", f"The authorization header is malformed; {error}.") from None
-        secret = self._secret(claim)
+        secret = self._secret(claim.access_key)
         self._check_scope(claim, "AuthorizationHeaderMalformed", "The authorization header is malformed")
         timestamp, signed_at = _signing_time(request)
         self._check_date(claim, timestamp, "AuthorizationHeaderMalformed")
@@ -83,26 +86,37 @@ class Gate:
     def _check_presigned(self, request: Request) -> tuple[str, ChunkSigner]:
         presigned = presign.parse(request.query)
         claim = presigned.claim
-        secret = self._secret(claim)
+        secret = self._secret(claim.access_key)
         self._check_scope(claim, "AuthorizationQueryParametersError", "Error parsing the X-Amz-Credential parameter")
         self._check_date(claim, presigned.timestamp, "AuthorizationQueryParametersError")
         now = self._clock()
         if presigned.signed_at - now > SKEW_MAX_S:
             raise S3Error("AccessDenied", "Request is not yet valid", ServerTime=_iso(now))
-        if now > presigned.expires_at:
-            raise S3Error(
-                "AccessDenied",
-                "Request has expired",
-                Expires=_iso(presigned.expires_at),
-                ServerTime=_iso(now),
-            )
+        _check_expiry(presigned.expires_at, now)
         pairs = presign.signed_pairs(request.query)
         return self._check_signature(request, claim, secret, presigned.timestamp, pairs)
 
-    def _secret(self, claim: Claim) -> str:
-        secret = self._credentials.secret(claim.access_key)
+    def _check_presigned_v2(self, request: Request) -> str:
+        presigned = sigv2.parse(request.query)
+        secret = self._secret(presigned.access_key)
+        now = self._clock()
+        _check_expiry(presigned.expires_at, now)
+        if presigned.expires_at - now > presign.EXPIRES_MAX_S + SKEW_MAX_S:
+            raise S3Error("AccessDenied", "Expires must be less than a week away.", ServerTime=_iso(now))
+        text = sigv2.string_to_sign(request)
+        if not sigv2.matches(secret, text, presigned.signature):
+            raise S3Error(
+                "SignatureDoesNotMatch",
+                AWSAccessKeyId=presigned.access_key,
+                StringToSign=text,
+                SignatureProvided=presigned.signature,
+            )
+        return presigned.access_key
+
+    def _secret(self, access_key: str) -> str:
+        secret = self._credentials.secret(access_key)
         if secret is None:
-            raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=claim.access_key)
+            raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=access_key)
         return secret
 
     def _check_scope(self, claim: Claim, code: str, prefix: str) -> None:
@@ -157,10 +171,9 @@ class Gate:
         return claim.access_key, ChunkSigner(key, timestamp, claim.scope, claim.signature)
 
 
-def _anonymous(request: Request) -> S3Error:
-    if "AWSAccessKeyId" in request.query and "Signature" in request.query:
-        return _unsupported("AWS")
-    return S3Error("AccessDenied")
+def _check_expiry(expires_at: int, now: float) -> None:
+    if now > expires_at:
+        raise S3Error("AccessDenied", "Request has expired", Expires=_iso(expires_at), ServerTime=_iso(now))
 
 
 def _unsupported(algorithm: str) -> S3Error:

@@ -31,8 +31,11 @@ def payload_of(request: Request) -> str:
     return request.headers.get(HEADER, UNSIGNED)
 
 
-def open_body(request: Request, receive: Receive, signer: ChunkSigner, limiter: trio.CapacityLimiter) -> VerifiedBody:
-    """The body of an authenticated *request*; hashing runs in threads of *limiter*.
+def open_body(
+    request: Request, receive: Receive, signer: ChunkSigner | None, limiter: trio.CapacityLimiter
+) -> VerifiedBody:
+    """The body of an authenticated *request*; hashing runs in threads of *limiter*. Without *signer* no chunk of it can
+    be signed.
 
     Raises: S3Error if headers contradict each other, have no sound form, or promise what is too large.
     """
@@ -42,7 +45,9 @@ def open_body(request: Request, receive: Receive, signer: ChunkSigner, limiter: 
     if payload in _STREAMING:
         signed = payload != UNSIGNED_CHUNKS_TRAILER
         framing = ChunkedReader(signed=signed)
-        chunks = ChunkVerifier(signer, trailers=payload == SIGNED_CHUNKS_TRAILER) if signed else None
+        if signed and signer is None:
+            raise S3Error("InvalidRequest", "Signed chunks need a request that is signed by AWS4-HMAC-SHA256.")
+        chunks = ChunkVerifier(signer, trailers=payload == SIGNED_CHUNKS_TRAILER) if signed and signer else None
     trailer = _trailer(request, allowed=payload in _WITH_TRAILER)
     checks = Checks(
         sha256=_sha256(payload),

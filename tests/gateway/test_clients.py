@@ -98,14 +98,17 @@ async def test_a_large_upload_arrives_in_parts(gateway: Running) -> None:
 
 
 @pytest.mark.client
-async def test_presigned_urls_work_both_ways(gateway: Running) -> None:
-    # Without this boto3 makes SigV2 URLs for us-east-1, which this door refuses.
-    s3 = client(gateway, signature_version="s3v4")
+@pytest.mark.parametrize("said", [{}, {"signature_version": "s3v4"}])
+async def test_presigned_urls_work_both_ways(gateway: Running, said: dict[str, str]) -> None:
+    """Who says nothing gets URLs of version 2 from boto3, for us-east-1."""
+    s3 = client(gateway, **said)
 
     def talk() -> bytes:
         s3.create_bucket(Bucket="bucket")
         url = s3.generate_presigned_url("put_object", {"Bucket": "bucket", "Key": "p q"}, ExpiresIn=60)
-        urllib.request.urlopen(urllib.request.Request(url, b"presigned", method="PUT"), timeout=10).close()
+        # urllib names a type if nobody does, and version 2 would sign one.
+        put = urllib.request.Request(url, b"presigned", {"content-type": ""}, method="PUT")
+        urllib.request.urlopen(put, timeout=10).close()
         url = s3.generate_presigned_url("get_object", {"Bucket": "bucket", "Key": "p q"}, ExpiresIn=60)
         with urllib.request.urlopen(url, timeout=10) as answer:
             data: bytes = answer.read()

@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -88,6 +89,14 @@ def same(left: Path, right: Path) -> bool:
     return files == others and all(filecmp.cmp(left / each, right / each, shallow=False) for each in files)
 
 
+def fetched(url: str) -> bytes:
+    """What is behind a URL, for a stranger."""
+    assert url.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        data: bytes = answer.read()
+        return data
+
+
 def test_aws(run: Run, tree: Path, name: str) -> None:
     def aws(*words: str, fails: bool = False) -> str:
         return run("aws", *words, fails=fails)
@@ -105,8 +114,8 @@ def test_aws(run: Run, tree: Path, name: str) -> None:
     assert filecmp.cmp(tree / "sub/large.bin", tree.parent / "moved.bin", shallow=False)
     aws("s3", "sync", "--quiet", f"s3://{name}/tree", "back")
     assert same(tree, tree.parent / "back")
-    url = aws("s3", "presign", f"s3://{name}/tree/empty").strip()
-    assert url.startswith("http://127.0.0.1:")
+    url = aws("s3", "presign", f"s3://{name}/tree/sub/large.bin").strip()
+    assert fetched(url) == (tree / "sub/large.bin").read_bytes()
     head = ("s3api", "head-object", "--bucket", name, "--key")
     assert '"ContentType": "text/plain"' in aws(*head, "tree/one file.txt")
     assert "404" in aws(*head, "missing", fails=True)
@@ -159,6 +168,8 @@ def test_s3cmd(run: Run, tree: Path, name: str) -> None:
     s3cmd("mv", f"s3://{name}/copy.bin", f"s3://{name}/moved.bin")
     s3cmd("modify", "--add-header=x-amz-meta-colour:green", f"s3://{name}/moved.bin")
     assert "x-amz-meta-colour: green" in s3cmd("info", f"s3://{name}/moved.bin")
+    url = s3cmd("signurl", f"s3://{name}/moved.bin", "+600").strip()
+    assert fetched(url) == (tree / "sub/large.bin").read_bytes()
     (tree.parent / "back").mkdir()
     s3cmd("get", "--recursive", f"s3://{name}/tree/", "back/")
     assert same(tree, tree.parent / "back")

@@ -109,12 +109,6 @@ def test_other_authorizations_are_refused_clearly(authorization: str, code: str)
     assert refused(request("GET", "/bucket/key", {"authorization": authorization})).code == code
 
 
-def test_signature_version_2_in_the_query_is_refused_clearly() -> None:
-    error = refused(request("GET", "/bucket/key?AWSAccessKeyId=a&Signature=b&Expires=1"))
-    assert error.code == "InvalidRequest"
-    assert "AWS4-HMAC-SHA256" in error.message
-
-
 @pytest.mark.parametrize(("offset", "code"), [(-901, "RequestTimeTooSkewed"), (903, "RequestTimeTooSkewed")])
 def test_a_clock_that_is_off_by_more_than_15_minutes_is_told(offset: int, code: str) -> None:
     error = refused(signed("GET", URL, {}, KEY, SECRET), gate(offset))
