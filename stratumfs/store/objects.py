@@ -1,7 +1,7 @@
 """Objects by bucket and key."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager
 
 import trio
@@ -12,6 +12,7 @@ from stratumfs.catalog.listing import behind, list_keys
 from stratumfs.catalog.objects import delete_object, open_object, put_object, read_object
 from stratumfs.errors import RequestError
 from stratumfs.ids import Buffer, InodeNo
+from stratumfs.limits import TRANSACTION_ROWS_MAX
 from stratumfs.store.committer import Committer
 from stratumfs.store.content import Staging, shared
 from stratumfs.store.holds import Holds
@@ -35,6 +36,7 @@ _LIST_BUDGET = 250
 """Rows that one transaction of a listing looks at."""
 _DELETE_CHUNK = 20
 """Keys that one transaction of a batch delete removes."""
+ToDelete = tuple[bytes, Conditions]
 
 
 class ObjectReader:
@@ -155,13 +157,12 @@ class Objects:
         self.writer.check_writable()
         return await self.committer.commit(_delete_in_bucket, bucket, key, conditions, now_ns)
 
-    async def delete_many(self, bucket: str, keys: Sequence[tuple[bytes, Conditions]], now_ns: int) -> list[Deleted]:
+    async def delete_many(self, bucket: str, keys: Sequence[ToDelete], now_ns: int) -> list[Deleted]:
         """Each key by itself, in order: one that fails leaves the others. Raises: NoSuchBucket."""
         self.writer.check_writable()
         await self.bucket(bucket)
         deleted: list[Deleted] = []
-        for start in range(0, len(keys), _DELETE_CHUNK):
-            chunk = tuple(keys[start : start + _DELETE_CHUNK])
+        for chunk in chunks_to_delete(keys):
             deleted += await self.committer.commit(_delete_chunk, bucket, chunk, now_ns)
         return deleted
 
@@ -232,9 +233,22 @@ def _delete_in_bucket(tx: Transaction, bucket: str, key: bytes, conditions: Cond
     return delete_object(tx, catalog_buckets.bucket(tx, bucket).ino, key, conditions, now_ns)
 
 
-def _delete_chunk(
-    tx: Transaction, bucket: str, keys: tuple[tuple[bytes, Conditions], ...], now_ns: int
-) -> list[Deleted]:
+def chunks_to_delete(keys: Sequence[ToDelete]) -> Iterator[tuple[ToDelete, ...]]:
+    """What one transaction deletes: up to 20 keys, fewer where they are deep, for every name on the way may go."""
+    chunk: list[ToDelete] = []
+    names = 0
+    for each in keys:
+        depth = each[0].count(b"/") + 1
+        if chunk and (len(chunk) == _DELETE_CHUNK or names + depth > TRANSACTION_ROWS_MAX):
+            yield tuple(chunk)
+            chunk, names = [], 0
+        chunk.append(each)
+        names += depth
+    if chunk:
+        yield tuple(chunk)
+
+
+def _delete_chunk(tx: Transaction, bucket: str, keys: tuple[ToDelete, ...], now_ns: int) -> list[Deleted]:
     ino: InodeNo = catalog_buckets.bucket(tx, bucket).ino
     deleted = []
     for key, conditions in keys:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stratumfs.errors import BucketNotEmpty, NoSuchObject, PreconditionFailed
+from stratumfs.store.objects import chunks_to_delete
 from stratumfs.values import AttributeChange, Conditions
 from tests.stratumfs.store.helpers import MIB, bucket, get, put
 
@@ -58,6 +59,15 @@ async def test_two_devices_may_be_gone(tmp_path: Path) -> None:
             file.unlink()
     async with bucket(tmp_path) as store:
         assert await get(store, b"k") == data
+
+
+def test_a_batch_is_deleted_in_steps_that_are_bounded_by_keys_and_by_names() -> None:
+    deep = b"d/" * 149 + b"k"
+    wanted = [(key, Conditions()) for key in (*([b"k"] * 21), deep, b"d/" * 500, deep, *([b"a/k"] * 20))]
+    chunks = list(chunks_to_delete(wanted))
+    assert [each for chunk in chunks for each in chunk] == wanted
+    assert [len(chunk) for chunk in chunks] == [20, 2, 1, 20, 1]
+    assert list(chunks_to_delete([])) == []
 
 
 @pytest.mark.parametrize(
