@@ -8,7 +8,7 @@ from gateway.operations import Operation
 from gateway.owner import OWNER
 from gateway.paging import after_token, token_of
 from gateway.response import Response, xml_response
-from stratumfs.limits import BUCKETS_LIST_MAX, REQUEST_XML_MAX
+from stratumfs.limits import BUCKETS_LIST_MAX, REQUEST_XML_SETTING_MAX
 from stratumfs.values import Conditions
 
 FORCE = "x-amz-stratum-force-delete"
@@ -32,7 +32,7 @@ async def list_buckets(call: Call) -> None:
 
 
 async def create_bucket(call: Call) -> None:
-    region = xml_requests.parse_create_bucket(await call.body.read(REQUEST_XML_MAX))
+    region = xml_requests.parse_create_bucket(await call.body.read(REQUEST_XML_SETTING_MAX))
     if region not in (None, call.region):
         raise S3Error("InvalidLocationConstraint", LocationConstraint=region or "")
     await call.store.objects.create_bucket(call.bucket, call.now_ns)
@@ -82,6 +82,6 @@ async def get_bucket_versioning(call: Call) -> None:
 
 async def put_bucket_versioning(call: Call) -> None:
     """Refused: to accept it would promise versions that nobody keeps."""
-    xml_requests.parse_versioning(await call.body.read(REQUEST_XML_MAX))
+    xml_requests.parse_versioning(await call.body.read(REQUEST_XML_SETTING_MAX))
     await call.store.objects.bucket(call.bucket)
     raise S3Error("NotImplemented", "Versioning is not implemented.")

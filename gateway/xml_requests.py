@@ -52,11 +52,13 @@ def parse_versioning(body: bytes) -> str | None:
 def parse_delete(body: bytes) -> tuple[list[ToDelete], bool]:
     """Entries of a Delete, and whether it is quiet. Raises: S3Error MalformedXML, also for none or more than 1,000."""
     root = _root(body, "Delete")
-    entries = []
+    entries: list[ToDelete] = []
     for child in root:
         if _name(child) == "Object":
+            if len(entries) == DELETE_MAX:
+                raise S3Error("MalformedXML")
             entries.append(_to_delete(_texts(child)))
-    if not 1 <= len(entries) <= DELETE_MAX:
+    if not entries:
         raise S3Error("MalformedXML")
     return entries, _texts(root).get("Quiet", "").strip().lower() == "true"
 

@@ -122,6 +122,8 @@ REQUEST_TARGET_MAX = 32 * KIB
 """Bytes of path and query string: a key of 1,024 bytes is up to 3 KiB percent-encoded, a token as much again."""
 REQUEST_XML_MAX = 4 * MIB
 """Bytes of an XML request: 10,000 parts with two checksums each fit, and 1,000 keys to delete."""
+REQUEST_XML_SETTING_MAX = 64 * KIB
+"""Bytes of an XML request that says a setting or two: it is read on the loop, where 4 MiB would take half a second."""
 REQUEST_PIECES_MAX = 10
 """Of a body, up to 64 KiB each, that wait for a handler before the connection stops reading."""
 REQUEST_DRAIN_MAX = 256 * KIB

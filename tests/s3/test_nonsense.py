@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
+from stratumfs.limits import REQUEST_XML_SETTING_MAX
 from tests.s3.door import ACCESS_KEY, REGION, SECRET_KEY, Gateway
 
 pytestmark = pytest.mark.client
@@ -125,6 +126,13 @@ def test_nonsense_is_answered_by_the_book(
     if status in _CODES_OF_REFUSAL and method != "HEAD" and status != 304:
         assert etree.fromstring(answer).findtext("Code")
     assert s3.get_object(Bucket=kept, Key="kept")["Body"].read() == b"as it was"
+
+
+@pytest.mark.parametrize("path", ["/too-long", "/nonsense?versioning"])
+def test_a_setting_is_a_short_document(served: Gateway, kept: str, path: str) -> None:
+    place, _, name = path.partition("?")
+    status, answer = ask(served, "PUT", place, {name: ""} if name else {}, {}, b" " * (REQUEST_XML_SETTING_MAX + 1))
+    assert (status, etree.fromstring(answer).findtext("Code")) == (400, "MaxMessageLengthExceeded")
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
