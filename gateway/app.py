@@ -120,11 +120,11 @@ async def _send_error(
     problem: S3Error, scope: Scope, request: Request | None, answer: Answer, incoming: Incoming
 ) -> None:
     headers = dict(problem.headers)
-    if scope["method"] in ("PUT", "POST"):
+    if scope["method"] in ("PUT", "POST") and scope["http_version"] != "2":
         # Who asked "Expect: 100-continue" and was not told to continue sends no body: there is nothing to wait for.
         if incoming.begun or not any(name.lower() == b"expect" for name, _ in scope["headers"]):
             await incoming.drain()
-        if not incoming.ended and scope["http_version"] != "2":
+        if not incoming.ended:
             # The connection ends on the rest of the body: said aloud, or the client sends its next request there.
             headers["connection"] = "close"
     body = xml.error(

@@ -1,4 +1,4 @@
-"""One connection: Hypercorn's, but for three things that a stranger could turn against the door.
+"""One connection: Hypercorn's, but for four things that a client could turn against the door or against itself.
 
 - Its channel to a handler waits for room even with the word that the request is over. A handler that answers without
   having taken the whole body waits for itself then, and connection and task stay for ever.
@@ -6,6 +6,8 @@
   costs it no upload, and finds it listening.
 - On clear text it changes to HTTP/2 where a client proposes that, and stops its idle timer while no stream is open.
   Here HTTP/1.1 stays HTTP/1.1, which RFC 9110 (7.8) leaves to the server; HTTP/2 is spoken where TLS agreed on it.
+- On HTTP/2 it takes what comes of a body behind an early answer for an error of its own, and ends the connection with
+  all its streams; some clients send everything over one.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,7 +17,13 @@ from typing import Any, cast
 
 import h11
 import trio
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+from hypercorn.protocol.events import Event
+from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, H11SendableEvent, TaskGroup
 
@@ -102,6 +110,23 @@ class _Http11(H11Protocol):
         """Proposals of another protocol are ignored."""
 
 
+class _Streams(dict[int, HTTPStream | WSStream]):
+    """Of one HTTP/2 connection. Who sends to a stream that was answered is asked to stop (RFC 9113, 8.1)."""
+
+    def __init__(self, http: H2Protocol) -> None:
+        super().__init__(http.streams)
+        self._http = http
+
+    def __missing__(self, stream: int) -> HTTPStream | WSStream:
+        return cast(HTTPStream, self)
+
+    async def handle(self, event: Event) -> None:
+        # While there is a buffer, the end of the answer is not sent yet, and a reset would cut it off.
+        if event.stream_id not in self._http.stream_buffers:
+            with suppress(ProtocolError):
+                self._http.connection.reset_stream(event.stream_id, ErrorCodes.NO_ERROR)
+
+
 class Connection(TCPServer):
     async def _read_data(self) -> None:
         wrapper = self.protocol
@@ -120,4 +145,5 @@ class Connection(TCPServer):
             )
         else:
             found.task_group = cast(TaskGroup, _Tasks(found.task_group))
+            found.streams = _Streams(found)
         await super()._read_data()

@@ -1,18 +1,21 @@
 """Connections: what a client does to one must stay its own trouble."""
 
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
 import trio
 import trio.testing
+from h2.connection import H2Connection
+from h2.events import StreamEnded, StreamReset
 
 from gateway.auth.principal import Authenticated
 from gateway.connection import Inbox
 from gateway.request import Request
 from gateway.response import Response
-from gateway.serve import bind
+from gateway.serve import Tls, bind
 from stratumfs.limits import BODY_IDLE_S
 from tests.gateway.memory import Running, running
 from tests.gateway.test_app import exchange, lines
@@ -97,6 +100,38 @@ async def test_clear_text_is_never_upgraded(gateway: Running) -> None:
         await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         with trio.fail_after(HANG_S):
             assert (await read_until(stream, b"never")).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.client
+async def test_a_body_behind_its_answer_ends_no_other_stream_of_the_connection(tls: Tls) -> None:
+    async with running(tls) as gateway:
+        context = ssl.create_default_context(cafile=str(tls.certificate))
+        context.set_alpn_protocols(["h2"])
+        tcp = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+        stream = trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True)
+        client = H2Connection()
+        client.initiate_connection()
+        head = [(":scheme", "https"), (":authority", "localhost"), (":path", "/b/k")]
+
+        async def talk(wanted: type[object], number: int) -> None:
+            """To the first event of a kind on a stream."""
+            while True:
+                await stream.send_all(client.data_to_send())
+                for event in client.receive_data(await stream.receive_some()):
+                    if isinstance(event, wanted) and getattr(event, "stream_id", None) == number:
+                        return
+
+        with trio.fail_after(HANG_S):
+            client.send_headers(1, [(":method", "PUT"), *head])
+            await talk(StreamEnded, 1)
+            client.send_data(1, b"x" * 1000)
+            client.send_data(1, b"x" * 1000)
+            client.send_headers(3, [(":method", "GET"), *head], end_stream=True)
+            await talk(StreamReset, 1)
+            client.send_headers(5, [(":method", "GET"), *head], end_stream=True)
+            await talk(StreamEnded, 5)
+        assert gateway.door.statistics().requests == {"PutObject 403": 1, "GetObject 403": 2}
+        await tcp.aclose()
 
 
 async def test_a_client_that_takes_nothing_is_given_up_by_the_kernel() -> None:
