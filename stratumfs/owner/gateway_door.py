@@ -62,7 +62,7 @@ def serving(running: Running, settings: Settings, request: OpenGateway) -> Serve
         door = make_app(
             StoreService(running.store, region),
             Gate(RootCredentials(keys), region=region),
-            readiness=lambda: _readiness(running),
+            readiness=lambda: _readiness(running, settings),
             domains=request.domains or settings.gateway.domains,
         )
         async with trio.open_nursery() as nursery:
@@ -82,6 +82,9 @@ def _tls(settings: Settings, request: OpenGateway) -> Tls | None:
     return None
 
 
-def _readiness(running: Running) -> Readiness:
+def _readiness(running: Running, settings: Settings) -> Readiness:
+    """A store that takes no changes is ready for reads; one with fewer than k devices can give no bytes."""
     reason = running.store.read_only
-    return Readiness(True) if reason is None else Readiness(True, f"read-only: {reason}")
+    if reason is None:
+        return Readiness(True)
+    return Readiness(len(running.attached.devices) >= settings.hot.k, f"read-only: {reason}")

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -246,6 +247,17 @@ def _lose_a_device_and_get_it_back(doors: Doors) -> None:
     doors.start()
     assert doors.status()["read_only"] is None
     client.put_object(Bucket="bucket", Key="new", Body=b"x")
+
+
+def test_a_gateway_is_ready_as_long_as_it_can_read(closed: Doors) -> None:
+    for lost, status, words in ((2, 200, "ready: read-only: 4 of 6"), (3, 503, "not ready: read-only: 3 of 6")):
+        for device in closed.devices[:lost]:
+            shutil.rmtree(device, ignore_errors=True)
+        with gateway(closed) as (_, address), closing(HTTPConnection(address, timeout=COMMAND_S)) as connection:
+            connection.request("GET", "/stratum/health/ready")
+            answer = connection.getresponse()
+            assert answer.status == status
+            assert answer.read().decode().startswith(words)
 
 
 def test_explain_names_tier_volumes_and_devices_and_what_is_missing(doors: Doors) -> None:
