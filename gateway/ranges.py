@@ -47,7 +47,8 @@ def parse_range(value: str | None, size: int) -> Span | None:
             return None
         stop = min(last + 1, size)
     if start >= stop:
-        raise S3Error("InvalidRange", RangeRequested=value, ActualObjectSize=size)
+        unsatisfied = {"content-range": f"bytes */{size}"}  # RFC 9110, 15.5.17
+        raise S3Error("InvalidRange", headers=unsatisfied, RangeRequested=value, ActualObjectSize=size)
     return Span(start, stop, size)
 
 

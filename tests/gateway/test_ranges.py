@@ -41,6 +41,7 @@ def test_a_range_without_a_byte_is_416(value: str, size: int) -> None:
     with pytest.raises(S3Error) as caught:
         parse_range(value, size)
     assert caught.value.code == "InvalidRange"
+    assert caught.value.headers == {"content-range": f"bytes */{size}"}
 
 
 @given(st.integers(0, 50), st.integers(0, 60), st.integers(0, 60))
