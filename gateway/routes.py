@@ -166,9 +166,9 @@ def _stands_for_header(lower: str, query: Query) -> bool:
 
 
 def _without_chunked(headers: dict[str, str]) -> None:
-    """``aws-chunked`` is the transfer's encoding; what remains is the object's."""
-    codings = [coding.strip() for coding in headers["content-encoding"].split(",")]
-    rest = ",".join(coding for coding in codings if coding and coding != "aws-chunked")
+    """``aws-chunked`` is the transfer's encoding; what remains is the object's, spelled as its writer spelled it."""
+    codings = headers["content-encoding"].split(",")
+    rest = ",".join(coding for coding in codings if coding.strip() not in ("", "aws-chunked")).strip()
     if rest:
         headers["content-encoding"] = rest
     else:

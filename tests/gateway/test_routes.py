@@ -221,3 +221,18 @@ def test_headers_are_joined_trimmed_and_decoded() -> None:
     assert found.headers["x-amz-meta-a"] == "1,2"
     assert found.headers["x-amz-meta-u"] == found.headers["x-amz-meta-l"] == "ü"
     assert "content-encoding" not in found.headers
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("deflate, gzip", "deflate, gzip"),
+        ("deflate, gzip,aws-chunked", "deflate, gzip"),
+        ("aws-chunked, deflate,gzip", "deflate,gzip"),
+        ("deflate, aws-chunked, gzip", "deflate, gzip"),
+        ("aws-chunked, aws-chunked,", None),
+    ],
+)
+def test_of_the_encodings_the_objects_own_are_kept_as_they_were_spelled(sent: str, kept: str | None) -> None:
+    found = request("PUT", "/b/k", {"content-encoding": sent})
+    assert found.headers.get("content-encoding") == kept
