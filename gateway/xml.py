@@ -2,7 +2,8 @@
 
 Every function returns a whole UTF-8 document. Where a client asked for ``encoding-type=url``, *url* is true and keys,
 prefixes, markers and delimiters are percent-encoded; else characters that XML 1.0 cannot hold are written as character
-references, as S3 does, which strict parsers refuse: that is why clients ask.
+references, as S3 does, which strict parsers refuse: that is why clients ask. Where nobody can ask, and the text only
+repeats what the request said, they are replaced.
 """
 
 import re
@@ -56,6 +57,12 @@ def escape(text: str) -> str:
     if _SPECIAL.search(text) is None:
         return text
     return _SPECIAL.sub(lambda match: _NAMED.get(match[0]) or f"&#x{ord(match[0]):X};", text)
+
+
+def legible(text: str) -> str:
+    """*text* as element content that every parser takes: what XML cannot hold is replaced. For what the client knows
+    anyway; a document that it cannot parse would keep the rest from it."""
+    return escape(_NO_TEXT.sub("\ufffd", text))
 
 
 def timestamp(time_ns: int) -> str:
@@ -116,9 +123,7 @@ def error(error: S3Error, resource: str, ids: RequestIds, bucket: str | None = N
     if key is not None:
         elements.setdefault("Key", key.decode())
     elements |= {"Resource": resource, "RequestId": ids.request_id, "HostId": ids.host_id}
-    # Nobody can ask for another spelling here, and a client that cannot parse the document does not learn the code.
-    texts = {name: _NO_TEXT.sub("\ufffd", text) for name, text in elements.items()}
-    content = "".join(f"<{name}>{escape(text)}</{name}>" for name, text in texts.items())
+    content = "".join(f"<{name}>{legible(text)}</{name}>" for name, text in elements.items())
     return f"{_HEAD}<Error>{content}</Error>".encode()
 
 
@@ -277,7 +282,7 @@ def _copied(etag: str, modified_ns: int, checksum: str) -> str:
 
 def create_upload(bucket: str, key: bytes, upload_id: str) -> bytes:
     """InitiateMultipartUploadResult."""
-    content = f"<Bucket>{escape(bucket)}</Bucket><Key>{escape(key.decode())}</Key><UploadId>{upload_id}</UploadId>"
+    content = f"<Bucket>{escape(bucket)}</Bucket><Key>{legible(key.decode())}</Key><UploadId>{upload_id}</UploadId>"
     return _document("InitiateMultipartUploadResult", content)
 
 
@@ -285,7 +290,7 @@ def complete_upload(location: str, bucket: str, key: bytes, etag: str, checksum:
     """CompleteMultipartUploadResult. location: URL of the object."""
     content = (
         f"<Location>{escape(location)}</Location><Bucket>{escape(bucket)}</Bucket>"
-        f"<Key>{escape(key.decode())}</Key>{_etag(etag)}{_checksum(checksum, typed=True)}"
+        f"<Key>{legible(key.decode())}</Key>{_etag(etag)}{_checksum(checksum, typed=True)}"
     )
     return _document("CompleteMultipartUploadResult", content)
 
@@ -307,8 +312,9 @@ def list_parts(
         f"{_etag(part.etag)}<Size>{part.size}</Size>{_checksum(part.checksum, typed=False)}</Part>"
         for part in parts
     )
+    key = _key_writer(url)(upload.key) if url else legible(upload.key.decode())
     content = (
-        f"<Bucket>{escape(bucket)}</Bucket><Key>{_key_writer(url)(upload.key)}</Key><UploadId>{upload_id}</UploadId>"
+        f"<Bucket>{escape(bucket)}</Bucket><Key>{key}</Key><UploadId>{upload_id}</UploadId>"
         f"{owner.xml('Initiator')}{owner.xml()}<StorageClass>{escape(upload.spec.storage_class)}</StorageClass>"
         f"<PartNumberMarker>{marker}</PartNumberMarker>"
         f"<NextPartNumberMarker>{parts[-1].number if parts else marker}</NextPartNumberMarker>"

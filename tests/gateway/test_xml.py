@@ -156,6 +156,16 @@ def test_an_upload_from_begin_to_end() -> None:
     assert (found["Location"], found["ETag"], found["ChecksumType"]) == ("http://s3.test/b/k", '"e-2"', "COMPOSITE")
 
 
+def test_a_key_that_only_repeats_the_requests_keeps_no_document_from_being_read() -> None:
+    key = "a\x01b\ufffe&".encode()
+    legible = "a\ufffdb\ufffd&"
+    assert parsed("CreateMultipartUpload", xml.create_upload("b", key, "u"))["Key"] == legible
+    assert parsed("CompleteMultipartUpload", xml.complete_upload("l", "b", key, "e-1", None))["Key"] == legible
+    assert parsed("ListParts", xml.list_parts("b", upload(key), "u", [], OWNER, 0, 1, False))["Key"] == legible
+    found = parsed("ListParts", xml.list_parts("b", upload(key), "u", [], OWNER, 0, 1, False, url=True))
+    assert found["Key"] == "a%01b%EF%BF%BE%26"
+
+
 def test_parts() -> None:
     parts = [PartInfo(number, 5, "e", TIME_NS, Checksum("CRC32", "AAAAAA==")) for number in (2, 7)]
     found = parsed("ListParts", xml.list_parts("b", upload(), "u", parts, OWNER, 1, 2, True))

@@ -152,6 +152,15 @@ def test_an_upload_belongs_to_its_key(s3: Any, bucket: str) -> None:
     assert refusal(s3.abort_multipart_upload, **other) == (404, "NoSuchUpload")
 
 
+@pytest.mark.parametrize("key", ["\x01\n", "a\ufffe/\uffff"])
+def test_a_key_that_xml_cannot_hold_can_be_uploaded_in_parts(s3: Any, bucket: str, key: str) -> None:
+    upload = Upload(s3, bucket, key)
+    upload.send(1, b"bytes")
+    assert [part["Size"] for part in s3.list_parts(**upload.where)["Parts"]] == [5]
+    upload.complete()
+    assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"bytes"
+
+
 @pytest.mark.parametrize("number", [0, 10_001, -1])
 def test_part_numbers_have_bounds(s3: Any, bucket: str, number: int) -> None:
     upload = Upload(s3, bucket)
