@@ -148,13 +148,12 @@ def _check_namespace(namespace: str | None) -> None:
 
 
 def _clear_dead_mount(folder: Path, point: Path) -> None:
-    """Take away what a killed owner of this very store left: a mount that answers nobody any more."""
+    """Take away what a killed owner of this very store left: a mount that answers nobody any more.
+
+    An owner that lives by now, for a gateway, does not make it answer.
+    """
     there = mount_at(point)
     if there is None or not there.ours or there.store != folder:
-        return
-    owner = client.connect(folder)
-    if owner is not None:
-        owner.close()
         return
     try:
         os.statvfs(point)  # always asks; stat(2) may be answered by what the kernel remembers

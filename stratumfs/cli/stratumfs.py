@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from stratumfs.cli import command
 from stratumfs.cli.exit import Exit
 from stratumfs.cli.status_text import render_status
-from stratumfs.errors import ConfigError
+from stratumfs.errors import ConfigError, NotFound
 from stratumfs.owner import client, locate
 from stratumfs.owner.messages import CloseDoor, Shutdown, Status
 from stratumfs.owner.mounts import mount_at
@@ -64,7 +64,13 @@ def umount(
     if owner is None:
         raise ConfigError(f"the owner of {there.store} is gone: `umount -l {point}` takes away what it left")
     with owner:
-        result = owner.ask(CloseDoor(str(point)), lambda text: command.complain(NAME, text))
+        try:
+            result = owner.ask(CloseDoor(str(point)), lambda text: command.complain(NAME, text))
+        except NotFound:
+            raise NotFound(
+                f"{point} is no door of the owner of {there.store}, but a bind mount or what a killed owner left: "
+                f"`umount -l {point}` takes it away"
+            ) from None
         if result["last"]:
             owner.wait_gone()
     if result["failure"]:
