@@ -74,7 +74,7 @@ def serving(running: Running, settings: Settings, request: OpenGateway) -> Serve
 
 
 def _tls(settings: Settings, request: OpenGateway) -> Tls | None:
-    """Those of the request; where it names no address of its own, the settings' go with the settings' address."""
+    """Those of the request, else those of the settings, at whatever address."""
     if request.tls_certificate is not None and request.tls_key is not None:
         return Tls(Path(request.tls_certificate), Path(request.tls_key))
     if settings.gateway.tls_certificate is not None and settings.gateway.tls_key is not None:

@@ -143,11 +143,15 @@ class Requests:
             await door.closed.wait()
 
     async def _open_gateway(self, request: OpenGateway) -> tuple[Door, bool]:
-        listen = request.listen or (self._settings.gateway.listen,)
+        listen = set(request.listen or (self._settings.gateway.listen,))
         for door in self._doors:
-            if door.kind is Kind.GATEWAY and set(listen) & set(door.opened.where):
-                if request.hold:
-                    raise ConfigError(f"this store is already served at {', '.join(listen)}")
+            if door.kind is not Kind.GATEWAY or listen.isdisjoint(door.opened.where):
+                continue
+            if door.state is State.CLOSING:
+                await door.closed.wait()
+            elif request.hold or not listen.issubset(door.opened.where):
+                raise ConfigError(f"this store is already served at {door.where}")
+            else:
                 return door, False
         serving = await trio.to_thread.run_sync(_gateway_door)
         return await self._doors.open(Kind.GATEWAY, serving(self._running, self._settings, request)), True
