@@ -181,6 +181,7 @@ def start(store: Path, log: Path | None) -> Owner:
     words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the connection
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
+        _keep_open_files()
         theirs.set_inheritable(True)
         # In the foreground the log goes where the command's own words go.
         errors = sys.stderr.fileno() if log == STDERR else words.fileno()
@@ -202,6 +203,14 @@ def start(store: Path, log: Path | None) -> Owner:
         theirs.close()
         os.close(null)
     return Owner(ours, Started(pid, words))
+
+
+def _keep_open_files() -> None:
+    """A daemon must not hold what its command was started with, as the pipe or the lock file of a script."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with suppress(OSError):  # the listing's own is closed by now
+                os.set_inheritable(int(name), False)
 
 
 def ask(
