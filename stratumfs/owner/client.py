@@ -18,8 +18,8 @@ import msgspec
 
 from stratumfs.errors import StoreBusy, StoreClosing, StoreInUse
 from stratumfs.owner.messages import (
+    ANSWER_BYTES_MAX,
     CONTROL_SOCKET,
-    LINE_BYTES_MAX,
     STDERR,
     Answer,
     Done,
@@ -124,7 +124,7 @@ class Owner:
 
     def _next_answer(self) -> Answer:
         try:
-            line = self._reader.readline(LINE_BYTES_MAX)
+            line = self._reader.readline(ANSWER_BYTES_MAX)
         except ConnectionResetError:
             line = b""
         except TimeoutError:

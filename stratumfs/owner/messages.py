@@ -13,7 +13,9 @@ import msgspec
 from stratumfs import errors
 
 LINE_BYTES_MAX = 1 << 20
-"""Of one message; `status` of a store with hundreds of devices fits many times."""
+"""Of one request."""
+ANSWER_BYTES_MAX = 1 << 28
+"""Of one answer: `explain` names up to a thousand volumes, and each of their up to 255 shards by its device's path."""
 CONTROL_SOCKET = "control"
 """Its name in the store folder."""
 STDERR = Path("-")

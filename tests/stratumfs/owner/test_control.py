@@ -125,3 +125,24 @@ def test_errors_survive_the_socket() -> None:
         assert isinstance(revived, OSError if isinstance(error, OSError) else type(error))
     answer = messages.failed(ZeroDivisionError("division by zero"))
     assert isinstance(messages.revive(answer), messages.OwnerError)
+
+
+async def test_an_answer_may_be_longer_than_any_request(tmp_path: Path) -> None:
+    """`explain` of an object in hundreds of volumes."""
+    text = "x" * (2 * messages.LINE_BYTES_MAX)
+
+    async def tell(_: Request, connection: Connection) -> bool:
+        await connection.send(Done({"text": text}))
+        return True
+
+    async with control.bound_socket(tmp_path) as listener, trio.open_nursery() as nursery:
+        await nursery.start(control.serve, listener, tell)
+
+        def ask() -> object:
+            owner = client.connect(tmp_path)
+            assert owner is not None
+            with owner:
+                return owner.ask(Status())
+
+        assert await trio.to_thread.run_sync(ask) == {"text": text}
+        nursery.cancel_scope.cancel()
