@@ -22,6 +22,7 @@ from stratumfs.errors import ConfigError, DeviceFailed, DeviceRefused
 from stratumfs.ids import DeviceId, StoreId, random_id
 from stratumfs.limits import CATALOG_PAGE_SIZE
 from stratumfs.owner import credentials
+from stratumfs.owner.locate import is_utf8
 from stratumfs.owner.lock import LOCK_FILE, Locks
 from stratumfs.owner.messages import Credentials
 from stratumfs.volumes.survival import Shards, Survival, survival
@@ -51,7 +52,7 @@ def make_store(store: Path, devices: Sequence[Path], k: int, m: int, keys: Crede
     """
     config.check_code(k, m)
     for path in (store, *devices):
-        if not _is_utf8(path):
+        if not is_utf8(path):
             raise ConfigError(f"{str(path)!r} is not UTF-8, and identity files name it: choose another name")
     if len(devices) < k + m:
         raise ConfigError(
@@ -122,14 +123,6 @@ def _make_folder(path: Path, undo: "_Undo") -> None:
     path.mkdir(mode=0o700)
     undo.folders.append(path)
     sync_folder(path.parent)
-
-
-def _is_utf8(path: Path) -> bool:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _write_settings(store: Path, k: int, m: int) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratumfs.devices.identity import STORE_FILE, Identity, has_identity, read_identity
-from stratumfs.errors import DeviceRefused, NotFound
+from stratumfs.errors import ConfigError, DeviceRefused, NotFound
 
 _ROOT_DEFAULT = Path("/var/lib/stratumfs")
 
@@ -18,6 +18,15 @@ def default_folder() -> Path:
     # "All paths must be absolute; a relative one must be ignored" (XDG Base Directory Specification).
     base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
     return base / "stratumfs"
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether identity files can name it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_store(folder: Path) -> bool:
@@ -35,6 +44,8 @@ def store_folder(named: Path) -> Path:
         raise NotFound(f"{named} {'is no directory' if path.exists() else 'does not exist'}")
     if not os.access(path, os.R_OK | os.X_OK):
         raise PermissionError(f"{path} belongs to another user: ask as that user or as root")
+    if not is_utf8(path):
+        raise ConfigError(f"{str(path)!r} is not UTF-8, and identity files name it: give it another name")
     if not has_identity(path):
         raise NotFound(f"{path} is neither a store nor a device of one; mkfs.stratumfs makes stores")
     found = read_identity(path)

@@ -141,11 +141,12 @@ def decode_answer(line: bytes) -> Answer:
 
 
 def failed(error: BaseException) -> Failed:
-    """An error as a message."""
+    """An error as a message; bytes of names that are not UTF-8 are spelt out in it."""
+    kind, number, text = type(error).__name__, None, str(error)
     if isinstance(error, OSError):
-        text = error.strerror or str(error)
-        return Failed("OSError", f"{error.filename}: {text}" if error.filename else text, error.errno)
-    return Failed(type(error).__name__, str(error) or type(error).__name__)
+        kind, number, text = "OSError", error.errno, error.strerror or text
+        text = f"{error.filename}: {text}" if error.filename else text
+    return Failed(kind, text.encode("utf-8", "backslashreplace").decode() or kind, number)
 
 
 def revive(answer: Failed) -> Exception:

@@ -117,6 +117,7 @@ def test_errors_survive_the_socket() -> None:
         StoreReadOnly("device x failed"),
         NotFound("no door"),
         PermissionError(13, "Permission denied", "/x"),
+        FileNotFoundError(2, "No such file or directory", "/\udce9"),
     ):
         answer = messages.decode_answer(messages.encode(messages.failed(error)))
         assert isinstance(answer, messages.Failed)

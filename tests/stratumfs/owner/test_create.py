@@ -164,6 +164,14 @@ def test_a_store_is_found_by_its_folder_its_devices_and_where_it_was_moved(tmp_p
     assert {entry.path.parent for entry in locate.identity_of(moved).devices} == {moved / "devices"}
 
 
+def test_a_store_that_was_moved_to_a_name_that_is_not_utf8_is_refused_in_words(tmp_path: Path) -> None:
+    create.make_embedded(tmp_path / "a", KEYS)
+    moved = (tmp_path / "a").rename(tmp_path / "\udce9")
+    for named in (moved, moved / "devices" / "3"):
+        with pytest.raises(ConfigError, match="is not UTF-8"):
+            locate.store_folder(named)
+
+
 def test_devices_whose_store_folder_is_lost_lead_to_an_error(tmp_path: Path) -> None:
     given = devices(tmp_path)
     create.make_store(tmp_path / "store", given, 4, 2, KEYS)
