@@ -18,7 +18,7 @@ from stratumfs.catalog.schema import TABLES, VERSION
 from stratumfs.devices.check import check_new
 from stratumfs.devices.folder import FolderFacts, look_at
 from stratumfs.devices.identity import DEVICE_FILE, STORE_FILE, DeviceEntry, Identity, sync_folder, write_identity
-from stratumfs.errors import ConfigError, DeviceFailed, DeviceRefused
+from stratumfs.errors import ConfigError, DeviceRefused
 from stratumfs.ids import DeviceId, StoreId, random_id
 from stratumfs.limits import CATALOG_PAGE_SIZE
 from stratumfs.owner import credentials
@@ -163,7 +163,7 @@ def _undone_on_error() -> Iterator[_Undo]:
     undo = _Undo()
     try:
         yield undo
-    except BaseException as error:
+    except BaseException:
         for path in undo.files:
             with suppress(OSError):
                 path.unlink()
@@ -172,6 +172,4 @@ def _undone_on_error() -> Iterator[_Undo]:
         for path in reversed(undo.folders):
             with suppress(OSError):
                 path.rmdir()
-        if isinstance(error, OSError):
-            raise DeviceFailed(f"the store could not be made: {error}", str(error.filename or "")) from error
         raise

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stratumfs.devices.identity import read_identity
-from stratumfs.errors import ConfigError, DeviceFailed, DeviceRefused, StoreInUse
+from stratumfs.errors import ConfigError, DeviceRefused, StoreInUse
 from stratumfs.owner import create, locate
 from stratumfs.owner.lock import Locks
 from stratumfs.owner.messages import Credentials
@@ -136,7 +136,7 @@ def test_what_fails_half_way_is_taken_away_again(tmp_path: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(create, "_write_settings", full)
-    with pytest.raises(DeviceFailed, match="No space left"):
+    with pytest.raises(OSError, match="No space left"):
         create.make_store(tmp_path / "store", given, 4, 2, KEYS)
     assert tree(tmp_path) == before
 
