@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from stratumfs.cli import command
 from stratumfs.cli.exit import Exit
+from stratumfs.cli.status_text import survives_text
 from stratumfs.errors import ConfigError
 from stratumfs.owner import create, credentials
 
@@ -85,7 +86,7 @@ def _tell(folder: Path, made: create.Made) -> None:
         kind = "mount point" if each["mount_point"] else "folder"
         print(f"  {each['tier']} {each['slot']}: {each['path']} ({kind})")
     print(f"  keys: {facts['credentials']}")
-    print(f"  all data survives the loss of any {_count(made.survival.devices, 'device')}")
+    print(f"  {survives_text(made.survival.devices, made.survival.disks)}")
     if facts["disks"] < len(facts["devices"]):
         command.complain(
             NAME,

@@ -185,6 +185,15 @@ def test_devices_in_each_others_places_are_named_and_not_used(place: Path, capfd
 
 
 def test_every_command_has_help_with_examples_and_a_version(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_mkfs_says_how_many_devices_and_how_many_disks_may_be_lost(
+    place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["mkfs.stratumfs", "--hot", "empty", "spare", "-k", "1", "-m", "1", "new"]) == Exit.OK
+    said = capfd.readouterr()
+    assert "all data survives the loss of any 1 device, of no disk" in said.out
+    assert "2 devices share 1 disk" in said.err
+
+
     for name in COMMANDS:
         assert invoke([name, "--help"]) == Exit.OK
         text = capfd.readouterr().out
