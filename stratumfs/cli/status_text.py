@@ -14,13 +14,11 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def render_status(found: Mapping[str, Any]) -> None:
-    """Print it. Colours and width as the terminal has them."""
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _FILE_WIDTH)
-    for line in _head(found):
-        console.print(line, markup=False)
-    console.print(_devices(found))
-    for line in _tail(found):
-        console.print(line, markup=False)
+    """Print it, paths as they are. Width as the terminal has it."""
+    width = None if sys.stdout.isatty() else _FILE_WIDTH
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
+    for line in (*_head(found), _devices(found), *_tail(found)):
+        console.print(line)
 
 
 def size_text(count: int | None) -> str:

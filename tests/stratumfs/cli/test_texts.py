@@ -1,5 +1,7 @@
+import pytest
+
 from stratumfs.cli.explain_text import explanation_lines
-from stratumfs.cli.status_text import size_text, survives_text
+from stratumfs.cli.status_text import render_status, size_text, survives_text
 
 
 def test_sizes_have_a_unit_that_reads_well() -> None:
@@ -18,6 +20,31 @@ def test_what_survives_is_said_in_words() -> None:
     assert survives_text(1, 1) == "all data survives the loss of any 1 device, of any 1 disk"
     assert survives_text(0, 0) == "all data survives the loss of no device, of no disk"
     assert "CANNOT BE READ" in survives_text(-1, -1)
+
+
+def test_status_shows_a_path_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    path = "/srv/[red]/pci:100:/" + "x" * 200
+    device = {"tier": "hot", "slot": 0, "state": "failed", "free": None, "total": None, "path": path}
+    space = dict.fromkeys(("used", "inline", "unfinished_uploads", "usable_free", "usable_total", "raw_total"), 0)
+    render_status(
+        {
+            "store": path,
+            "k": 1,
+            "m": 0,
+            "owner": 7,
+            "read_only": path,
+            "devices_survived": 0,
+            "disks_survived": 0,
+            "devices": [device | {"reason": f"{path} is gone"}],
+            "volumes": {"open": 0},
+            "missing_shards": 0,
+            "damaged_shards": 0,
+            "space": space,
+            "repairs": [],
+            "doors": [{"kind": "mount", "where": [path], "state": "open", "since": 0}],
+        }
+    )
+    assert capsys.readouterr().out.count(path) == 5
 
 
 def test_an_explanation_counts_what_is_not_there() -> None:
