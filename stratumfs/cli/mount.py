@@ -16,7 +16,7 @@ from stratumfs.cli.mount_options import MountOptions, parse_options
 from stratumfs.errors import ConfigError
 from stratumfs.owner import client, credentials, locate
 from stratumfs.owner.messages import STDERR, OpenGateway, OpenMount
-from stratumfs.owner.mounts import SUBTYPE, check_mount_point, mount_at
+from stratumfs.owner.mounts import SUBTYPE, check_allow_other, check_mount_point, mount_at
 
 NAME = "mount.stratumfs"
 TYPES = (SUBTYPE, f"fuse.{SUBTYPE}")
@@ -72,6 +72,8 @@ def mount(
     folder, point = _store_and_point(store, mountpoint)
     _clear_dead_mount(folder, point)
     check_mount_point(point, nonempty=wanted.nonempty)
+    if wanted.allow_other:
+        check_allow_other()
     if foreground and _called_by_mount():
         return Exit.OK  # mount(8)'s own -f: all checks, no mount
     request = _request(point, wanted, hold=foreground)

@@ -1,6 +1,5 @@
 """stratum-tier(1): where the bytes of an object are, and why."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from stratumfs.cli.explain_text import render_explanation
 from stratumfs.errors import ConfigError
 from stratumfs.owner import client, locate
 from stratumfs.owner.messages import Explain
-from stratumfs.owner.mounts import mount_holding
+from stratumfs.owner.mounts import mount_of
 
 NAME = "stratum-tier"
 _SCHEME = "s3://"
@@ -65,10 +64,9 @@ def _object(target: str) -> Explain:
 
 
 def _path(path: Path) -> tuple[Path, Explain]:
-    """The file's own inode number is what the store calls it; its mount tells whose it is."""
+    """The file's own inode number is what the store calls it; the mount of its filesystem tells whose it is."""
     found = path.lstat()
-    absolute = Path(os.path.realpath(path.parent)) / path.name if path.name else Path(os.path.realpath(path))
-    there = mount_holding(absolute)
+    there = mount_of(found.st_dev)
     if there is None or not there.ours:
         raise ConfigError(f"{path} does not lie on a mount of stratumfs")
     return there.store, Explain(inode=found.st_ino)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
@@ -10,6 +11,7 @@ from stratumfs.errors import ConfigError
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 FUSE_DEVICE = Path("/dev/fuse")
+FUSE_SETTINGS = Path("/etc/fuse.conf")
 SUBTYPE = "stratumfs"
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) not in "%,\\")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
@@ -58,10 +60,10 @@ def mount_at(point: Path) -> Mount | None:
     return found[-1] if found else None
 
 
-def mount_holding(path: Path) -> Mount | None:
-    """The mount that *path* (absolute) lies on, by its text alone."""
-    found = [mount for mount in mounts() if path == mount.point or mount.point in path.parents]
-    return max(found, key=lambda mount: len(mount.point.parts), default=None)
+def mount_of(device: int) -> Mount | None:
+    """A mount of the filesystem that has this number (``st_dev`` of whatever lies on it)."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    return next((mount for mount in mounts() if mount.device == number), None)
 
 
 def check_mount_point(point: Path, *, nonempty: bool = False) -> None:
@@ -87,6 +89,18 @@ def check_mount_point(point: Path, *, nonempty: bool = False) -> None:
             f"mount point {point} is not empty, and a mount would hide what lies there: choose an empty directory, "
             f"or say -o nonempty"
         )
+
+
+def check_allow_other() -> None:
+    """That fusermount3 lets this user let others in (fuse.conf(5)).
+
+    Raises: ConfigError; fusermount3 itself would say so to the owner's log.
+    """
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = FUSE_SETTINGS.read_text("utf-8", "replace").splitlines()
+    if os.geteuid() != 0 and "user_allow_other" not in map(str.strip, lines):
+        raise ConfigError(f"allow_other is root's, until root writes a line user_allow_other into {FUSE_SETTINGS}")
 
 
 def _occupied(point: Path, taken: Mount) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from stratumfs.errors import ConfigError
 from stratumfs.owner import mounts
-from stratumfs.owner.mounts import Mount, check_mount_point, mount_at, mount_holding
+from stratumfs.owner.mounts import Mount, check_allow_other, check_mount_point, mount_at, mount_of
 
 TABLE = rb"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 23 22 0:21 / /proc rw - proc proc rw
@@ -40,13 +40,11 @@ def test_of_two_mounts_at_one_place_the_later_one_counts(table: Path) -> None:
     assert found.source == "/srv/a"
 
 
-def test_a_path_lies_on_the_deepest_mount_above_it(table: Path) -> None:
-    found = mount_holding(Path("/mnt/a/b/c"))
+def test_a_file_lies_on_the_mount_of_its_filesystem(table: Path) -> None:
+    found = mount_of(os.makedev(0, 50))
     assert found is not None
-    assert found.point == Path("/mnt/a")
-    root = mount_holding(Path("/mnt/ab"))
-    assert root is not None
-    assert root.point == Path("/")
+    assert found.point == Path("/mnt/with blank")
+    assert mount_of(os.makedev(8, 77)) is None
 
 
 def test_an_occupied_mount_point_says_what_to_do(table: Path, tmp_path: Path) -> None:
@@ -70,6 +68,24 @@ def test_a_missing_fuse_device_says_what_to_do(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(mounts, "FUSE_DEVICE", tmp_path / "fuse")
     with pytest.raises(ConfigError, match="modprobe fuse"):
         check_mount_point(tmp_path)
+
+
+def test_who_may_let_others_in_is_told_before_fusermount3_tells_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "fuse.conf"
+    monkeypatch.setattr(mounts, "FUSE_SETTINGS", settings)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(ConfigError, match="user_allow_other"):
+        check_allow_other()
+    settings.write_text("# user_allow_other\nmount_max = 7\n")
+    with pytest.raises(ConfigError, match="user_allow_other"):
+        check_allow_other()
+    settings.write_text("mount_max = 7\n user_allow_other\n")
+    check_allow_other()
+    settings.unlink()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    check_allow_other()
 
 
 def test_the_real_table_has_proc() -> None:
