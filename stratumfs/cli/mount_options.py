@@ -8,7 +8,7 @@ from stratumfs.config import check_tls, parse_listen
 from stratumfs.errors import ConfigError
 
 _IGNORED = """
-    rw defaults auto noauto user nouser users owner group nofail _netdev async
+    defaults auto noauto user nouser users owner group nofail _netdev async
     atime relatime strictatime nolazytime diratime silent loud
 """
 IGNORED = frozenset(_IGNORED.split())
@@ -41,6 +41,8 @@ def parse_options(texts: Iterable[str], *, sloppy: bool = False) -> MountOptions
     options = MountOptions()
     kernel: dict[str, None] = {"nosuid": None, "nodev": None}
     for word in (word.strip() for text in texts for word in text.split(",")):
+        if word == "remount":
+            raise ConfigError("a mount keeps its options: unmount it, then mount it with others")
         if not word or word in IGNORED or word.startswith(IGNORED_PREFIXES):
             continue
         if word in KERNEL:
@@ -88,6 +90,7 @@ def _close(options: MountOptions, value: str) -> MountOptions:
 
 _FLAGS: dict[str, Callable[[MountOptions], MountOptions]] = {
     "ro": lambda options: replace(options, read_only=True),
+    "rw": lambda options: replace(options, read_only=False),
     "allow_other": lambda options: replace(options, allow_other=True),
     "noallow_other": lambda options: replace(options, allow_other=False),
     "nonempty": lambda options: replace(options, nonempty=True),

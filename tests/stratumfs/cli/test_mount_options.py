@@ -21,6 +21,8 @@ def test_several_lists_add_up_and_later_words_win() -> None:
     assert found.allow_other is True
     assert found.gateway == "127.0.0.1:2"
     assert set(found.kernel) == {"suid", "nodev", "exec"}
+    assert not parse_options(["ro", "rw"]).read_only
+    assert parse_options(["rw,ro"]).read_only
 
 
 def test_paths_become_absolute() -> None:
@@ -36,7 +38,9 @@ def test_close_is_durable_or_published() -> None:
         parse_options(["close=never"])
 
 
-@pytest.mark.parametrize("text", ["alow_other", "gateway", "gateway=", "ro=1", "gateway=9000", "tls_key=x", "log="])
+@pytest.mark.parametrize(
+    "text", ["alow_other", "gateway", "gateway=", "ro=1", "gateway=9000", "tls_key=x", "log=", "remount"]
+)
 def test_bad_words_are_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_options([text])
