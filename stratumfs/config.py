@@ -157,9 +157,14 @@ def _check(settings: Settings) -> None:
     if not _REGION.fullmatch(gateway.region):
         raise ConfigError(f"gateway.region = {gateway.region!r}: lowercase letters, digits and - only")
     for domain in gateway.domains:
-        if not _DOMAIN.fullmatch(domain):
-            raise ConfigError(f"gateway.domains: {domain!r} is no lowercase domain name")
+        check_domain(domain)
     check_tls(gateway.tls_certificate, gateway.tls_key)
+
+
+def check_domain(domain: str) -> None:
+    """Raises: ConfigError."""
+    if not _DOMAIN.fullmatch(domain):
+        raise ConfigError(f"gateway domain {domain!r} is no lowercase domain name")
 
 
 def check_tls(certificate: str | None, key: str | None) -> None:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from stratumfs.cli import command
 from stratumfs.cli.exit import Exit
 from stratumfs.cli.hold import wait_for_end
-from stratumfs.config import check_tls, parse_listen
+from stratumfs.config import check_domain, check_tls, parse_listen
 from stratumfs.owner import client, credentials, locate
 from stratumfs.owner.messages import STDERR, OpenGateway
 
@@ -60,6 +60,8 @@ def gateway(
     """Called by cyclopts with what was typed."""
     for address in listen or []:
         parse_listen(address)
+    for name in domain or []:
+        check_domain(name)
     check_tls(_text(tls_cert), _text(tls_key))
     request = OpenGateway(
         listen=tuple(listen or ()),

@@ -116,6 +116,7 @@ BAD: tuple[tuple[str, Exit, str], ...] = (
     ("stratum-gateway --listen 127.0.0.1:99999 store", Exit.USAGE, "HOST:PORT"),
     ("stratum-gateway --tls-cert file store", Exit.USAGE, "go together"),
     ("stratum-gateway --domain", Exit.USAGE, "--domain"),
+    ("stratum-gateway --domain S3.Example store", Exit.USAGE, "'S3.Example' is no lowercase domain name"),
     ("stratum-gateway store extra", Exit.USAGE, "extra"),
     # stratum-tier
     ("stratum-tier", Exit.OK, ""),
@@ -184,7 +185,6 @@ def test_devices_in_each_others_places_are_named_and_not_used(place: Path, capfd
     assert "disks are mounted in each other's places" in said
 
 
-def test_every_command_has_help_with_examples_and_a_version(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_mkfs_says_how_many_devices_and_how_many_disks_may_be_lost(
     place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,6 +194,7 @@ def test_mkfs_says_how_many_devices_and_how_many_disks_may_be_lost(
     assert "2 devices share 1 disk" in said.err
 
 
+def test_every_command_has_help_with_examples_and_a_version(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for name in COMMANDS:
         assert invoke([name, "--help"]) == Exit.OK
         text = capfd.readouterr().out
