@@ -125,7 +125,10 @@ class Gate:
             raise S3Error(code, f'{prefix}; incorrect service "{scope.service}". This endpoint belongs to "s3".')
         if scope.region != self._region:
             raise S3Error(
-                code, f"{prefix}; the region '{scope.region}' is wrong; expecting '{self._region}'", Region=self._region
+                code,
+                f"{prefix}; the region '{scope.region}' is wrong; expecting '{self._region}'",
+                headers={"x-amz-bucket-region": self._region},  # an answer to HEAD has no body, and SDKs sign again
+                Region=self._region,
             )
 
     def _check_date(self, claim: Claim, timestamp: str, code: str) -> None:

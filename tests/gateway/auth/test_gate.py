@@ -120,6 +120,7 @@ def test_a_clock_that_is_off_by_more_than_15_minutes_is_told(offset: int, code: 
 def test_a_scope_of_another_region_or_service_is_refused() -> None:
     error = refused(signed("GET", URL, {}, KEY, SECRET, region="eu-west-1"))
     assert (error.code, error.elements["Region"]) == ("AuthorizationHeaderMalformed", "us-east-1")
+    assert error.headers["x-amz-bucket-region"] == "us-east-1"
     gate(region="eu-west-1").authenticate(signed("GET", URL, {}, KEY, SECRET, region="eu-west-1"), receiver())
     assert refused(edited(signed("GET", URL, {}, KEY, SECRET), "/s3/", "/ec2/")).code == "AuthorizationHeaderMalformed"
 
