@@ -56,7 +56,7 @@ def script(tmp_path: Path) -> Iterator[Script]:
     script("--stop")
 
 
-def test_it_shows_both_doors_and_lines_that_work_as_they_stand(script: Script) -> None:
+def test_it_shows_both_doors_and_lines_that_work_as_they_stand(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     first = script()
     assert first.returncode == 0, first.stderr
     assert "S3 reads:        This was written through the mount." in first.stdout
@@ -68,8 +68,10 @@ def test_it_shows_both_doors_and_lines_that_work_as_they_stand(script: Script) -
     assert (script.mount / "demo" / "README.md").read_text() == (ROOT / "README.md").read_text()
 
     (script.mount / "demo" / "from-s3.txt").write_text("mine now\n")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")  # of somebody who uses AWS too
     again = script()
     assert again.returncode == 0, again.stderr
+    assert "S3 reads:        This was written through the mount." in again.stdout
     assert "the mount reads: mine now" in again.stdout
 
     end = re.search(r"(?m)^End it: (.+)$", again.stdout)
@@ -81,6 +83,23 @@ def test_it_shows_both_doors_and_lines_that_work_as_they_stand(script: Script) -
     assert script("--stop").returncode == 0
 
 
+def test_what_is_no_store_and_what_cannot_become_one_is_left_as_it_was(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.store.mkdir()
+    (script.store / "thesis").touch()
+    foreign = script()
+    assert foreign.returncode != 0
+    assert "choose another place by --store DIR" in foreign.stderr
+    assert os.listdir(script.store) == ["thesis"]
+    (script.store / "thesis").unlink()
+    monkeypatch.setenv("STRATUM_ACCESS_KEY_ID", "half")
+    half = script()
+    assert half.returncode != 0
+    assert "STRATUM_SECRET_ACCESS_KEY go together" in half.stderr
+    assert os.listdir(script.store) == []
+
+
 def test_a_busy_port_and_an_occupied_mount_point_leave_nothing_running(script: Script) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", script.port))
@@ -88,6 +107,7 @@ def test_a_busy_port_and_an_occupied_mount_point_leave_nothing_running(script: S
         busy = script()
     assert busy.returncode != 0
     assert "choose another port" in busy.stderr
+    assert not script.mount.exists()
     script.mount.mkdir()
     (script.mount / "thesis").touch()
     occupied = script()
