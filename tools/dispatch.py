@@ -1,6 +1,7 @@
 """``tools/rehearse NAME`` and ``tools/bench NAME``: each name is a module with ``main(argv) -> int | None``."""
 
 import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -16,6 +17,9 @@ def dispatch(kind: str, folder: str) -> int:
     python = environment / "bin" / "python"
     if python.exists() and Path(sys.prefix) != environment:
         os.execv(python, [str(python), *sys.argv])  # noqa: S606 - no shell is the point
+    if importlib.util.find_spec("pytest") is None:
+        print(f"{kind}: the packages for tests are missing: tools/check installs them", file=sys.stderr)
+        return 1
     sys.path.insert(0, str(ROOT))
     names = sorted(path.stem for path in (TOOLS / folder).glob("*.py") if not path.stem.startswith("_"))
     if len(sys.argv) < 2 or sys.argv[1] not in names:

@@ -33,13 +33,13 @@ setup_packages() {
     command -v dpkg-query >/dev/null || die "this is no Debian: install what corresponds to $PACKAGES, then .venv by hand"
     missing=$(missing_packages)
     [ -n "$missing" ] || return 0
-    install="apt-get install -y --no-install-recommends $missing"
+    install="apt-get install -y --no-install-recommends ${missing% }"
     if [ "$(id -u)" -ne 0 ]; then
         say "Debian packages are missing. Give this line to root, then come back:"
-        say "    $install"
+        say "    apt-get update && $install"
         exit 1
     fi
-    say "installing Debian packages: $missing"
+    say "installing Debian packages: ${missing% }"
     export DEBIAN_FRONTEND=noninteractive
     # A fresh machine or container has no lists yet; an old one may have lists that name vanished files.
     apt-get update -qq || die "apt-get update failed: is the network there?"

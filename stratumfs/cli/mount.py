@@ -77,7 +77,7 @@ def mount(
     if foreground and _called_by_mount():
         return Exit.OK  # mount(8)'s own -f: all checks, no mount
     request = _request(point, wanted, hold=foreground)
-    destination = (log or wanted.log or (STDERR if foreground else None)) if folder else None
+    destination = log or wanted.log or (STDERR if foreground else None)
     report = lambda text: command.complain(NAME, text)  # noqa: E731
     owner, _ = client.ask(folder, request, start_owner=True, log=_absolute(destination), report=report)
     with owner:
