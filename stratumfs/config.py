@@ -159,6 +159,9 @@ def _check(settings: Settings) -> None:
     for domain in gateway.domains:
         check_domain(domain)
     check_tls(gateway.tls_certificate, gateway.tls_key)
+    for path in (gateway.tls_certificate, gateway.tls_key):
+        if path is not None and not path.startswith("/"):
+            raise ConfigError(f"gateway: {path!r} is no absolute path, and a daemon is in no folder")
 
 
 def check_domain(domain: str) -> None:

@@ -50,6 +50,7 @@ def test_every_line_that_mkfs_comments_out_is_valid_when_it_is_not() -> None:
         ("[hot\n", "is no TOML"),
         (HOT + "[gateway]\nlisten = '9000'\n", "HOST:PORT"),
         (HOT + "[gateway]\nregion = 'US East'\n", "gateway.region"),
+        (HOT + "[gateway]\ntls_certificate = '/c.pem'\ntls_key = 'k.pem'\n", "'k.pem' is no absolute path"),
         (HOT + "[gateway]\ndomains = ['Example.ORG']\n", "no lowercase domain name"),
         (HOT + "[gateway]\ntls_key = 'x'\n", "go together"),
         (HOT + "[log]\nlevel = 'loud'\n", "log.level"),
