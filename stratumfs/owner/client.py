@@ -104,7 +104,7 @@ class Owner:
         while True:
             try:
                 answer = self._next_answer()
-            except StoreClosing:
+            except (StoreClosing, OwnerError):
                 return "the owner of the store ended"
             if isinstance(answer, Ended):
                 return answer.reason
