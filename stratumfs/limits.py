@@ -30,6 +30,8 @@ INLINE_MAX = 16 * KIB
 INLINE_BYTES_MAX = 256 * MIB
 """Inline bytes of the whole store; above it small writes go to volumes."""
 TRANSACTION_ROWS_MAX = 200
+COUNTED_ROWS_MAX = 20_000
+"""Rows that one transaction only counts: half a millisecond."""
 ROUND_BYTES_MAX = 4 * MIB
 ROUND_INTERVAL_S = 1.0
 COMMITS_WAITING_MAX = 8192

@@ -12,7 +12,6 @@ from stratumfs.limits import TRANSACTION_ROWS_MAX
 class Usage:
     """inline_bytes: in the catalog itself; live_bytes: payload in volumes; upload_bytes: of unfinished uploads."""
 
-    inodes: int
     inline_bytes: int
     live_bytes: int
     upload_bytes: int
@@ -43,11 +42,18 @@ def usage(tx: Transaction) -> Usage:
     counters = dict(tx.all("select name, value from counter"))
     live = tx.one("select coalesce(sum(live), 0) from volume")
     uploads = tx.one("select count(*) from upload where state = 'open'")
-    inodes = tx.one("select count(*) from inode")
     assert live is not None
     assert uploads is not None
-    assert inodes is not None
-    return Usage(inodes[0], counters["inline_bytes"], live[0], counters["upload_bytes"], uploads[0])
+    return Usage(counters["inline_bytes"], live[0], counters["upload_bytes"], uploads[0])
+
+
+def count_inodes(tx: Transaction, after: InodeNo, limit: int) -> tuple[int, InodeNo | None]:
+    """How many of the next *limit* inodes behind one there are, and the last of them; None at the end."""
+    row = tx.one(
+        "select count(*), max(ino) from (select ino from inode where ino > ? order by ino limit ?)", (after, limit)
+    )
+    assert row is not None
+    return row[0], InodeNo(row[1]) if row[0] == limit else None
 
 
 def inline_bytes(tx: Transaction) -> int:

@@ -54,7 +54,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
             "inline": used.inline_bytes,
             "unfinished_uploads": used.upload_bytes,
         },
-        "inodes": used.inodes,
+        "inodes": await store.files.count(),
         "uploads": used.uploads,
         "repairs": [],
         "doors": [door.summary() for door in doors],

@@ -3,13 +3,16 @@
 import os
 from collections.abc import Collection, Sequence
 
+import trio
+
 from stratumfs.catalog import files, xattrs
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.files import NewFile
-from stratumfs.catalog.reap import usage
+from stratumfs.catalog.reap import count_inodes
 from stratumfs.catalog.tree import attributes
 from stratumfs.errors import StoreFull
 from stratumfs.ids import Cookie, InodeNo
+from stratumfs.limits import COUNTED_ROWS_MAX
 from stratumfs.store.locks import InodeLocks
 from stratumfs.store.maintenance import Maintenance
 from stratumfs.store.observer import Explainer
@@ -180,9 +183,18 @@ class Namespace:
         await self._catalog.settle(inodes, names)
 
     async def space(self) -> FileSystemSpace:
-        held = await self._catalog.read(usage)
+        files = await self.count()
         now = self._writer.space.now
-        return FileSystemSpace(now.total, now.free, held.inodes)
+        return FileSystemSpace(now.total, now.free, files)
+
+    async def count(self) -> int:
+        """How many inodes there are. There may be millions, so others have their turn in between."""
+        found, after = await self._catalog.read(count_inodes, InodeNo(0), COUNTED_ROWS_MAX)
+        while after is not None:
+            await trio.lowlevel.checkpoint()
+            more, after = await self._catalog.read(count_inodes, after, COUNTED_ROWS_MAX)
+            found += more
+        return found
 
     async def _new(self, mode: int, uid: int, gid: int, rdev: int = 0, target: bytes = b"") -> NewFile:
         self._writer.check_writable()

@@ -5,11 +5,13 @@ import time
 from pathlib import Path
 
 import pytest
+import trio
 
 from stratumfs.catalog.engine import Transaction
 from stratumfs.catalog.tree import digest
 from stratumfs.errors import CatalogCorrupt, NotFound, NotPermitted
 from stratumfs.ids import InodeNo
+from stratumfs.store import namespace
 from stratumfs.store.store import Store
 from stratumfs.values import Name, NewExtent, Publication
 from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
@@ -103,3 +105,25 @@ async def test_a_flipped_row_is_an_error_for_its_file_and_nobody_else(tmp_path: 
 
 def _flip(tx: Transaction, ino: InodeNo) -> None:
     tx.run("update extent set position = position + 1 where ino = ?", (ino,))
+
+
+async def test_files_are_counted_in_chunks_so_that_no_request_waits_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bucket(tmp_path) as store:
+        root_and_bucket = await store.files.count()
+        for number in range(5):
+            await put(store, str(number).encode(), b"")
+        for most in (1, 2, 5, 7, 100):
+            monkeypatch.setattr(namespace, "COUNTED_ROWS_MAX", most)
+            assert (await store.files.space()).files == root_and_bucket + 5
+        monkeypatch.setattr(namespace, "COUNTED_ROWS_MAX", 2)
+        counted = []
+        async with trio.open_nursery() as nursery:
+
+            async def count() -> None:
+                counted.append(await store.files.count())
+
+            nursery.start_soon(count)
+            await trio.lowlevel.checkpoint()
+            assert not counted
