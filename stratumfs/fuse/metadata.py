@@ -106,7 +106,7 @@ class MetadataHandlers(Door):
             try:
                 await buffer.publish(durable=False)
             except StratumError:
-                if not pending:
+                if not pending and buffer.users == 1:  # else somebody has opened it meanwhile, and writes above it
                     buffer.discard()  # refused, so it must not happen later
                 raise
 

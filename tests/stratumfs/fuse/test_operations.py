@@ -153,6 +153,27 @@ async def test_a_truncate_that_fails_does_not_happen_later(
     assert (await operations.getattr(ino, _CALLER)).st_size == 4
 
 
+async def test_a_truncate_that_fails_takes_nobody_elses_writes_along(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fh, ino = await _file(operations)
+    await operations.flush(fh)
+    await operations.release(fh)
+    others: list[int] = []
+
+    async def refuse_late(*args: object, **kwargs: object) -> None:
+        others.append((await operations.open(ino, os.O_RDWR, _CALLER)).fh)
+        await operations.write(others[0], 1, b"mine")
+        raise ShardCorrupt("x")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(operations.store.files, "publish", refuse_late)
+        with pytest.raises(ShardCorrupt):
+            await operations._truncate(ino, 0)
+    await operations.fsync(others[0], datasync=False)
+    assert bytes(await operations.read(others[0], 0, 100)) == b"\0mine"
+
+
 async def test_an_error_that_close_did_not_wait_for_reaches_the_next_one(
     hasty: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
