@@ -1,5 +1,7 @@
 """A file exerciser: random reads, writes, mappings, truncates, syncs and reopens of one file, against a bytearray.
 
+Writes go through the handle, through one that appends, and past the kernel's cache (O_DIRECT).
+
 Run as a program of its own (a mapping must not share a process with the mount): ``python fsx.py FILE SEED STEPS``. It
 prints the history and exits with 1 at the first byte that differs.
 """
@@ -8,10 +10,12 @@ import mmap
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 SIZE_MAX = 5_000_000
 """More than four stripes."""
+BLOCK = 4096
 
 
 class Exerciser:
@@ -26,6 +30,9 @@ class Exerciser:
         kinds: list[Callable[[], None]] = [
             *[self.write] * 6,
             *[self.append] * 3,
+            *[self.append_mode] * 2,
+            *[self.direct_write] * 2,
+            self.direct_read,
             *[self.read] * 4,
             *[self.map_read] * 2,
             *[self.map_write] * 3,
@@ -49,6 +56,33 @@ class Exerciser:
         if len(self.model) < SIZE_MAX:
             for _ in range(self.random.randrange(1, 12)):
                 self._write(len(self.model), self._data())
+
+    def append_mode(self) -> None:
+        """By a handle of its own, which is closed before or after others write on."""
+        if len(self.model) < SIZE_MAX:
+            data = self._data()
+            self._say(f"O_APPEND {len(data)}")
+            fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            assert os.write(fd, data) == len(data)
+            self.model.extend(data)
+            os.close(fd)
+
+    def direct_write(self) -> None:
+        offset = self.random.randrange(len(self.model) // BLOCK + 2) * BLOCK
+        with self._direct() as (fd, buffer):
+            length = min(len(buffer), BLOCK * self.random.choice((1, 3, 32, 256)))
+            buffer[:length] = self.random.randbytes(length)
+            self._say(f"O_DIRECT write {offset} {length}")
+            with memoryview(buffer)[:length] as data:
+                assert os.pwrite(fd, data, offset) == length
+            self._expect(offset, buffer[:length])
+
+    def direct_read(self) -> None:
+        offset = self.random.randrange(len(self.model) // BLOCK + 1) * BLOCK
+        with self._direct() as (fd, buffer):
+            self._say(f"O_DIRECT read {offset}")
+            count = os.preadv(fd, [buffer], offset)
+            self._check(offset, buffer[:count], len(buffer))
 
     def read(self) -> None:
         offset, length = self._range()
@@ -103,6 +137,17 @@ class Exerciser:
     def _write(self, offset: int, data: bytes) -> None:
         self._say(f"write {offset} {len(data)}")
         assert os.pwrite(self.fd, data, offset) == len(data)
+        self._expect(offset, data)
+
+    @contextmanager
+    def _direct(self) -> Iterator[tuple[int, mmap.mmap]]:
+        """A handle that goes past the cache, and memory that is aligned as it wants."""
+        fd = os.open(self.path, os.O_RDWR | os.O_DIRECT)
+        with mmap.mmap(-1, 256 * BLOCK) as buffer:
+            yield fd, buffer
+        os.close(fd)
+
+    def _expect(self, offset: int, data: bytes) -> None:
         self.model.extend(bytes(max(0, offset - len(self.model))))
         self.model[offset : offset + len(data)] = data
 
