@@ -12,7 +12,7 @@ from stratumfs.fuse.door import Door
 from stratumfs.fuse.guard import guarded
 from stratumfs.ids import InodeNo
 from stratumfs.limits import NAME_MAX, OBJECT_MAX
-from stratumfs.values import AttributeChange
+from stratumfs.values import AttributeChange, Attributes
 
 _NAMESPACES = (b"user.", b"trusted.", b"security.")
 _CAPABILITY = b"security.capability"
@@ -48,8 +48,10 @@ class MetadataHandlers(Door):
         )
         # Without any field it is a chown(-1, -1), which moves ctime.
         if not fields.update_size or change != _NO_CHANGE:
-            await self._change(ino, change)
-        return self._described(await self._files.attributes(ino), stamp)
+            found = await self._change(ino, change)
+        else:
+            found = await self._files.attributes(ino)
+        return self._described(found, stamp)
 
     @guarded
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
@@ -110,17 +112,17 @@ class MetadataHandlers(Door):
                     buffer.discard()  # refused, so it must not happen later
                 raise
 
-    async def _change(self, ino: InodeNo, change: AttributeChange) -> None:
+    async def _change(self, ino: InodeNo, change: AttributeChange) -> Attributes:
         if change.atime_ns is not None:
             self.accesses.drop(ino)
         buffer = self.buffers.get(ino)
         if change.mtime_ns is None or buffer is None or not buffer.pending:
-            await self._files.set_attributes(ino, change, time.time_ns())
-            return
+            return await self._files.set_attributes(ino, change, time.time_ns())
         # A publication sets mtime too: what was asked for last must win, so neither overtakes the other.
         async with buffer.publishing:
-            await self._files.set_attributes(ino, change, time.time_ns())
+            found = await self._files.set_attributes(ino, change, time.time_ns())
             buffer.set_mtime(change.mtime_ns)
+            return found
 
     def _expect_capability(self, ino: InodeNo) -> None:
         buffer = self.buffers.get(ino)
