@@ -93,13 +93,13 @@ def entries(tx: Transaction, parent: InodeNo, after: Cookie, limit: int) -> tupl
 
 def make(tx: Transaction, parent: InodeNo, name: Name, new: NewFile, now_ns: int) -> Attributes:
     """Raises: AlreadyExists, NotPermitted (in the root), NotFound (the directory was removed)."""
-    _check_place(tx, parent, name)
+    above = _check_place(tx, parent, name)
     if parent == ROOT_INODE:
         raise NotPermitted("the top directory holds buckets only: make a directory")
     etag = EMPTY_MD5 if stat.S_ISREG(new.mode) else None
     target = new.target if stat.S_ISLNK(new.mode) else None
     size = len(new.target) if target is not None else 0
-    gid = _inherited(tx, parent, new.gid)[0]
+    gid = _inherited(above, new.gid)[0]
     insert_inode(tx, new.ino, new.mode, new.uid, gid, now_ns, rdev=new.rdev, size=size, etag=etag, target=target)
     add_entry(tx, parent, name.segment, new.ino, new.cookie, now_ns)
     return attributes(tx, new.ino)
@@ -116,9 +116,9 @@ def make_directory(tx: Transaction, parent: InodeNo, name: Name, new: NewFile, n
         except InvalidBucketName as error:
             raise InvalidName(str(error)) from error
         return attributes(tx, new.ino)
-    _check_place(tx, parent, name)
+    above = _check_place(tx, parent, name)
     stored = name.segment + b"/"
-    gid, setgid = _inherited(tx, parent, new.gid)
+    gid, setgid = _inherited(above, new.gid)
     mode = stat.S_IFDIR | stat.S_IMODE(new.mode) | setgid
     ghost = child(tx, parent, stored)
     if ghost is None:
@@ -296,20 +296,20 @@ def _forget_checksum(tx: Transaction, ino: InodeNo) -> None:
         tx.run("update inode set object = ? where ino = ?", (without_checksum(row[0]), ino))
 
 
-def _check_place(tx: Transaction, parent: InodeNo, name: Name) -> None:
-    """A new name is possible: the directory is there, and the name means nothing yet."""
-    if attributes(tx, parent).nlink == 0:
+def _check_place(tx: Transaction, parent: InodeNo, name: Name) -> Attributes:
+    """A new name is possible: the directory is there (these are its attributes), and the name means nothing yet."""
+    above = attributes(tx, parent)
+    if above.nlink == 0:
         raise NotFound("the directory was removed")
     try:
         look_up(tx, parent, name)
     except NotFound:
-        return
+        return above
     raise AlreadyExists("the name exists")
 
 
-def _inherited(tx: Transaction, parent: InodeNo, gid: int) -> tuple[int, int]:
+def _inherited(above: Attributes, gid: int) -> tuple[int, int]:
     """(gid, S_ISGID or 0) of what is made in a directory: a set-group-id directory hands both down."""
-    above = attributes(tx, parent)
     if above.mode & stat.S_ISGID:
         return above.gid, stat.S_ISGID
     return gid, 0
