@@ -275,3 +275,11 @@ async def _line(stream: trio.abc.ReceiveStream) -> bytes:
 def _is_mounted(point: Path) -> bool:
     """Asks no mount, unlike os.path.ismount: on the loop that would wait for itself."""
     return device_at(str(point)) is not None
+
+
+def test_with_the_option_sync_a_write_that_returned_is_published(tmp_path: Path) -> None:
+    with mounted_store(tmp_path, SessionOptions(kernel=("nosuid", "nodev", "sync"))) as mount:
+        (mount.path / "bucket").mkdir()
+        with (mount.path / "bucket" / "f").open("wb", buffering=0) as file:
+            file.write(b"data")
+            assert mount.get(mount.path / "bucket", b"f") == b"data"
