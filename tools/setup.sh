@@ -65,3 +65,8 @@ setup_venv() {
         --editable "$ROOT[$1]" || die "pip install failed: is the network there?"
     printf '%s' "$wanted" >"$stamp"
 }
+
+# On all cores, but on no more than four: what tests start and mount is limited by more than cores.
+run_tests() {
+    "$PYTHON" -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal "$@"
+}
