@@ -1,6 +1,7 @@
 """Ids and units. A NewType each, so that a checker catches the swap."""
 
 import os
+from collections.abc import Hashable
 from typing import NewType, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -19,6 +20,10 @@ UploadId = NewType("UploadId", bytes)
 """128 random bits."""
 DeviceId = NewType("DeviceId", bytes)
 """128 random bits."""
+PlaceId = NewType("PlaceId", bytes)
+"""Of a place that can hold the catalog: a device's id, or `STORE_PLACE`."""
+Disk: TypeAlias = Hashable
+"""Equal for folders that fail together: their ``st_dev``."""
 StoreId = NewType("StoreId", bytes)
 """128 random bits."""
 StripeNo = NewType("StripeNo", int)
@@ -29,6 +34,8 @@ Nonce = NewType("Nonce", int)
 """64 bits, of one write of one stripe; consecutive stripes of one run have consecutive nonces (mod 2**64)."""
 
 ROOT_INODE = InodeNo(1)
+STORE_PLACE = PlaceId(bytes(16))
+"""The store folder."""
 
 KIB = 1 << 10
 MIB = 1 << 20

@@ -43,6 +43,15 @@ CHECKPOINT_BUSY_TRIES_MAX = 200
 CATALOG_CACHE_BYTES = 64 * MIB
 CATALOG_PAGE_SIZE = 4096
 ID_BLOCK = 1 << 16
+STRIKE_S = 30.0
+"""Who has not answered by then, while the others have, is struck: a sleeping disk needs 15."""
+JOIN_RETRY_S = 10.0
+"""How often a catalog with too few members looks for one more; one that could not be made rests for RESTING_S."""
+RESTING_S = 60.0
+SEQUENCE_NOTED_S = 60.0
+"""How often identity files learn which transaction is synced."""
+EPOCH_LINE_MAX = 10_000
+"""Ancestors that an epoch names: each opening, strike and join of a copy is one."""
 NAME_MAX = 255
 """POSIX: bytes of one name."""
 SEGMENT_SPELLED_MAX = NAME_MAX - 4

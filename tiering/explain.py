@@ -46,11 +46,10 @@ class _Content:
 class Explainer:
     """Answers for one running store. *refused* are the devices that are not up, with the reasons."""
 
-    def __init__(self, store: Store, identity: Identity, refused: Mapping[DeviceId, str], store_disk: int) -> None:
+    def __init__(self, store: Store, identity: Identity, refused: Mapping[DeviceId, str]) -> None:
         self._store = store
         self._entries = {entry.id: entry for entry in identity.devices}
         self._refused = refused
-        self._store_disk = store_disk
 
     async def explain(
         self, *, inode: int | None = None, bucket: str | None = None, key: str | None = None
@@ -162,7 +161,7 @@ class Explainer:
             code = self._store.code
             up = [device.disk for device in self._store.devices.values()]
             volumes.append(Shards(code.k, tuple(up[: code.n])))
-        return survival(volumes, [self._store_disk])
+        return survival(volumes, self._store.catalog.disks or (None,))
 
     def _disk(self, device: DeviceId) -> Any:
         return self._store.devices[device].disk

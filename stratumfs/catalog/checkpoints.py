@@ -12,7 +12,9 @@ import structlog
 import trio
 
 from stratumfs.catalog.connection import is_fatal, translate
-from stratumfs.catalog.durability import Checkpointer, Primary
+from stratumfs.catalog.durability import Checkpointer
+from stratumfs.catalog.members import Members
+from stratumfs.catalog.opening import Database
 from stratumfs.catalog.rounds import Rounds
 from stratumfs.errors import StoreReadOnly, StratumError
 from stratumfs.limits import CHECKPOINT_BYTES
@@ -25,10 +27,10 @@ _log = structlog.get_logger(__name__)
 class Checkpoints:
     """Used on the loop. `_running` is held by one checkpoint from begin to end, and taken before the rounds' turn."""
 
-    def __init__(self, rounds: Rounds, primary: Primary, checkpointer: Checkpointer) -> None:
+    def __init__(self, rounds: Rounds, database: Database, members: Members) -> None:
         self._rounds = rounds
-        self._primary = primary
-        self._checkpointer = checkpointer
+        self._database = database
+        self._members = members
         self._running = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)
         self._due = trio.Event()
@@ -41,7 +43,7 @@ class Checkpoints:
 
     def heed(self) -> None:
         """Something was committed: is the WAL long enough for a checkpoint?"""
-        if self._primary.wal_bytes() >= self._due_at:
+        if self._database.primary.wal_bytes() >= self._due_at:
             self._due.set()
 
     async def serve(self) -> None:
@@ -77,39 +79,45 @@ class Checkpoints:
                 restarted = await self._fold()
             except apsw.Error as error:
                 if is_fatal(error):
-                    self._rounds.fail(translate(error))
+                    self._rounds.lost(translate(error))
                 _log.warning("a checkpoint is put off", reason=str(error))
             except OSError as error:
-                self._rounds.fail(StoreReadOnly(f"the catalog cannot reach stable storage: {error}"))
+                self._rounds.lost(StoreReadOnly(f"the catalog cannot reach stable storage: {error}"))
             except StratumError:  # broken meanwhile; the rounds know
                 pass
         self.done += restarted
         self.put_off += not restarted
+        if restarted:
+            await self._members.generation_closed()
         # Without a restart the next try comes when there is as much more to do, not at each commit.
-        self._due_at = CHECKPOINT_BYTES + (0 if restarted else self._primary.wal_bytes())
+        self._due_at = CHECKPOINT_BYTES + (0 if restarted else self._database.primary.wal_bytes())
         return restarted
 
     async def _fold(self) -> bool:
+        checkpointer = self._database.checkpointer
+        assert checkpointer is not None
         try:
             # The pin keeps the loop's own commits from starting the WAL over (an fsync on the loop) before our turn.
-            await self._blocking(self._checkpointer.pin)
+            await self._blocking(checkpointer.pin)
             async with self._rounds.turn:
                 await self._rounds.hold()  # what is folded must be held before
             self._rounds.check()
-            await self._blocking(self._checkpointer.bulk)
+            await self._blocking(checkpointer.bulk)
             async with self._rounds.turn:
-                return await self._fold_rest()
+                return await self._fold_rest(checkpointer)
         finally:
-            await self._blocking(self._checkpointer.unpin)
+            await self._blocking(checkpointer.unpin)
 
-    async def _fold_rest(self) -> bool:
+    async def _fold_rest(self, checkpointer: Checkpointer) -> bool:
         """The end phase."""
         gate = self.gate = trio.Event()
         try:
             await self._rounds.hold()
             self._rounds.check()
-            await self._blocking(self._checkpointer.unpin)
-            restarted = await self._blocking(self._checkpointer.finish)
+            if self._database.checkpointer is not checkpointer:
+                return False  # a fail-over has put another database in the place of what was to be folded
+            await self._blocking(checkpointer.unpin)
+            restarted = await self._blocking(checkpointer.finish)
         finally:
             self.gate = None
             gate.set()

@@ -12,6 +12,9 @@ from stratumfs.limits import CATALOG_CACHE_BYTES
 
 DATABASE = "catalog.db"
 WAL = f"{DATABASE}-wal"
+VFS = "unix-excl"
+"""The log's index lies in memory that our connections share, not in a mapped file: a page of that which the disk cannot
+give would kill the process, where all else that fails is an error. Other processes are kept out."""
 WAL_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 
@@ -34,7 +37,7 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
     Raises: StratumError, as `translate` says.
     """
     try:
-        db = apsw.Connection(os.fspath(path), apsw.SQLITE_OPEN_READWRITE, statementcachesize=400)
+        db = apsw.Connection(os.fspath(path), apsw.SQLITE_OPEN_READWRITE, vfs=VFS, statementcachesize=400)
     except apsw.Error as error:
         raise translate(error) from error
     try:
@@ -90,6 +93,21 @@ def translate(error: apsw.Error) -> StratumError:
     if is_fatal(error):
         return CatalogCorrupt(f"the catalog's database fails: {error}")
     return CatalogRefused(f"the catalog refuses: {error}")
+
+
+def wal_end(frames: int, page_size: int) -> int:
+    """Bytes of a log with so many frames."""
+    return WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + page_size)
+
+
+def still_named(path: Path, descriptor: int) -> bool:
+    """Whether *path* still names the file that is open: what is written to one without a name is lost with us."""
+    try:
+        named = path.stat()
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(descriptor)
+    return (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
 
 
 def fsync_path(path: Path) -> None:

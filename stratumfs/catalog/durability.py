@@ -12,7 +12,7 @@ from typing import Protocol
 
 import apsw
 
-from stratumfs.catalog.connection import DATABASE, FRAME_HEADER_BYTES, WAL, WAL_HEADER_BYTES, connect, rollback
+from stratumfs.catalog.connection import DATABASE, WAL, WAL_HEADER_BYTES, connect, rollback, still_named, wal_end
 from stratumfs.catalog.state import TICK
 from stratumfs.errors import CatalogCorrupt
 from stratumfs.limits import CHECKPOINT_BUSY_TRIES_MAX
@@ -28,6 +28,10 @@ class Mark:
     salt: int
     """Salt-1 of the WAL's header: SQLite adds 1 (mod 2**32) each time it starts the file over."""
     end: int
+
+
+class PrimaryLost(CatalogCorrupt):
+    """The database that is written to, or its log, cannot be used any more: its copies can."""
 
 
 class Member(Protocol):
@@ -57,7 +61,7 @@ class Primary:
         self.frames = 0
         """Committed frames, as the WAL hook said last. Written by whichever connection commits: the loop's, or the
         checkpoint's while the gate is closed."""
-        self._page_size = 0
+        self.page_size = 0
         self._salt: int | None = None
         self._database = os.open(folder / DATABASE, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -73,7 +77,7 @@ class Primary:
     def watch(self, *connections: apsw.Connection) -> None:
         """Count the frames that these commit."""
         for connection in connections:
-            self._page_size = int(connection.pragma("page_size"))
+            self.page_size = int(connection.pragma("page_size"))
             connection.set_wal_hook(self._hook)
 
     def _hook(self, connection: apsw.Connection, name: str, frames: int) -> int:
@@ -100,19 +104,32 @@ class Primary:
         return int.from_bytes(header[_SALT_OFFSET : _SALT_OFFSET + 4], "big")
 
     def wal_bytes(self) -> int:
-        return WAL_HEADER_BYTES + self.frames * (FRAME_HEADER_BYTES + self._page_size)
+        return wal_end(self.frames, self.page_size)
 
     def hold(self, mark: Mark) -> None:
         os.fdatasync(self._wal)
-        mine = os.fstat(self._wal)
-        try:
-            named = os.stat(self._wal_path)
-        except FileNotFoundError as error:
-            raise CatalogCorrupt(f"{self._wal_path} was removed") from error
-        if (named.st_dev, named.st_ino) != (mine.st_dev, mine.st_ino):
-            raise CatalogCorrupt(f"{self._wal_path} was replaced")
-        if mine.st_size < mark.end:
+        if not still_named(self._wal_path, self._wal):
+            raise CatalogCorrupt(f"{self._wal_path} was removed or replaced")
+        if os.fstat(self._wal).st_size < mark.end:
             raise CatalogCorrupt(f"{self._wal_path} was cut")
+
+    def read_wal(self, position: int, length: int) -> bytes:
+        """Bytes of the log, for a copy. Raises: PrimaryLost: it is not the copy's doing."""
+        try:
+            data = os.pread(self._wal, length, position)
+        except OSError as error:
+            raise PrimaryLost(f"{self._wal_path} cannot be read: {error.strerror}") from error
+        if not data:
+            raise PrimaryLost(f"{self._wal_path} was cut")
+        return data
+
+    def read_database(self, position: int, length: int) -> bytes:
+        """Bytes of the database, by our own descriptor: closing another one would drop SQLite's locks. Empty at its
+        end. Raises: PrimaryLost."""
+        try:
+            return os.pread(self._database, length, position)
+        except OSError as error:
+            raise PrimaryLost(f"{self.folder / DATABASE} cannot be read: {error.strerror}") from error
 
     def sync_database(self) -> None:
         """A PASSIVE checkpoint that stops short does not; paid beside the writers, the end phase is short."""

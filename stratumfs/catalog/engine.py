@@ -11,25 +11,29 @@ Threads: a round's fdatasync, a checkpoint; each has its own connection or descr
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple, cast
 
 import structlog
 import trio
 
+from stratumfs.catalog.boot import Booted
 from stratumfs.catalog.checkpoints import Checkpoints
 from stratumfs.catalog.connection import is_fatal
 from stratumfs.catalog.create import create_catalog
-from stratumfs.catalog.durability import Member
+from stratumfs.catalog.durability import Member, PrimaryLost
 from stratumfs.catalog.ids import IdBlocks, reserve_ids
+from stratumfs.catalog.members import Alone, Members
+from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.migrations import Migration
-from stratumfs.catalog.opening import Opened, open_blocking
+from stratumfs.catalog.opening import Database, begin, check_version, open_database
 from stratumfs.catalog.rounds import Rounds, RoundStatistics, finish
 from stratumfs.catalog.transaction import Seen, Touched, Transaction
 from stratumfs.catalog.unsynced import Unsynced
 from stratumfs.catalog.writer import Committed, Slot, Writer
-from stratumfs.errors import CatalogCorrupt, StoreBusy, StoreClosing, StoreReadOnly, StratumError
-from stratumfs.ids import InodeNo
+from stratumfs.errors import CatalogCorrupt, DeviceFailed, StoreBusy, StoreClosing, StoreReadOnly, StratumError
+from stratumfs.ids import Disk, InodeNo, PlaceId
 from stratumfs.limits import (
     COMMITS_WAITING_MAX,
     ROUND_INTERVAL_S,
@@ -62,21 +66,20 @@ class CatalogStatistics:
 class Catalog:
     """Open with `open`, then run `serve` in a nursery; end with `close`, also after a failure."""
 
-    def __init__(self, opened: Opened, folder: Path, *, members: Sequence[Member] = ()) -> None:
-        self.folder = folder
-        self._opened = opened
+    def __init__(self, database: Database, ids: dict[str, int], members: Members) -> None:
+        """*ids*: where the first block of each kind begins; none of a database that is opened read-only."""
+        self._database = database
+        self._members = members
         self._unsynced = Unsynced()
-        self._writer = Writer(opened.connection, self._unsynced, opened.sequence)
-        self._rounds = Rounds(self._writer, self._unsynced, opened.primary, (opened.primary, *members))
-        self._checkpoints = (
-            Checkpoints(self._rounds, opened.primary, opened.checkpointer) if opened.checkpointer else None
-        )
+        self._writer = Writer(database, self._unsynced, database.sequence)
+        self._rounds = Rounds(self._writer, self._unsynced, database, members)
+        self._checkpoints = Checkpoints(self._rounds, database, members) if database.checkpointer else None
         self._close_turn = trio.Lock()
         self._closing = False
         self._closed = False
         self._stop = trio.Event()
         self._served: trio.Event | None = None
-        self.ids = IdBlocks(opened.ids, self._reserve)
+        self.ids = IdBlocks(ids, self._reserve)
 
     @classmethod
     def create(cls, folder: Path, schema: Sequence[str], version: int, *, page_size: int) -> None:
@@ -98,10 +101,46 @@ class Catalog:
         *members* are further places that must hold what is answered. The caller holds the store's lock.
         Raises: ConfigError if there is none, or none that this program knows; CatalogCorrupt; StoreFull; OSError.
         """
-        opened = await trio.to_thread.run_sync(
-            open_blocking, folder, schema_version, migrations, read_only, limiter=trio.CapacityLimiter(1)
+        database, ids = await trio.to_thread.run_sync(
+            _open_alone, folder, schema_version, migrations, read_only, limiter=trio.CapacityLimiter(1)
         )
-        return cls(opened, folder, members=members)
+        return cls(database, ids, Alone(members))
+
+    @classmethod
+    def among(cls, booted: Booted) -> "Catalog":
+        """The catalog over what `boot` has opened. The caller removes ``booted.scratch`` after `close`."""
+        return cls(booted.database, booted.ids, booted.members or Alone())
+
+    async def strike(self, place: PlaceId, reason: str) -> None:
+        """Return when an epoch without *place* is in force, if it was a member; it is not used again.
+
+        Raises: StoreReadOnly if that cannot be.
+        """
+        members = self._members
+        if not isinstance(members, Membership):
+            return
+        failed = {place: DeviceFailed(reason)}
+        try:
+            await self._rounds.exclusive(partial(members.strike_places, failed))
+        except PrimaryLost as error:
+            self._rounds.lost(error)
+            await self._rounds.usable.wait()
+            self._rounds.check()
+
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        """Of those who hold it, one entry a place; empty if nothing is known of them."""
+        return self._members.disks
+
+    @property
+    def folder(self) -> Path:
+        """Where the database lies that is written to now."""
+        return self._database.primary.folder
+
+    @property
+    def diverged(self) -> bool:
+        """What was shown could not be kept, and whoever saw it must not take what comes for the same."""
+        return self._rounds.diverged
 
     @property
     def failure(self) -> str | None:
@@ -117,7 +156,12 @@ class Catalog:
 
         Raises: what *fn* raises; CatalogCorrupt; StoreClosing.
         """
-        return self._read(fn, args)
+        while True:
+            try:
+                return self._read(fn, args)
+            except CatalogCorrupt as error:
+                if not await self._gone_on(error):
+                    raise
 
     async def read_settled(
         self, fn: Callable[[Transaction, *Ts], T], *args: *Ts, at_once: Callable[[T], None] | None = None
@@ -127,15 +171,21 @@ class Catalog:
         *at_once* is given the result before anything is awaited. An error of *fn* (a 404, a 412) is an answer too, and
         waits alike. Raises: also StoreReadOnly, CatalogCorrupt if what it saw can't become durable.
         """
-        seen: list[Seen] = []
-        try:
-            result = self._read(fn, args, seen)
-            if at_once is not None:
-                at_once(result)
-            return result
-        finally:
-            for one in seen:
-                await self._rounds.wait_synced(self._unsynced.last_seen(one))
+        while True:
+            seen: list[Seen] = []
+            try:
+                result = self._read(fn, args, seen)
+            except CatalogCorrupt as error:
+                seen.clear()
+                if not await self._gone_on(error):
+                    raise
+            else:
+                if at_once is not None:
+                    at_once(result)
+                return result
+            finally:
+                for one in seen:
+                    await self._rounds.wait_synced(self._unsynced.last_seen(one))
 
     async def write(self, fn: Callable[[Transaction, *Ts], T], *args: *Ts, committed: Committed | None = None) -> T:
         """Run *fn* in a transaction of its own. On return it is committed, not durable; the next round makes it so.
@@ -144,12 +194,15 @@ class Catalog:
         right after the commit.
         Raises: what *fn* raises, then nothing was changed; StoreReadOnly, StoreFull, StoreBusy, StoreClosing.
         """
-        checkpoints = await self._wait_writable()
-        try:
-            slot = self._writer.write(fn, args)
-        except CatalogCorrupt as error:
-            self._rounds.fail(error)
-            raise
+        while True:
+            checkpoints = await self._wait_writable()
+            try:
+                slot = self._writer.write(fn, args)
+                break
+            except CatalogCorrupt as error:
+                self._rounds.lost(error)
+                if self._rounds.failure is not None:
+                    raise
         if slot.error is not None:
             raise slot.error
         if committed is not None:
@@ -202,6 +255,10 @@ class Catalog:
                     nursery.start_soon(self._guard, self._serve_rounds)
                     nursery.start_soon(self._guard, self._checkpoints.serve)
                     nursery.start_soon(self._guard, self._serve_ids)
+                    if isinstance(self._members, Membership):
+                        nursery.start_soon(
+                            self._guard, partial(self._members.serve, self._rounds.exclusive, self._synced)
+                        )
                 task_status.started()
                 await self._stop.wait()
                 nursery.cancel_scope.cancel()
@@ -228,7 +285,8 @@ class Catalog:
                     await self._rounds.finish()
                     await self._checkpoints.close()
                 self._closed = True
-                await trio.to_thread.run_sync(self._opened.close, limiter=trio.CapacityLimiter(1))
+                await trio.to_thread.run_sync(self._database.close, limiter=trio.CapacityLimiter(1))
+                await self._members.close(self._rounds.synced)
 
     def statistics(self) -> CatalogStatistics:
         return CatalogStatistics(
@@ -237,7 +295,7 @@ class Catalog:
             synced=self._rounds.synced,
             unsynced=len(self._unsynced),
             waiting=self._rounds.waiting,
-            wal_bytes=self._opened.primary.wal_bytes(),
+            wal_bytes=self._database.primary.wal_bytes(),
             checkpoints=self._checkpoints.done if self._checkpoints else 0,
             checkpoints_put_off=self._checkpoints.put_off if self._checkpoints else 0,
         )
@@ -253,12 +311,15 @@ class Catalog:
     def _read(self, fn: Callable[..., T], args: tuple[object, ...], seen: list[Seen] | None = None) -> T:
         if self._closed:
             raise StoreClosing("the catalog is closed")
-        try:
-            return self._writer.read(fn, args, seen)
-        except CatalogCorrupt as error:
-            if is_fatal(error.__cause__):
-                self._rounds.fail(error)
-            raise
+        return self._writer.read(fn, args, seen)
+
+    async def _gone_on(self, error: CatalogCorrupt) -> bool:
+        """After an error of a read: whether it was the database's, and the catalog has gone on with another one."""
+        if not is_fatal(error.__cause__):
+            return False
+        self._rounds.lost(error)
+        await self._rounds.usable.wait()
+        return self._rounds.failure is None
 
     def _check_writable(self) -> Checkpoints:
         if self._closing:
@@ -271,7 +332,9 @@ class Catalog:
     async def _wait_writable(self) -> Checkpoints:
         while True:
             checkpoints = self._check_writable()
-            if checkpoints.gate is not None:
+            if not self._rounds.usable.is_set():
+                await self._rounds.usable.wait()
+            elif checkpoints.gate is not None:
                 await checkpoints.gate.wait()
             elif len(self._unsynced) >= UNSYNCED_TRANSACTIONS_MAX:
                 await self._rounds.wait_synced(self._writer.sequence)
@@ -280,6 +343,9 @@ class Catalog:
 
     async def _reserve(self, key: str, upto: int) -> None:
         await self.commit(reserve_ids, key, upto)
+
+    def _synced(self) -> int:
+        return self._rounds.synced
 
     # The tasks of `serve`
 
@@ -308,3 +374,19 @@ class Catalog:
         except (Exception, KeyboardInterrupt) as error:
             self._rounds.fail(CatalogCorrupt(f"the catalog's own task ended: {error!r}"))
             raise
+
+
+def _open_alone(
+    folder: Path, version: int, migrations: Sequence[Migration], read_only: bool
+) -> tuple[Database, dict[str, int]]:
+    database = open_database(folder, read_only=read_only)
+    try:
+        if read_only:
+            check_version(database, version)
+            return database, {}
+        ids, mark = begin(database, version, migrations)
+        database.primary.hold(mark)
+    except BaseException:
+        database.close()
+        raise
+    return database, ids

@@ -1,4 +1,4 @@
-"""Opening an existing catalog: everything that blocks, in the order in which it is safe."""
+"""Opening a database: everything that blocks, in the order in which it is safe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 
 from stratumfs.catalog.connection import DATABASE, connect, translate
-from stratumfs.catalog.durability import Checkpointer, Primary
+from stratumfs.catalog.durability import Checkpointer, Mark, Primary
 from stratumfs.catalog.ids import reserve_first
 from stratumfs.catalog.migrations import Migration, due
 from stratumfs.catalog.state import GET_STATE, SET_STATE, TICK
@@ -19,17 +19,26 @@ from stratumfs.errors import CatalogCorrupt, ConfigError
 
 
 @dataclass(slots=True)
-class Opened:
-    """What an opening yields, to be closed in one go."""
+class Database:
+    """The database that is written to, as it is open now. One object for all who use it: a fail-over puts another
+    database in its place.
+
+    connection    the loop's
+    checkpointer  None: opened read-only
+    sequence      of the last transaction when it was opened
+    """
 
     primary: Primary
     connection: apsw.Connection
-    """The loop's."""
     checkpointer: Checkpointer | None
-    """None: opened read-only."""
     sequence: int
-    ids: dict[str, int]
-    """Where the first block of each kind of id begins."""
+
+    def become(self, other: "Database") -> "Database":
+        """Put *other* in the place of this one. Returns this one as it was, to be closed."""
+        before = Database(self.primary, self.connection, self.checkpointer, self.sequence)
+        self.primary, self.connection, self.checkpointer = other.primary, other.connection, other.checkpointer
+        self.sequence = other.sequence
+        return before
 
     def close(self) -> None:
         """Connections first: our own descriptors hold SQLite's locks together until then."""
@@ -39,10 +48,10 @@ class Opened:
         self.primary.close()
 
 
-def open_blocking(folder: Path, version: int, migrations: Sequence[Migration], read_only: bool) -> Opened:
-    """Connect, migrate, reserve ids, sync.
+def open_database(folder: Path, *, read_only: bool = False) -> Database:
+    """Connect to the database in *folder*; what it shows, its primary holds.
 
-    Raises: ConfigError, CatalogCorrupt, StoreFull, OSError. Nothing stays open then.
+    Raises: ConfigError if there is none; CatalogCorrupt, StoreFull, OSError. Nothing stays open then.
     """
     try:
         primary = Primary(folder)
@@ -54,17 +63,11 @@ def open_blocking(folder: Path, version: int, migrations: Sequence[Migration], r
         connection = connect(folder / DATABASE, read_only=read_only)
         primary.watch(connection)
         checkpointer = None if read_only else Checkpointer(folder, primary)
-        steps = due(_state(connection, "schema_version"), version, migrations)
-        if checkpointer is None:
-            _refuse(steps)
-            return Opened(primary, connection, None, _state(connection, "sequence"), {})
-        writer = Writer(connection, Unsynced(), _state(connection, "sequence"))
-        for step in steps:
-            _demand(writer.write(_migrate, (step,)))
-        ids = _demand(writer.write(_begin, ()))
-        # Covers also what an owner that was killed had committed and not synced: we are about to show it.
-        primary.hold(primary.mark(writer.sequence))
-        return Opened(primary, connection, checkpointer, writer.sequence, ids)
+        found = Database(primary, connection, checkpointer, _state(connection, "sequence"))
+        if checkpointer is not None:
+            connection.execute(TICK)  # from here on the hook has told where the log ends
+            # Covers also what an owner that was killed had committed and not synced: we are about to show it.
+            primary.hold(primary.mark(found.sequence))
     except BaseException as error:
         if checkpointer is not None:
             checkpointer.close()
@@ -74,6 +77,30 @@ def open_blocking(folder: Path, version: int, migrations: Sequence[Migration], r
         if isinstance(error, apsw.Error):
             raise translate(error) from error
         raise
+    return found
+
+
+def check_version(database: Database, version: int) -> None:
+    """Of one that is opened read-only. Raises: ConfigError if its tables are not of this version."""
+    found = _state(database.connection, "schema_version")
+    if found < version:
+        raise ConfigError("the catalog must be opened for writing once: its tables are of an older version")
+    due(found, version, ())
+
+
+def begin(database: Database, version: int, migrations: Sequence[Migration]) -> tuple[dict[str, int], Mark]:
+    """Migrate, and reserve a block of each kind of id behind all that were ever reserved.
+
+    Returns where the blocks begin, and the mark that every member must hold before anybody draws from them.
+    Raises: ConfigError, CatalogCorrupt, StoreFull.
+    """
+    steps = due(_state(database.connection, "schema_version"), version, migrations)
+    writer = Writer(database, Unsynced(), database.sequence)
+    for step in steps:
+        _demand(writer.write(_migrate, (step,)))
+    ids = _demand(writer.write(reserve_first, ()))
+    database.sequence = writer.sequence
+    return ids, database.primary.mark(writer.sequence)
 
 
 def _state(connection: apsw.Connection, key: str) -> int:
@@ -83,20 +110,10 @@ def _state(connection: apsw.Connection, key: str) -> int:
     return int(row[0])
 
 
-def _refuse(steps: Sequence[Migration]) -> None:
-    if steps:
-        raise ConfigError("the catalog must be opened for writing once: its tables are of an older version")
-
-
 def _demand(slot: Slot) -> Any:
     if slot.error is not None:
         raise slot.error
     return slot.result
-
-
-def _begin(tx: Transaction) -> dict[str, int]:
-    tx.run(TICK)
-    return reserve_first(tx)
 
 
 def _migrate(tx: Transaction, step: Migration) -> None:

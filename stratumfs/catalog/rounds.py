@@ -6,17 +6,22 @@ is unknown, as with a lost connection). Waiters join the round that will sync wh
 those that re-checked after each round starved the checkpoint.
 """
 
+import errno
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import structlog
 import trio
 
-from stratumfs.catalog.durability import Mark, Member, Primary
+from stratumfs.catalog.durability import Mark, Member, PrimaryLost
+from stratumfs.catalog.members import Members
+from stratumfs.catalog.opening import Database
 from stratumfs.catalog.unsynced import Unsynced
 from stratumfs.catalog.writer import Slot, Waiter, Writer
 from stratumfs.errors import CatalogCorrupt, StoreReadOnly, StratumError
+from stratumfs.limits import STRIKE_S
 
 _log = structlog.get_logger(__name__)
 
@@ -32,24 +37,40 @@ class RoundStatistics:
     hold_s: float = 0.0
     """Sum of the times that members took."""
 
+    def held(self, commits: int, took_s: float) -> None:
+        """A round has reached stable storage with so many functions in it."""
+        self.rounds += 1
+        self.hold_s += took_s
+        size = 1 << (commits.bit_length() - 1) if commits else 0
+        self.batches[size] = self.batches.get(size, 0) + 1
+
 
 class Rounds:
-    def __init__(self, writer: Writer, unsynced: Unsynced, primary: Primary, members: tuple[Member, ...]) -> None:
+    """``usable`` is set as long as the database can be read and written to, or never will be again."""
+
+    def __init__(self, writer: Writer, unsynced: Unsynced, database: Database, members: Members) -> None:
         self._writer = writer
         self._unsynced = unsynced
-        self._primary = primary
+        self._database = database
         self._members = members
-        self._limiter = trio.CapacityLimiter(max(1, len(members)))
+        self._limiters: WeakKeyDictionary[Member, trio.CapacityLimiter] = WeakKeyDictionary()
         self._waiters: list[Waiter] = []
         self._taken: list[Slot] = []
         self._holding = 0
+        self._lost: StratumError | None = None
         self.turn = trio.Lock()
         """Held by a round, and by whoever must have none beside it."""
         self.queue: deque[Slot] = deque()
         self.wake = trio.Event()
         self.synced = writer.sequence
         """The last transaction that every member holds."""
+        self.usable = trio.Event()
+        self.usable.set()
+        self.stalled: tuple[str, ...] = ()
+        """Members that a round waits for longer than it should, where too many do for one to be blamed."""
         self.failure: StratumError | None = None
+        self.diverged = False
+        """What was shown and not yet answered could not be shown again: nobody may take what comes for the same."""
         self.statistics = RoundStatistics()
 
     @property
@@ -59,7 +80,8 @@ class Rounds:
     @property
     def pending(self) -> bool:
         """Is there anything for a round to do?"""
-        return bool(self.queue or self._waiters) or self.synced < self._writer.sequence
+        waiting = bool(self.queue or self._waiters or self._lost)
+        return waiting or self.synced < self._writer.sequence
 
     def enqueue(self, slot: Slot) -> None:
         self.queue.append(slot)
@@ -102,28 +124,53 @@ class Rounds:
                 while self.pending and self.failure is None:
                     await self._run()
 
+    async def exclusive(self, step: Callable[[Mark], Awaitable[None]]) -> None:
+        """Run *step* in a round of its own, behind all that is queued now; every member holds the mark it is given.
+
+        Raises: what *step* raises; what broke the catalog.
+        """
+        async with self.turn:
+            with trio.CancelScope(shield=True):
+                await self._run()
+                self.check()
+                await step(self._database.primary.mark(self._writer.sequence))
+
     async def hold(self) -> None:
         """Bring all that is committed to every member and answer whoever waits for it; under the turn, shielded."""
-        if self._writer.sequence > self.synced:
+        if self._writer.sequence > self.synced or self._lost is not None:
             await self.hold_again()
         elif self.failure is None:
             self._answer()
 
     async def hold_again(self) -> None:
         """As `hold`, also if no transaction is new: the checkpoint's tick is none."""
-        if self.failure is None:
-            mark = self._mark()
-            if mark is not None:
-                await self._hold(mark)
-        if self.failure is None:
-            self._answer()
+        while self.failure is None:
+            if self._lost is not None:
+                await self._fail_over()
+            elif (mark := self._mark()) is not None and await self._hold(mark):
+                self._answer()
+                return
+
+    def lost(self, error: StratumError) -> None:
+        """The primary's database cannot be used any more: the next round goes on with a copy, or the catalog fails."""
+        if self.failure is not None or self._lost is not None:
+            return
+        if not self._members.can_fail_over:
+            self.fail(error)
+            return
+        _log.error("the catalog's database is lost: going on with a copy", reason=str(error))
+        self._lost = error
+        self.usable = trio.Event()
+        self.wake.set()
 
     def fail(self, error: StratumError) -> None:
         """The catalog is broken: everyone who waits hears of it, nothing is written any more, and never again."""
         if self.failure is None:
-            self.failure = type(error)(f"the catalog in {self._primary.folder} failed: {error}")
+            self.failure = type(error)(f"the catalog in {self._database.primary.folder} failed: {error}")
             self.failure.__cause__ = error
             _log.error("the catalog is read-only from now on", reason=str(error))
+        self._lost = None
+        self.usable.set()
         for waiter in (*self._taken, *self.queue, *self._waiters):
             waiter.error = type(self.failure)(*self.failure.args)
             waiter.error.__cause__ = error
@@ -133,61 +180,114 @@ class Rounds:
         self._waiters.clear()
 
     async def _run(self) -> None:
+        if self._lost is not None:
+            await self._fail_over()
         if self.failure is None and self.queue:
             self._run_queue()
+        await self.hold()
         if self.queue:
             self.wake.set()  # more than one round takes
-        await self.hold()
 
     def _mark(self) -> Mark | None:
-        """None: the WAL is not what it was, and the catalog broken."""
+        """None: the WAL is not what it was, and the database lost."""
         try:
-            return self._primary.mark(self._writer.sequence)
+            return self._database.primary.mark(self._writer.sequence)
         except OSError as error:
-            self.fail(_unreachable(error))
+            self.lost(_unreachable(error))
         except CatalogCorrupt as error:
-            self.fail(error)
+            self.lost(error)
         return None
 
     def _run_queue(self) -> None:
         try:
             self._writer.batch(self.queue, self._taken)
         except StratumError as error:
-            self.fail(error)
-            return
+            self._take_back()
+            self.lost(error)
         self.statistics.commits += len(self._taken)
         self.statistics.batch_max = max(self.statistics.batch_max, len(self._taken))
         for slot in self._taken:
             if slot.error is None and slot.committed is not None:
                 _call(slot, slot.committed)
 
-    async def _hold(self, mark: Mark) -> None:
+    def _take_back(self) -> None:
+        """What was not committed when the database failed runs again, before all that came later."""
+        again = [slot for slot in self._taken if not slot.sequence]
+        self._taken = [slot for slot in self._taken if slot.sequence]
+        for slot in again:
+            slot.result = slot.error = None
+        self.queue.extendleft(reversed(again))
+
+    async def _fail_over(self) -> None:
+        reason, kept = self._lost, self._unsynced.kept()
+        assert reason is not None
+        try:
+            await self._members.fail_over(str(reason))
+            if self._database.sequence < self.synced:
+                raise CatalogCorrupt(f"no copy has transaction {self.synced}, which was answered")
+            self._writer.sequence = self._database.sequence
+            self._writer.replay(kept)
+        except StratumError as error:
+            self.diverged = True
+            self.fail(error)
+        else:
+            self._lost = None
+            self.usable.set()
+
+    async def _hold(self, mark: Mark) -> bool:
+        """Whether all members hold it, those aside that were struck; if not, the primary is lost, or all has failed."""
         self._holding = mark.sequence
         began = trio.current_time()
         try:
-            if len(self._members) == 1:
-                await self._hold_one(self._members[0], mark)
-            else:
-                async with trio.open_nursery() as nursery:
-                    for member in self._members:
-                        nursery.start_soon(self._hold_one, member, mark)
+            failed = await self._ask(mark)
+            primary = failed.pop(self._database.primary, None)
+            lost = primary or next((each for each in failed.values() if isinstance(each, PrimaryLost)), None)
+            if lost is not None:
+                self.lost(_unreachable(lost) if isinstance(lost, OSError) else lost)
+                return False
+            if failed:
+                await self._members.strike(failed, mark)
+        except PrimaryLost as error:
+            self.lost(error)
+            return False
+        except StratumError as error:
+            self.fail(error)
+            return False
         finally:
             self._holding = 0
-        if self.failure is None:
-            self.synced = mark.sequence
-            self._unsynced.synced(mark.sequence)
-            self.statistics.rounds += 1
-            self.statistics.hold_s += trio.current_time() - began
-            size = 1 << (len(self._taken).bit_length() - 1) if self._taken else 0
-            self.statistics.batches[size] = self.statistics.batches.get(size, 0) + 1
+        self.synced = mark.sequence
+        self._unsynced.synced(mark.sequence)
+        self.statistics.held(len(self._taken), trio.current_time() - began)
+        return True
 
-    async def _hold_one(self, member: Member, mark: Mark) -> None:
+    async def _ask(self, mark: Mark) -> dict[Member, OSError | StratumError]:
+        """Let all members hold *mark*, side by side. Returns those that failed, or stalled while others did not."""
+        members = (self._database.primary, *self._members.copies)
+        asked = _Asked(set(members))
+        async with trio.open_nursery() as nursery:
+            for member in members:
+                nursery.start_soon(self._ask_one, member, mark, asked)
+            while asked.pending:
+                with trio.move_on_after(STRIKE_S):
+                    await asked.done.wait()
+                if asked.pending and len(asked.pending) <= min(self._members.strikes_max, len(members) - 1):
+                    stalled = OSError(errno.ETIMEDOUT, f"no answer within {STRIKE_S:.0f} s")
+                    asked.failed |= dict.fromkeys(asked.pending, stalled)
+                    nursery.cancel_scope.cancel()  # their threads keep what they were lent until they return
+                    break
+                self.stalled = tuple(sorted(map(str, asked.pending)))
+        self.stalled = ()
+        return asked.failed
+
+    async def _ask_one(self, member: Member, mark: Mark, asked: "_Asked") -> None:
+        limiter = self._limiters.setdefault(member, trio.CapacityLimiter(1))
         try:
-            await trio.to_thread.run_sync(member.hold, mark, limiter=self._limiter)
-        except OSError as error:
-            self.fail(_unreachable(error))
-        except CatalogCorrupt as error:
-            self.fail(error)
+            await trio.to_thread.run_sync(member.hold, mark, limiter=limiter, abandon_on_cancel=True)
+        except (OSError, StratumError) as error:
+            asked.failed[member] = error
+        asked.pending.discard(member)
+        if not asked.pending:
+            asked.done.set()
 
     def _answer(self) -> None:
         taken, self._taken = self._taken, []
@@ -202,6 +302,15 @@ class Rounds:
             else:
                 later.append(waiter)
         self._waiters = later
+
+
+@dataclass(slots=True)
+class _Asked:
+    """Members that are asked to hold a mark: who has not said, who failed, and whether all have said."""
+
+    pending: set[Member]
+    failed: dict[Member, OSError | StratumError] = field(default_factory=dict)
+    done: trio.Event = field(default_factory=trio.Event)
 
 
 def finish(waiter: Waiter) -> None:

@@ -6,9 +6,9 @@ by itself: so after each function it is checked that the transaction is still th
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import apsw
 import trio
@@ -46,13 +46,24 @@ class Slot(Waiter):
     touched: Touched = field(default_factory=Touched)
 
 
-class Writer:
-    """Owns the connection of the loop, and the sequence number of the last committed transaction."""
+class Connected(Protocol):
+    """Where the connection of the loop is found; a fail-over puts another one there."""
 
-    def __init__(self, connection: apsw.Connection, unsynced: Unsynced, sequence: int) -> None:
-        self._db = connection
+    @property
+    def connection(self) -> apsw.Connection: ...
+
+
+class Writer:
+    """Uses the connection of the loop, and has the sequence number of the last committed transaction."""
+
+    def __init__(self, database: Connected, unsynced: Unsynced, sequence: int) -> None:
+        self._database = database
         self._unsynced = unsynced
         self.sequence = sequence
+
+    @property
+    def _db(self) -> apsw.Connection:
+        return self._database.connection
 
     def read(self, fn: Callable[..., T], args: tuple[Any, ...], seen: list[Seen] | None = None) -> T:
         """Run *fn* on one stable view; what it relied upon goes to *seen*, also if it raises.
@@ -97,6 +108,38 @@ class Writer:
                 taken.append(queue.popleft())
             for slot in taken:
                 self._alone(slot)
+
+    def replay(self, kept: Sequence[tuple[int, tuple[Call, ...]]]) -> None:
+        """After a fail-over: run again what the new database does not have, transaction by transaction.
+
+        Raises: CatalogCorrupt if anything comes out otherwise than it was told; what SQLite could not do.
+        """
+        for sequence, calls in kept:
+            if sequence <= self.sequence:
+                continue
+            if sequence != self.sequence + 1:
+                raise CatalogCorrupt(f"transactions {self.sequence + 1} to {sequence - 1} are lost")
+            try:
+                self._run_again(calls)
+            except apsw.Error as error:
+                self._undo(error)
+                raise translate(error) from error
+
+    def _run_again(self, calls: tuple[Call, ...]) -> None:
+        self._db.execute("begin immediate")
+        try:
+            for call in calls:
+                self._attempt_again(call)
+        except BaseException:
+            rollback(self._db)
+            raise
+        self._end(self.sequence + 1)
+
+    def _attempt_again(self, call: Call) -> None:
+        slot = Slot(fn=call.fn, args=call.args)
+        self._attempt(slot)
+        if slot.error is not None or slot.result != call.result:
+            raise CatalogCorrupt(f"{call.fn.__name__} came out otherwise than before: {slot.error!r}")
 
     def _together(self, queue: deque[Slot], taken: list[Slot]) -> None:
         self._db.execute("begin immediate")
@@ -152,12 +195,15 @@ class Writer:
             self._db.execute("rollback")
             return
         sequence = self.sequence + 1
-        self._db.execute(SET_STATE, (sequence, "sequence"))
-        self._db.execute("commit")
-        self.sequence = sequence
+        self._end(sequence)
         for slot in done:
             slot.sequence = sequence
         self._unsynced.add(sequence, tuple(Call(slot.fn, slot.args, slot.result, slot.touched) for slot in done))
+
+    def _end(self, sequence: int) -> None:
+        self._db.execute(SET_STATE, (sequence, "sequence"))
+        self._db.execute("commit")
+        self.sequence = sequence
 
     def _undo(self, error: apsw.Error) -> None:
         """Raises: CatalogCorrupt if *error* leaves the database in doubt; reads go on, on what was committed."""

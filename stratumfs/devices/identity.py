@@ -48,7 +48,11 @@ class Identity:
 
     own          the device that it lies on; None in the store folder
     epoch_begun, epoch_in_force
-                 the newest epoch of the catalog that was begun, and the last that was in force; None before the first
+                 the newest epoch of the catalog that was begun, and the last that was in force, as this file knows;
+                 see ``stratumfs.catalog.epochs``
+    sequence     some transaction of the catalog that is safe on all members of the epoch in force
+    store_mount_point
+                 whether the store folder was a file system's root
     """
 
     store: StoreId
@@ -57,6 +61,8 @@ class Identity:
     own: DeviceEntry | None = None
     epoch_begun: dict[str, Any] | None = None
     epoch_in_force: dict[str, Any] | None = None
+    sequence: int = 0
+    store_mount_point: bool = False
 
     def of_device(self, device: DeviceId) -> "Identity":
         """The same, for the identity file of *device*. Raises: KeyError if it is none of the store's."""
@@ -88,6 +94,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     devices: list[_Device]
     epoch_begun: dict[str, Any] | None
     epoch_in_force: dict[str, Any] | None
+    sequence: int
+    store_mount_point: bool
 
 
 class _Format(msgspec.Struct):
@@ -150,6 +158,8 @@ def _encode(identity: Identity) -> bytes:
         [_pack(entry) for entry in identity.devices],
         identity.epoch_begun,
         identity.epoch_in_force,
+        identity.sequence,
+        identity.store_mount_point,
     )
     return msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n"
 
@@ -168,6 +178,8 @@ def _decode(path: Path, data: bytes) -> Identity:
             None if file.device is None else _unpack(file.device),
             file.epoch_begun,
             file.epoch_in_force,
+            file.sequence,
+            file.store_mount_point,
         )
     except (msgspec.DecodeError, ValueError) as error:
         raise DeviceRefused(f"{path} is damaged ({error}): restore it from another device", str(path.parent)) from error

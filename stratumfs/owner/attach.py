@@ -5,7 +5,7 @@ All of it blocks.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -74,15 +74,18 @@ def attach_devices(
     return Attached(devices, failed, {ident: facts[ident] for ident in devices}, read_only)
 
 
-def refresh_identities(identity: Identity, facts: Mapping[DeviceId, FolderFacts]) -> DeviceFailed | None:
+def refresh_identities(
+    identity: Identity, store: FolderFacts | None, facts: Mapping[DeviceId, FolderFacts]
+) -> DeviceFailed | None:
     """Write each identity file that says other paths than those of now, so that the store is found from any of them.
 
     Each is asked by itself: a device may have been away, or failed, when the others learned of a move. One that cannot
     be written to keeps its old file, which costs comfort only; but a device that fails is returned, for nothing may be
-    written then. Raises: DeviceFailed, DeviceFull if it is the store folder.
+    written then. *store* is None where the store folder is lost. Raises: DeviceFailed, DeviceFull if it is that.
     """
     failed: DeviceFailed | None = None
-    _refresh(identity.store_path, identity.of_store())
+    if store is not None:
+        _refresh(store.path, identity.of_store())
     for entry in identity.devices:
         if entry.id in facts:
             try:
@@ -94,8 +97,13 @@ def refresh_identities(identity: Identity, facts: Mapping[DeviceId, FolderFacts]
 
 
 def _refresh(folder: Path, identity: Identity) -> None:
-    if read_identity(folder) != identity:
-        write_identity(folder, identity)
+    """What the file knows of the catalog's epochs is its own."""
+    found = read_identity(folder)
+    wanted = replace(
+        identity, epoch_begun=found.epoch_begun, epoch_in_force=found.epoch_in_force, sequence=found.sequence
+    )
+    if found != wanted:
+        write_identity(folder, wanted)
 
 
 def lock_all(locks: Locks, store: Path, facts: Mapping[DeviceId, FolderFacts]) -> dict[DeviceId, str]:

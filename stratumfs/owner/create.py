@@ -12,22 +12,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stratumfs import config
+from stratumfs.catalog.chains import Form, Manifest, new_chain, wal_salt, write_manifest
+from stratumfs.catalog.connection import WAL
 from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.epochs import Candidate, Epoch, Named, choose_members, first_epoch
 from stratumfs.catalog.first import first_rows
 from stratumfs.catalog.schema import TABLES, VERSION
 from stratumfs.devices.check import check_new
 from stratumfs.devices.folder import FolderFacts, look_at
 from stratumfs.devices.identity import DEVICE_FILE, STORE_FILE, DeviceEntry, Identity, sync_folder, write_identity
 from stratumfs.errors import ConfigError, DeviceRefused
-from stratumfs.ids import DeviceId, StoreId, random_id
+from stratumfs.ids import STORE_PLACE, DeviceId, PlaceId, StoreId, random_id
 from stratumfs.limits import CATALOG_PAGE_SIZE
 from stratumfs.owner import credentials
 from stratumfs.owner.locate import is_utf8
 from stratumfs.owner.lock import LOCK_FILE, Locks
 from stratumfs.owner.messages import Credentials
+from stratumfs.owner.places import CATALOG_FOLDER, listed, place_of, travelling_files, with_named
 from stratumfs.volumes.survival import Shards, Survival, survival
 
-CATALOG_FOLDER = "catalog"
 DEVICES_FOLDER = "devices"
 HOT = "hot"
 EMBEDDED_DEVICES = 6
@@ -103,20 +106,42 @@ def _fill(store: Path, facts: Sequence[FolderFacts], k: int, m: int, keys: Crede
         DeviceEntry(DeviceId(random_id()), HOT, slot, each.path, each.mount_point, each.st_dev, each.fs_uuid)
         for slot, each in enumerate(facts)
     )
-    identity = Identity(StoreId(random_id()), store.resolve(), entries)
+    own = look_at(store)
+    identity = Identity(StoreId(random_id()), own.path, entries, store_mount_point=own.mount_point)
+    # One member, for there is nothing to lose yet: the first opening makes the copies.
+    epoch = first_epoch([STORE_PLACE], listed(identity))
+    identity = with_named(identity, Named(epoch, epoch))
     for entry in entries:
         undo.files.append(entry.path / DEVICE_FILE)
         write_identity(entry.path, identity.of_device(entry.id))
-    undo.trees.append(store / CATALOG_FOLDER)
-    schema = (*TABLES, *first_rows(os.geteuid(), os.getegid(), time.time_ns()))
-    Catalog.create(store / CATALOG_FOLDER, schema, VERSION, page_size=CATALOG_PAGE_SIZE)
     undo.files += [store / config.SETTINGS_FILE, store / credentials.CREDENTIALS_FILE, store / STORE_FILE]
     _write_settings(store, k, m)
     credentials.write(store, keys)
+    undo.trees.append(store / CATALOG_FOLDER)
+    _make_catalog(store, epoch)
     sync_folder(store)  # the next file makes it a store: a power cut must not leave it without the others
     write_identity(store, identity)
-    disks = tuple(entry.st_dev for entry in entries[: k + m])
-    return Made(identity, k, m, survival([Shards(k, disks)], [look_at(store).st_dev]))
+    disks = [entry.st_dev for entry in entries]
+    copies = choose_members(
+        [Candidate(STORE_PLACE, own.st_dev)],
+        [Candidate(place_of(entry.id), entry.st_dev) for entry in entries],
+        max(m, 1) + 2,
+    )
+    catalog = [own.st_dev if each == STORE_PLACE else _disk_of(each, entries) for each in copies]
+    return Made(identity, k, m, survival([Shards(k, tuple(disks[: k + m]))], catalog))
+
+
+def _disk_of(place: PlaceId, entries: Sequence[DeviceEntry]) -> int:
+    return next(entry.st_dev for entry in entries if place_of(entry.id) == place)
+
+
+def _make_catalog(store: Path, epoch: Epoch) -> None:
+    folder = new_chain(store / CATALOG_FOLDER)
+    schema = (*TABLES, *first_rows(os.geteuid(), os.getegid(), time.time_ns()))
+    Catalog.create(folder, schema, VERSION, page_size=CATALOG_PAGE_SIZE)
+    salt = wal_salt(folder / WAL)
+    assert salt is not None
+    write_manifest(store / CATALOG_FOLDER, Manifest(epoch, folder.name, Form.DATABASE, salt, travelling_files(store)))
 
 
 def _make_folder(path: Path, undo: "_Undo") -> None:

@@ -1,11 +1,13 @@
 """From what a user names to a store's folder: the folder itself, or any of its devices. Blocking."""
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from stratumfs.devices.identity import STORE_FILE, Identity, has_identity, read_identity
 from stratumfs.errors import ConfigError, DeviceRefused, NotFound
+from stratumfs.owner.stand_in import is_stand_in, make_anew
 
 _ROOT_DEFAULT = Path("/var/lib/stratumfs")
 
@@ -58,6 +60,8 @@ def identity_of(folder: Path) -> Identity:
     A store that was moved as a whole, devices inside its folder, is found where it is.
     """
     found = read_identity(folder)
+    if is_stand_in(folder):
+        return found
     if found.own is not None:
         raise DeviceRefused(f"{folder} is a device, not a store folder", str(folder))
     devices = tuple(replace(each, path=_rebased(each.path, found.store_path, folder)) for each in found.devices)
@@ -65,17 +69,15 @@ def identity_of(folder: Path) -> Identity:
 
 
 def _of_device(path: Path, device: Identity) -> Path:
-    """Where the store of a device is now: as its identity file says, or around the device if all was moved."""
+    """Where the store of a device is now: as its identity file says, or around the device if all was moved; where it
+    is lost, a folder that stands in for it."""
     for folder in (device.store_path, *path.parents):
-        if is_store(folder):
-            found = read_identity(folder)
-            if found.own is None and found.store == device.store:
-                return folder
-    raise DeviceRefused(
-        f"{path} is a device of a store whose folder, {device.store_path}, is lost or not mounted: mount it, or name "
-        f"the folder where it is now",
-        str(path),
-    )
+        with suppress(DeviceRefused):
+            if is_store(folder):
+                found = read_identity(folder)
+                if found.own is None and found.store == device.store:
+                    return folder
+    return make_anew(device)
 
 
 def _rebased(path: Path, before: Path, now: Path) -> Path:

@@ -98,7 +98,7 @@ def _survival(running: Running, rows: list[VolumeRow], present: Present, silent:
     if not found:
         up = [device.disk for ident, device in store.devices.items() if ident not in silent]
         found.append(Shards(store.code.k, tuple(up[: store.code.n])))
-    return survival(found, [running.store_disk])
+    return survival(found, store.catalog.disks or (None,))
 
 
 def _disks(running: Running, row: VolumeRow, cells: set[CellIndex]) -> Iterable[Any]:

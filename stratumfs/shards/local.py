@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from stratumfs.descriptor import Descriptor
 from stratumfs.errors import DeviceFailed, DeviceFull, ShardMissing, StratumError
 from stratumfs.ids import Buffer
 from stratumfs.limits import SHARD_FILES_OPEN_MAX
@@ -35,10 +36,10 @@ class LocalShards:
     def __init__(self, root: Path, *, open_max: int = SHARD_FILES_OPEN_MAX) -> None:
         self.root = root
         self._open_max = open_max
-        self._files: OrderedDict[ShardName, _Descriptor] = OrderedDict()
+        self._files: OrderedDict[ShardName, Descriptor] = OrderedDict()
         self._lock = threading.Lock()  # guards _files; never held over a system call that may block
         try:
-            self._folder = _Descriptor(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            self._folder = Descriptor(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             raise DeviceFailed(f"device {root}: cannot open it: {error.strerror}", str(root)) from error
 
@@ -144,7 +145,7 @@ class LocalShards:
             else:
                 return
 
-    def _read_on(self, file: "_Descriptor", data: bytes, position: int, length: int) -> bytes:
+    def _read_on(self, file: Descriptor, data: bytes, position: int, length: int) -> bytes:
         """Short reads are legal before the end too (a signal, some file systems): only nothing at all is the end."""
         parts = [data]
         have = len(data)
@@ -156,13 +157,13 @@ class LocalShards:
             have += len(data)
         return b"".join(parts)
 
-    def _open(self, name: ShardName) -> "_Descriptor":
+    def _open(self, name: ShardName) -> Descriptor:
         with self._lock:
             file = self._files.get(name)
             if file is not None:
                 self._files.move_to_end(name)
                 return file
-        file = _Descriptor(self._open_file(path_of(name), os.O_RDONLY))
+        file = Descriptor(self._open_file(path_of(name), os.O_RDONLY))
         with self._lock:
             file = self._files.setdefault(name, file)
             self._files.move_to_end(name)
@@ -212,7 +213,7 @@ class LocalOpenShard:
     def __init__(self, shards: LocalShards, name: ShardName, number: int) -> None:
         self._shards = shards
         self._name = name
-        self._file = _Descriptor(number)
+        self._file = Descriptor(number)
 
     def preallocate(self, start: int, end: int) -> None:
         try:
@@ -255,22 +256,6 @@ class LocalOpenShard:
         """A short write is legal; the next one then says why (a full disk), or goes on."""
         while done < len(data):
             done += os.pwrite(self._file.number, data[done:], position + done)
-
-
-class _Descriptor:
-    """Owns a file descriptor and closes it with its last user."""
-
-    __slots__ = ("number",)
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def close(self) -> None:
-        number, self.number = self.number, -1
-        if number >= 0:
-            os.close(number)
-
-    __del__ = close
 
 
 _IOV_MAX = int(os.sysconf("SC_IOV_MAX"))

@@ -1,7 +1,7 @@
 """How many losses all data survives: of devices, and of disks. Pure.
 
-A disk is what fails together: folders with one ``st_dev``. What counts is the least over all volumes and the catalog.
-The catalog lies in the store folder alone as long as it has no copies: then no loss of that folder's disk is survived.
+A disk is what fails together: folders with one ``st_dev``. What counts is the least over all volumes and the catalog;
+the store folder counts as a device.
 """
 
 from collections import Counter
@@ -29,11 +29,11 @@ class Survival:
 
 
 def survival(volumes: Iterable[Shards], catalog_disks: Sequence[Hashable]) -> Survival:
-    """The least over all *volumes* and the catalog, which lies whole on each of *catalog_disks* (at least one)."""
+    """The least over all *volumes* and the catalog, which lies whole on each of *catalog_disks*, one entry a place."""
     found = list(volumes)
     devices = min((len(each.disks) - each.k for each in found), default=0)
     disks = min((disks_survived(each) for each in found), default=0)
-    return Survival(devices, min(disks, len(set(catalog_disks)) - 1))
+    return Survival(min(devices, len(catalog_disks) - 1), min(disks, len(set(catalog_disks)) - 1))
 
 
 def disks_survived(shards: Shards) -> int:

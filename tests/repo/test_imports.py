@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 OURS = ("stratumfs", "gateway", "tiering")
 
-BASE = {"errors", "ids", "limits", "config", "location", "values"}
+BASE = {"errors", "ids", "limits", "config", "location", "values", "descriptor"}
 """Modules directly below stratumfs/ that everybody may import."""
 
 MAY_IMPORT: dict[str, set[str]] = {

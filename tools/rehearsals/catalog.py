@@ -114,7 +114,6 @@ class Rehearsal:
     def _cut_power(self, rng: random.Random) -> None:
         """Damage what no finished sync covers."""
         store = self._folder / "store"
-        (store / "catalog.db-shm").unlink(missing_ok=True)
         held = [line.split() for line in (self._folder / "held").read_text().splitlines()]
         wal = store / "catalog.db-wal"
         with wal.open("r+b") as file:

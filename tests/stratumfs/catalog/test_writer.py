@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import apsw
@@ -32,7 +33,7 @@ def unsynced() -> Unsynced:
 
 @pytest.fixture
 def writer(db: apsw.Connection, unsynced: Unsynced) -> Writer:
-    return Writer(db, unsynced, 0)
+    return Writer(SimpleNamespace(connection=db), unsynced, 0)
 
 
 def batch(writer: Writer, *calls: Any) -> list[Slot]:

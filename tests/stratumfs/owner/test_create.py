@@ -172,7 +172,7 @@ def test_a_store_that_was_moved_to_a_name_that_is_not_utf8_is_refused_in_words(t
             locate.store_folder(named)
 
 
-def test_devices_whose_store_folder_is_lost_lead_to_an_error(tmp_path: Path) -> None:
+def test_devices_without_a_copy_whose_store_folder_is_lost_lead_to_an_error(tmp_path: Path) -> None:
     given = devices(tmp_path)
     create.make_store(tmp_path / "store", given, 4, 2, KEYS)
     (tmp_path / "store").rename(tmp_path / "elsewhere")

@@ -7,7 +7,7 @@ from stratumfs.volumes.survival import Shards, Survival, disks_survived, surviva
 
 
 def test_six_folders_on_one_disk_survive_two_devices_and_no_disk() -> None:
-    assert survival([Shards(4, ("sda",) * 6)], ["sda"]) == Survival(devices=2, disks=0)
+    assert survival([Shards(4, ("sda",) * 6)], ["sda"] * 4) == Survival(devices=2, disks=0)
 
 
 def test_six_disks_survive_two_where_the_catalog_has_copies() -> None:
@@ -15,8 +15,8 @@ def test_six_disks_survive_two_where_the_catalog_has_copies() -> None:
     assert survival([Shards(4, six)], ["a", "b", "c"]) == Survival(2, 2)
 
 
-def test_a_catalog_in_one_place_survives_no_disk() -> None:
-    assert survival([Shards(4, tuple("abcdef"))], ["z"]) == Survival(2, 0)
+def test_a_catalog_in_one_place_survives_no_loss() -> None:
+    assert survival([Shards(4, tuple("abcdef"))], ["z"]) == Survival(0, 0)
 
 
 def test_the_weakest_volume_counts() -> None:

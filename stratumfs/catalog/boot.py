@@ -1,0 +1,220 @@
+"""Opening a catalog that lies at several places: which chain counts, where it is written to, who holds it.
+
+Before SQLite opens anything the identity files are read: `epochs` says which chain goes on. The primary is the store
+folder's if that can be written to, else the place where the chain was found. Then an epoch is begun, always, and every
+member holds the chosen chain, synced, before anybody sees it.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+import structlog
+import trio
+
+from stratumfs.catalog import chains
+from stratumfs.catalog.chains import SALTS, Form, Manifest
+from stratumfs.catalog.copies import fits
+from stratumfs.catalog.durability import PrimaryLost
+from stratumfs.catalog.epochs import Choice, FoundChain, choose, newest_in_force
+from stratumfs.catalog.membership import Chain, Membership
+from stratumfs.catalog.migrations import Migration
+from stratumfs.catalog.opening import Database, begin, check_version, open_database
+from stratumfs.catalog.places import Found, Place, chain_of, labels, look
+from stratumfs.errors import ConfigError, StoreReadOnly
+from stratumfs.ids import STORE_PLACE, PlaceId
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found at the places that can be reached."""
+
+    places: Mapping[PlaceId, Place]
+    found: Mapping[PlaceId, Found]
+    choice: Choice
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the chain that was chosen."""
+        found = self.found[self.choice.holder].manifest
+        assert found is not None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """An open database. members: None if it is read-only, and then ``why_not`` says why; ids as `IdBlocks` wants them.
+
+    scratch  a folder that is to be removed when it is closed
+    """
+
+    database: Database
+    ids: dict[str, int]
+    members: Membership | None
+    why_not: str = ""
+    scratch: Path | None = None
+
+
+async def survey(places: Sequence[Place]) -> Survey:
+    """Read what the places say, and choose. Raises: ConfigError if no place has a catalog."""
+    found: dict[PlaceId, Found] = {}
+
+    async def one(place: Place) -> None:
+        found[place.id] = await _in_thread(look, place)
+
+    await _side_by_side([partial(one, place) for place in places])
+    for place in places:
+        if problem := found[place.id].problem:
+            _log.warning("a place cannot say what it knows of the catalog", place=place.label, reason=problem)
+    by_id = {place.id: place for place in places}
+    named = {ident: each.named for ident, each in found.items() if each.named is not None}
+    lengths = await _chains(by_id, found, newest_in_force(named.values()).id if named else "")
+    choice = choose(named, lengths, labels(by_id))
+    if isinstance(choice, str):
+        raise ConfigError(choice)
+    return Survey(by_id, found, choice)
+
+
+async def _chains(
+    places: Mapping[PlaceId, Place], found: Mapping[PlaceId, Found], newest: str
+) -> dict[PlaceId, FoundChain]:
+    """How far the chains go that count; of others, which must not even be folded, only that they are there."""
+    lengths: dict[PlaceId, FoundChain] = {}
+
+    async def one(ident: PlaceId, manifest: Manifest) -> None:
+        if newest not in manifest.epoch.line:
+            lengths[ident] = FoundChain(manifest.epoch, 0)
+        elif (chain := await _in_thread(chain_of, places[ident], manifest)) is not None:
+            lengths[ident] = chain
+
+    await _side_by_side(
+        [partial(one, ident, each.manifest) for ident, each in found.items() if each.manifest is not None]
+    )
+    return lengths
+
+
+async def boot(
+    seen: Survey,
+    listed: frozenset[PlaceId],
+    m: int,
+    files: Mapping[str, str],
+    version: int,
+    migrations: Sequence[Migration],
+    *,
+    read_only: str = "",
+) -> Booted:
+    """Open what was chosen: for writing if that may be, and *read_only* gives no reason against it.
+
+    *listed* are all places of the store, *m* the losses that must be survived, *files* what travels with the catalog.
+    Raises: ConfigError, CatalogCorrupt, StoreFull, OSError.
+    """
+    why_not = read_only or seen.choice.why_not
+    if not why_not:
+        try:
+            return await _open_for_writing(seen, listed, m, files, version, migrations)
+        except (StoreReadOnly, PrimaryLost) as error:
+            why_not = str(error)
+            seen = await survey(list(seen.places.values()))  # what was begun may have come far
+    _log.warning("the catalog is opened read-only", reason=why_not)
+    return await _open_for_reading(seen, version, why_not)
+
+
+async def _open_for_writing(
+    seen: Survey,
+    listed: frozenset[PlaceId],
+    m: int,
+    files: Mapping[str, str],
+    version: int,
+    migrations: Sequence[Migration],
+) -> Booted:
+    primary = STORE_PLACE if STORE_PLACE in seen.places else seen.choice.holder
+    chain = await _in_thread(_prepare, seen, primary)
+    database = await _in_thread(open_database, seen.places[primary].folder / chain.folder)
+    try:
+        named = {ident: each.named for ident, each in seen.found.items() if each.named is not None}
+        members = Membership(seen.places, listed, m, seen.choice.parent, named, files)
+        await members.begin(database, primary, chain, _fitting(seen, primary, chain, database))
+        ids, mark = await _in_thread(begin, database, version, migrations)
+        await _in_thread(database.primary.hold, mark)
+        await members.hold(mark)
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await _in_thread(database.close)
+        raise
+    return Booted(database, ids, members)
+
+
+def _prepare(seen: Survey, primary: PlaceId) -> Chain:
+    """The chain to write to at the place *primary*: the one that was chosen, or a database made of it there. Blocks."""
+    manifest, holder = seen.manifest, seen.choice.holder
+    if holder == primary and manifest.form is Form.DATABASE:
+        return Chain(manifest.folder, Form.DATABASE, manifest.salt)
+    folder = chains.new_chain(seen.places[primary].folder)
+    salt = chains.build_database(seen.places[holder].folder, manifest, folder)
+    _log.warning("the catalog is made anew of a copy", place=seen.places[primary].label, copy=seen.places[holder].label)
+    return Chain(folder.name, Form.DATABASE, salt)
+
+
+def _fitting(seen: Survey, primary: PlaceId, chain: Chain, database: Database) -> dict[PlaceId, Chain]:
+    """Copies that held the newest epoch and can go on with the generation that is open: all else is seeded anew."""
+    generation = (database.primary.salt() - chain.salt) % SALTS
+    fitting = {}
+    for ident, each in seen.found.items():
+        manifest = each.manifest
+        if ident == primary or manifest is None or manifest.form is not Form.COPY or manifest.salt != chain.salt:
+            continue
+        if seen.choice.parent.id in manifest.epoch.line and fits(
+            seen.places[ident].folder / manifest.folder, generation
+        ):
+            fitting[ident] = Chain(manifest.folder, Form.COPY, manifest.salt)
+    return fitting
+
+
+async def _open_for_reading(seen: Survey, version: int, why_not: str) -> Booted:
+    """A database as it lies; a copy is made one in a folder that goes away again."""
+    manifest, place = seen.manifest, seen.places[seen.choice.holder]
+    scratch: Path | None = None
+    folder = place.folder / manifest.folder
+    if manifest.form is Form.COPY:
+        folder = scratch = await _in_thread(_scratch, place, manifest)
+    try:
+        database = await _in_thread(partial(open_database, folder, read_only=True))
+        try:
+            check_version(database, version)
+        except BaseException:
+            database.close()
+            raise
+    except BaseException:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return Booted(database, {}, None, why_not, scratch)
+
+
+def _scratch(place: Place, manifest: Manifest) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="stratumfs-"))
+    try:
+        chains.build_database(place.folder, manifest, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+async def _in_thread(fn: Callable[[*Ts], T], *args: *Ts) -> T:
+    return await trio.to_thread.run_sync(fn, *args, limiter=trio.CapacityLimiter(1))
+
+
+async def _side_by_side(calls: Sequence[Callable[[], object]]) -> None:
+    async with trio.open_nursery() as nursery:
+        for call in calls:
+            nursery.start_soon(call)  # type: ignore[arg-type]  # partials of async functions

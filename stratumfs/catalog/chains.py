@@ -1,0 +1,319 @@
+"""What lies in a place's catalog folder: a manifest that names one *chain*, and each chain in a folder of its own.
+
+A chain is all that is needed to show the catalog up to some transaction, in one of two forms:
+
+    database   ``catalog.db`` and its ``-wal``: the primary's, or what was the primary's
+    copy       ``base.<g>``, the database with all generations below g folded into it; ``wal.<g>.<frames>`` for each
+               closed generation from g on; ``wal.<g>``, the open one; ``spare``, a folded log whose blocks are to be
+               written over
+
+A *generation* is one life of the primary's ``-wal`` between two restarts: SQLite adds 1 to its salt each time, and the
+manifest says which salt generation 0 had. A folder that no manifest names is left over: it was being made, or it was
+set aside. Nothing here is ever overwritten in place; all of it blocks.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from stratumfs.catalog.connection import DATABASE, WAL, connect, fsync_path, translate, wal_end
+from stratumfs.catalog.epochs import Epoch, pack_epoch, unpack_epoch
+from stratumfs.catalog.state import GET_STATE, TICK
+from stratumfs.errors import CatalogCorrupt
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+SALTS = 1 << 32
+COPY_CHUNK = 4 << 20
+ASIDE_MAX = 2
+"""Chains that no manifest names any more, kept at a place in case somebody needs them."""
+_BASE = re.compile(r"base\.(\d+)")
+_CLOSED = re.compile(r"wal\.(\d+)\.(\d+)")
+_OPEN = re.compile(r"wal\.(\d+)")
+_CHAIN = re.compile(r"chain-[0-9a-f]{16}")
+
+
+class Form(StrEnum):
+    DATABASE = "database"
+    COPY = "copy"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """folder  of the chain, in the place's catalog folder
+    salt       of generation 0
+    files      small files of the store folder that travel with the catalog, by name: settings, credentials
+    """
+
+    epoch: Epoch
+    folder: str
+    form: Form
+    salt: int
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How far a chain goes: its last transaction; and in which generation, after how many frames that lies."""
+
+    sequence: int
+    generation: int
+    frames: int
+
+
+def read_manifest(place: Path) -> Manifest | None:
+    """Of the catalog folder *place*; None if it has none. Raises: CatalogCorrupt, OSError."""
+    path = place / MANIFEST
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        plain: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+        if plain["format"] != FORMAT:
+            raise CatalogCorrupt(f"{path} has format {plain['format']}, this version knows {FORMAT}")
+        files = {str(name): str(text) for name, text in plain["files"].items()}
+        return Manifest(
+            unpack_epoch(plain["epoch"]), str(plain["folder"]), Form(plain["form"]), int(plain["salt"]), files
+        )
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CatalogCorrupt(f"{path} is damaged: {error}") from error
+
+
+def write_manifest(place: Path, manifest: Manifest) -> None:
+    """Replace the manifest; durable on return. What it names is on stable storage already. Raises: OSError."""
+    plain = {
+        "format": FORMAT,
+        "epoch": pack_epoch(manifest.epoch),
+        "folder": manifest.folder,
+        "form": str(manifest.form),
+        "salt": manifest.salt,
+        "files": dict(manifest.files),
+    }
+    temporary = place / f"{MANIFEST}.new"
+    # The files may hold secrets.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(plain), indent=1))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(place / MANIFEST)
+    fsync_path(place)
+
+
+def new_chain(place: Path) -> Path:
+    """An empty folder for a chain, durable; the place's catalog folder is made if it is missing."""
+    if not place.exists():
+        place.mkdir(mode=0o700)
+        fsync_path(place.parent)
+    folder = place / f"chain-{os.urandom(8).hex()}"
+    folder.mkdir(mode=0o700)
+    fsync_path(place)
+    return folder
+
+
+def tidy(place: Path, named: str) -> None:
+    """Remove chains that are neither *named* by the manifest nor among the ASIDE_MAX newest of the others."""
+    others = [each for each in place.iterdir() if _CHAIN.fullmatch(each.name) and each.name != named]
+    others.sort(key=lambda each: each.stat().st_mtime_ns)
+    for folder in others[: max(0, len(others) - ASIDE_MAX)]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def length(place: Path, manifest: Manifest) -> Length:
+    """How far the chain goes that *manifest* names. Folds what a copy has closed. Raises: CatalogCorrupt, OSError."""
+    folder = place / manifest.folder
+    if manifest.form is Form.COPY:
+        return _length_of_copy(folder, manifest.salt)
+    frames, sequence = _count(folder / DATABASE)
+    salt = wal_salt(folder / WAL)
+    if salt is None:
+        raise CatalogCorrupt(f"{folder / WAL} is missing or cut")
+    return Length(sequence, (salt - manifest.salt) % SALTS, frames)
+
+
+def build_database(source: Path, manifest: Manifest, target: Path) -> int:
+    """Make a database in the empty folder *target* of the chain that *manifest* names at the place *source*.
+
+    Its log goes on where that chain's ends, so that copies of the chain can follow it. Returns the salt of generation
+    0. Durable on return. Raises: CatalogCorrupt if what came out does not pass SQLite's check; OSError.
+    """
+    folder = source / manifest.folder
+    if manifest.form is Form.COPY:
+        fold(folder)
+        files = copy_files(folder)
+        base, log = folder / f"base.{files.base}", folder / f"wal.{files.base}"
+        with _log_beside(base, log if log.exists() else None, manifest.salt + files.base):
+            frames, _ = _count(base)
+    else:
+        base, log = folder / DATABASE, folder / WAL
+        frames, _ = _count(base)
+    _copy(base, target / DATABASE, None)
+    salt = manifest.salt
+    if frames:
+        _copy(log, target / WAL, wal_end(frames, _page_size(base)))
+    else:
+        salt = _begin_log(target)
+    _check(target / DATABASE)
+    fsync_path(target)
+    return salt
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFiles:
+    """The newest base of a copy, and its closed generations with their frames."""
+
+    base: int
+    closed: Mapping[int, int]
+
+
+def copy_files(folder: Path) -> CopyFiles:
+    """Raises: CatalogCorrupt if there is no base."""
+    names = [each.name for each in folder.iterdir()]
+    bases = [int(found[1]) for name in names if (found := _BASE.fullmatch(name))]
+    closed = {int(found[1]): int(found[2]) for name in names if (found := _CLOSED.fullmatch(name))}
+    if not bases:
+        raise CatalogCorrupt(f"{folder} has no base")
+    return CopyFiles(max(bases), closed)
+
+
+def fold(folder: Path) -> None:
+    """Fold all closed generations of a copy into its base, by SQLite. A crash anywhere leaves what can be folded again.
+
+    Raises: CatalogCorrupt if a log has not all the frames that it was closed with; OSError.
+    """
+    files = copy_files(folder)
+    base = files.base
+    while base in files.closed:
+        log = folder / f"wal.{base}.{files.closed[base]}"
+        _fold_one(folder / f"base.{base}", log, files.closed[base])
+        (folder / f"base.{base}").rename(folder / f"base.{base + 1}")
+        fsync_path(folder)  # the base is named before its log may be written over
+        log.rename(folder / "spare")
+        base += 1
+
+
+def wal_salt(path: Path) -> int | None:
+    """Salt-1 in the header of a log; None if there is no header."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(32)
+    except FileNotFoundError:
+        return None
+    return int.from_bytes(header[16:20], "big") if len(header) == 32 else None
+
+
+def _length_of_copy(folder: Path, salt: int) -> Length:
+    fold(folder)
+    base = copy_files(folder).base
+    path, log = folder / f"base.{base}", folder / f"wal.{base}"
+    with _log_beside(path, log if log.exists() else None, salt + base):
+        frames, sequence = _count(path)
+    return Length(sequence, base, frames)
+
+
+class _log_beside:  # noqa: N801 - used as a context
+    """Let SQLite see *log* as the log of *base*, if it is of the generation that begins with *salt*."""
+
+    def __init__(self, base: Path, log: Path | None, salt: int) -> None:
+        self._link = Path(f"{base}-wal")
+        self._log = log if log is not None and wal_salt(log) == salt % SALTS else None
+
+    def __enter__(self) -> None:
+        self._link.unlink(missing_ok=True)
+        if self._log is not None:
+            os.link(self._log, self._link)
+
+    def __exit__(self, *_: object) -> None:
+        self._link.unlink(missing_ok=True)
+
+
+def _fold_one(base: Path, log: Path, frames: int) -> None:
+    link = Path(f"{base}-wal")
+    link.unlink(missing_ok=True)
+    os.link(log, link)
+    try:
+        db = connect(base)
+        try:
+            db.execute("select count(*) from sqlite_schema").fetchall()  # opens the log; without it nothing is folded
+            done = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        finally:
+            db.close()
+    except apsw.Error as error:
+        raise translate(error) from error
+    finally:
+        link.unlink(missing_ok=True)
+    if done != (frames, frames):  # SQLite has checked every checksum when it opened the log
+        raise CatalogCorrupt(f"{log}: {done} frames of {frames} could be folded")
+
+
+def _count(database: Path) -> tuple[int, int]:
+    """(committed frames in the log, sequence of the last transaction)"""
+    db = connect(database)
+    try:
+        row: Any = db.execute(GET_STATE, ("sequence",)).fetchone()
+        frames, _ = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    except apsw.Error as error:
+        raise translate(error) from error
+    finally:
+        db.close()
+    if row is None:
+        raise CatalogCorrupt(f"{database} has lost its sequence")
+    return max(frames, 0), int(row[0])
+
+
+def _begin_log(folder: Path) -> int:
+    """Give a database without frames a log: it begins with the next transaction. Returns its salt."""
+    db = connect(folder / DATABASE)
+    try:
+        db.execute(TICK)
+    except apsw.Error as error:
+        raise translate(error) from error
+    finally:
+        db.close()
+    fsync_path(folder / WAL)
+    salt = wal_salt(folder / WAL)
+    assert salt is not None
+    return salt
+
+
+def _check(database: Path) -> None:
+    db = connect(database)
+    try:
+        found = str(db.pragma("quick_check"))
+    except apsw.Error as error:
+        raise translate(error) from error
+    finally:
+        db.close()
+    if found != "ok":
+        raise CatalogCorrupt(f"{database} is damaged: {found.splitlines()[0]}")
+
+
+def _page_size(database: Path) -> int:
+    with database.open("rb") as file:
+        size = int.from_bytes(file.read(18)[16:18], "big")
+    return 65536 if size == 1 else size
+
+
+def _copy(source: Path, target: Path, size: int | None) -> None:
+    """The first *size* bytes of a file, or all, as a new file on stable storage."""
+    with source.open("rb") as old:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as new:
+            left = os.fstat(old.fileno()).st_size if size is None else size
+            while left:
+                data = old.read(min(left, COPY_CHUNK))
+                if not data:
+                    raise CatalogCorrupt(f"{source} was cut")
+                new.write(data)
+                left -= len(data)
+            new.flush()
+            os.fsync(new.fileno())

@@ -1,0 +1,117 @@
+"""Copies of the catalog: a base, and the primary's log as it grows, on another place's stable storage.
+
+A copy's log is byte for byte the primary's, in a file of its own for each generation. Closed ones are folded into the
+base beside all that, and their blocks are written over by a later one: a sync of blocks that exist costs a fraction of
+one that makes the file grow.
+"""
+
+import os
+import threading
+from pathlib import Path
+
+from stratumfs.catalog.chains import COPY_CHUNK, SALTS, CopyFiles, copy_files, fold
+from stratumfs.catalog.connection import WAL_HEADER_BYTES, fsync_path, still_named, wal_end
+from stratumfs.catalog.durability import Mark, Primary
+from stratumfs.descriptor import Descriptor
+from stratumfs.errors import CatalogCorrupt
+from stratumfs.ids import Disk, PlaceId
+
+
+class Copy:
+    """A member (`durability.Member`) that follows *primary*.
+
+    Its methods block. `hold` and `follow` are called by one thread at a time, `fold` beside them by another one.
+
+    salt        of generation 0
+    generation  the one that is open; ``shipped`` bytes of it are here
+    """
+
+    def __init__(self, place: PlaceId, disk: Disk, folder: Path, primary: Primary, salt: int, generation: int) -> None:
+        self.place, self.disk, self.folder = place, disk, folder
+        self.salt, self.generation, self.shipped = salt, generation, 0
+        self._primary = primary
+        self._file: Descriptor | None = None
+        self._folding = threading.Lock()
+
+    def hold(self, mark: Mark) -> None:
+        """See `Member.hold`. Raises: also PrimaryLost, which says nothing against this copy."""
+        generation = (mark.salt - self.salt) % SALTS
+        file = self._file or self._open(self.generation)
+        if generation != self.generation:
+            file = self._turn(generation)
+        while self.shipped < mark.end:
+            data = self._primary.read_wal(self.shipped, min(COPY_CHUNK, mark.end - self.shipped))
+            self.shipped += os.pwrite(file.number, data, self.shipped)
+        os.fdatasync(file.number)
+        if not still_named(self.folder / f"wal.{self.generation}", file.number):
+            raise CatalogCorrupt(f"{self.folder / f'wal.{self.generation}'} was removed or replaced")
+
+    def follow(self, primary: Primary) -> None:
+        """Ship the open generation again, from *primary*, which goes on from this copy's chain or a longer one."""
+        self._primary = primary
+        self.shipped = 0
+
+    def fold(self) -> None:
+        """Fold what is closed. Raises: CatalogCorrupt, OSError."""
+        with self._folding:
+            fold(self.folder)
+
+    def give_up(self) -> None:
+        """Nobody calls `hold` any more; a call that has not come back keeps its file open until it does."""
+        self._file = None
+
+    def _turn(self, generation: int) -> Descriptor:
+        """The primary has started its log over: close the open generation and begin the next in recycled blocks."""
+        if generation != self.generation + 1:
+            raise CatalogCorrupt(f"{self.folder}: the log went from generation {self.generation} to {generation}")
+        frames = (self.shipped - WAL_HEADER_BYTES) // (wal_end(1, self._primary.page_size) - WAL_HEADER_BYTES)
+        self._file = None
+        log = self.folder / f"wal.{self.generation}"
+        log.rename(self.folder / f"{log.name}.{frames}")
+        return self._open(generation)
+
+    def _open(self, generation: int) -> Descriptor:
+        path, spare = self.folder / f"wal.{generation}", self.folder / "spare"
+        if not path.exists() and spare.exists():
+            spare.rename(path)
+        self._file = file = Descriptor(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self.generation, self.shipped = generation, 0
+        fsync_path(self.folder)
+        return file
+
+
+def seed(folder: Path, primary: Primary, generation: int) -> None:
+    """Copy *primary*'s database into the empty *folder* as the base of *generation*, which is open now.
+
+    A checkpoint may run beside: whatever it has written of that generation, also half a page, is written over by the
+    log, which is shipped from its beginning. Durable on return. Raises: PrimaryLost; OSError.
+    """
+    path = folder / f"base.{generation}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        position = 0
+        while data := primary.read_database(position, COPY_CHUNK):
+            position += _write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    fsync_path(folder)
+
+
+def fits(folder: Path, generation: int) -> bool:
+    """Whether a copy, its closed generations folded, can go on with the open *generation* of the primary.
+
+    Its own is the same one: it may lack frames of it, or have others, for it is shipped again from the beginning.
+    """
+    try:
+        found: CopyFiles = copy_files(folder)
+    except (CatalogCorrupt, OSError):
+        return False
+    return found.base == generation and not found.closed
+
+
+def _write(descriptor: int, data: bytes) -> int:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    return len(data)

@@ -1,0 +1,74 @@
+"""Who must hold a round besides the primary, and what is done about one that cannot: the seam below `rounds`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from stratumfs.catalog.durability import Mark, Member
+from stratumfs.errors import StoreReadOnly
+from stratumfs.ids import Disk
+
+
+class Members(Protocol):
+    """All is called under the rounds' turn, and shielded from cancellation."""
+
+    @property
+    def copies(self) -> Sequence[Member]:
+        """Those who must hold what the primary holds."""
+        ...
+
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        """Those that hold the catalog, one entry a member."""
+        ...
+
+    @property
+    def can_fail_over(self) -> bool:
+        """Whether there is a copy that could take the primary's place."""
+        ...
+
+    @property
+    def strikes_max(self) -> int:
+        """More than so many that stall at once are the machine's doing: nobody is struck, and writes wait."""
+        ...
+
+    async def strike(self, failed: Mapping[Member, Exception], mark: Mark) -> None:
+        """Go on without these copies; the others hold *mark*. Raises: StratumError if that cannot be."""
+        ...
+
+    async def generation_closed(self) -> None:
+        """The primary's log was started over, and every member has all of the one before. Not under the turn."""
+        ...
+
+    async def close(self, synced: int) -> None:
+        """The catalog is closed, its database too; *synced* is the last transaction that all members hold."""
+        ...
+
+    async def fail_over(self, reason: str) -> None:
+        """Put another database in the primary's place: it has all that was ever answered.
+
+        Raises: StratumError if that cannot be.
+        """
+        ...
+
+
+class Alone:
+    """A catalog whose members never change: what one of them cannot do ends all writing."""
+
+    disks = ()
+    can_fail_over = False
+    strikes_max = 0
+
+    def __init__(self, copies: Sequence[Member] = ()) -> None:
+        self.copies = copies
+
+    async def strike(self, failed: Mapping[Member, Exception], mark: Mark) -> None:
+        raise StoreReadOnly(f"the catalog cannot reach stable storage: {next(iter(failed.values()))}")
+
+    async def generation_closed(self) -> None:
+        return
+
+    async def close(self, synced: int) -> None:
+        return
+
+    async def fail_over(self, reason: str) -> None:
+        raise StoreReadOnly(f"the catalog has no copy: {reason}")

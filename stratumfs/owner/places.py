@@ -1,0 +1,74 @@
+"""The places of a store that can hold its catalog: the store folder and the devices, by their identity files."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stratumfs.catalog.epochs import Named, pack_epoch, unpack_epoch
+from stratumfs.config import SETTINGS_FILE
+from stratumfs.devices.folder import FolderFacts
+from stratumfs.devices.identity import Identity, read_identity, write_identity
+from stratumfs.ids import STORE_PLACE, DeviceId, Disk, PlaceId
+from stratumfs.owner.credentials import CREDENTIALS_FILE
+
+CATALOG_FOLDER = "catalog"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityPlace:
+    """A place (see `stratumfs.catalog.places.Place`): a folder with an identity file, locked by us."""
+
+    id: PlaceId
+    disk: Disk
+    root: Path
+
+    @property
+    def label(self) -> str:
+        return str(self.root)
+
+    @property
+    def folder(self) -> Path:
+        return self.root / CATALOG_FOLDER
+
+    def read_named(self) -> Named | None:
+        found = read_identity(self.root)
+        if found.epoch_begun is None or found.epoch_in_force is None:
+            return None
+        return Named(unpack_epoch(found.epoch_begun), unpack_epoch(found.epoch_in_force), found.sequence)
+
+    def write_named(self, named: Named) -> None:
+        write_identity(self.root, with_named(read_identity(self.root), named))
+
+
+def with_named(identity: Identity, named: Named) -> Identity:
+    return replace(
+        identity,
+        epoch_begun=pack_epoch(named.begun),
+        epoch_in_force=pack_epoch(named.in_force),
+        sequence=named.sequence,
+    )
+
+
+def travelling_files(store: Path) -> dict[str, str]:
+    """The small files of a store folder that travel with every copy of the catalog; those that are there."""
+    found = {}
+    for name in (SETTINGS_FILE, CREDENTIALS_FILE):
+        with suppress(FileNotFoundError):
+            found[name] = (store / name).read_text("utf-8")
+    return found
+
+
+def place_of(device: DeviceId) -> PlaceId:
+    return PlaceId(device)
+
+
+def listed(identity: Identity) -> frozenset[PlaceId]:
+    """All places of a store, whether they are there or not."""
+    return frozenset([STORE_PLACE, *(place_of(entry.id) for entry in identity.devices)])
+
+
+def places(store: FolderFacts | None, devices: Mapping[DeviceId, FolderFacts]) -> list[IdentityPlace]:
+    """Those that are there; *store* is None where the store folder is lost."""
+    found = [IdentityPlace(place_of(ident), facts.st_dev, facts.path) for ident, facts in devices.items()]
+    return [IdentityPlace(STORE_PLACE, store.st_dev, store.path), *found] if store is not None else found

@@ -1,0 +1,107 @@
+"""A store folder for one that is lost: made anew where it was, or on a device as long as that cannot be.
+
+What it needs besides the catalog travels with every copy of that: settings and credentials, and in each identity file
+the list of devices. Blocking.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from stratumfs.devices.check import check_device
+from stratumfs.devices.folder import look_at
+from stratumfs.devices.identity import STORE_FILE, Identity, read_identity, sync_folder, write_identity
+from stratumfs.errors import DeviceError, DeviceRefused, StratumError
+from stratumfs.owner.places import CATALOG_FOLDER
+
+STAND_IN = "stand-in"
+"""Below a device: what a store folder has, while the store folder cannot be used."""
+
+
+def is_stand_in(folder: Path) -> bool:
+    return folder.name == STAND_IN
+
+
+def make_anew(device: Identity) -> Path:
+    """The folder to open the store by that *device* says it belongs to, and whose own folder is lost.
+
+    Raises: DeviceRefused if none can be made.
+    """
+    identities = _identities(device)
+    newest = max(identities.values(), key=_epoch_number)
+    files = _files([*identities])
+    if files is None:
+        raise DeviceRefused(
+            f"the store folder {newest.store_path} is lost or not mounted, and no device that is there has a copy of "
+            "the catalog: mount it, or attach more devices",
+            str(newest.store_path),
+        )
+    problems = []
+    for folder, mount_point in (
+        (newest.store_path, newest.store_mount_point),
+        *((path / STAND_IN, False) for path in identities),
+    ):
+        try:
+            _make(folder, mount_point, newest, files)
+        except (DeviceError, OSError) as error:
+            problems.append(f"{folder}: {error}")
+        else:
+            return folder
+    raise DeviceRefused(
+        f"the store folder {newest.store_path} is lost, and no other can be made: {'; '.join(problems)}",
+        str(newest.store_path),
+    )
+
+
+def _identities(device: Identity) -> dict[Path, Identity]:
+    """What each device says that is there, in the order of ids: so that all who ask come to the same folder."""
+    found: dict[Path, Identity] = {}
+    for entry in sorted(device.devices, key=lambda entry: entry.id):
+        with suppress(DeviceRefused):
+            path = check_device(device.store, entry).path
+            found[path] = read_identity(path)
+    if not found:
+        raise DeviceRefused("no device of the store is there", str(device.store_path))
+    return found
+
+
+def _files(devices: Sequence[Path]) -> Mapping[str, str] | None:
+    """What travels with the newest copy of the catalog; None if there is no copy."""
+    from stratumfs.catalog.chains import read_manifest  # SQLite, which commands do not need otherwise
+
+    manifests = []
+    for device in devices:
+        with suppress(StratumError, OSError):
+            if (manifest := read_manifest(device / CATALOG_FOLDER)) is not None:
+                manifests.append(manifest)
+    newest = max(manifests, key=lambda manifest: manifest.epoch.number, default=None)
+    return newest.files if newest is not None else None
+
+
+def _make(folder: Path, mount_point: bool, identity: Identity, files: Mapping[str, str]) -> None:
+    """Raises: DeviceError, OSError."""
+    if mount_point and not look_at(folder).mount_point:
+        raise DeviceRefused(f"{folder} was a mount point and is none now", str(folder))
+    if not folder.exists():
+        folder.mkdir(mode=0o700)
+        sync_folder(folder.parent)
+    for name, text in files.items():
+        _write_missing(folder / name, text)
+    sync_folder(folder)  # the next file makes it a store folder
+    if not (folder / STORE_FILE).exists():
+        write_identity(folder, identity.of_store())
+
+
+def _write_missing(path: Path, text: str) -> None:
+    with suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _epoch_number(identity: Identity) -> int:
+    epoch = identity.epoch_in_force
+    return int(epoch["number"]) if epoch is not None else 0
