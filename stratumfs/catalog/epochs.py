@@ -87,7 +87,7 @@ def next_epoch(parent: Epoch, named: Iterable[Named], members: Iterable[PlaceId]
     known = [parent, *(epoch for each in named for epoch in (each.begun, each.in_force))]
     ident = _random_id()
     line = (*parent.line, ident)[-EPOCH_LINE_MAX:]
-    aside = dict.fromkeys(each for epoch in known for each in (*epoch.aside, epoch.id) if each not in line)
+    aside = dict.fromkeys(each for epoch in known for each in (*epoch.aside, *epoch.line) if each not in line)
     return Epoch(
         max(epoch.number for epoch in known) + 1,
         ident,
