@@ -64,6 +64,10 @@ class World:
         other.named, other.manifests, other.chains = dict(self.named), dict(self.manifests), dict(self.chains)
         return other
 
+    def holders(self, there: tuple[PlaceId, ...], epoch: Epoch) -> list[PlaceId]:
+        """Those of *there* whose manifest is of *epoch*."""
+        return [place for place in there if place in self.manifests and self.manifests[place].id == epoch.id]
+
     def choose(self, there: tuple[PlaceId, ...]) -> Choice | str:
         chains = {
             place: FoundChain(self.manifests[place], len(self.chains[place]))
@@ -94,11 +98,7 @@ def run(world: World, boot: Boot) -> Iterator[str]:
     """One opening and what follows, step by step; a crash may come behind each."""
     choice = world.choose(boot.there)
     if isinstance(choice, str) or choice.why_not:
-        if (
-            isinstance(choice, str)
-            or choice.parent.members.intersection(boot.there)
-            or "reachable" not in choice.why_not
-        ):
+        if isinstance(choice, str) or world.holders(boot.there, choice.parent) or "reachable" not in choice.why_not:
             raise Lost(f"refused for nothing: {choice}")
         return
     whole = world.chains[choice.holder]
