@@ -69,6 +69,7 @@ class Membership:
         self.on_strike: Struck = lambda place, reason: None
         self._named = dict(named)
         self._limiters = {place: trio.CapacityLimiter(1) for place in listed}
+        self._naming = {place: trio.Lock() for place in listed}
         self._chains: dict[PlaceId, Chain] = {}
         self._copies: dict[PlaceId, Copy] = {}
         self._database: Database | None = None
@@ -208,6 +209,7 @@ class Membership:
         """A place that was struck, or is new, can be used (again)."""
         self.places[place.id] = place
         self._limiters[place.id] = trio.CapacityLimiter(1)
+        self._naming.setdefault(place.id, trio.Lock())
         self._changed.set()
 
     @property
@@ -341,14 +343,15 @@ class Membership:
         told: set[PlaceId] = set()
 
         async def one(place: PlaceId) -> None:
-            named = change(self._known(place))
-            try:
-                await self._call(place, self.places[place].write_named, named)
-            except (OSError, StratumError) as error:
-                _log.warning("an identity file could not be written", place=self._label(place), reason=str(error))
-            else:
-                self._named[place] = named
-                told.add(place)
+            async with self._naming[place]:  # what it says is changed by one after the other
+                named = change(self._known(place))
+                try:
+                    await self._call(place, self.places[place].write_named, named)
+                except (OSError, StratumError) as error:
+                    _log.warning("an identity file could not be written", place=self._label(place), reason=str(error))
+                else:
+                    self._named[place] = named
+                    told.add(place)
 
         async with trio.open_nursery() as nursery:
             for place in list(places):

@@ -1,0 +1,187 @@
+"""Histories of a real catalog on several places: boots, stops at any step, losses, and places that come back older.
+
+Each boot opens the catalog at some of the places, writes, loses a place, and goes on. It may be stopped: at one of its
+steps everything that lies on disk is copied, and the next boot finds the copy. What was answered until then must be
+there for ever, unless the catalog says that it may not be written to.
+"""
+
+import random
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from stratumfs.catalog import chains, membership
+from stratumfs.catalog.copies import Copy
+from stratumfs.catalog.durability import Primary
+from stratumfs.catalog.engine import Catalog
+from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, open_at, places_in
+from tests.stratumfs.catalog.toy import everything, put
+
+STEPS_MAX = 90
+"""Of one boot; a stop that is drawn beyond its last step leaves it whole."""
+HIDDEN = "hidden"
+"""What a place that was lost still has on its disk."""
+
+
+class Lost(AssertionError):
+    """The catalog broke its promise."""
+
+
+class Stop:
+    """Copies all places at the *number*-th step, before it happens."""
+
+    def __init__(self, number: int, root: Path, copy: Path, answered: dict[int, bytes]) -> None:
+        self._left, self._root, self._copy, self._answered = number, root, copy, answered
+        self._lock = threading.Lock()
+        self.promised: dict[int, bytes] | None = None
+
+    def step(self, what: str) -> None:
+        with self._lock:
+            self._left -= 1
+            if self._left == 0:
+                self.promised = dict(self._answered)
+                shutil.copytree(self._root, self._copy)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Every call of these is a step: what changes identity files, manifests, chains and logs."""
+        with ExitStack() as stack:
+            for owner, name in (
+                (chains, "write_manifest"),
+                (chains, "new_chain"),
+                (chains, "build_database"),
+                (membership, "seed"),
+                (Copy, "hold"),
+                (Copy, "_open"),
+                (Primary, "hold"),
+                (FolderPlace, "write_named"),
+            ):
+                stack.enter_context(patch.object(owner, name, self._announced(getattr(owner, name), name)))
+            yield
+
+    def _announced(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def announced(*args: Any) -> Any:
+            self.step(name)
+            return call(*args)
+
+        return announced
+
+
+class Boots:
+    """One history. ``counts`` says what came up in it."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._rng = random.Random(seed)
+        self._folder, self._root = folder, folder / "now"
+        self._count, self._m = self._rng.choice([(4, 1), (5, 1), (7, 2), (7, 2)])
+        self._places = places_in(self._root, self._count)
+        make_catalog(self._places)
+        self._promised: dict[int, bytes] = {}
+        self._ident = 0
+        self._older: list[Path] = []
+        self._stale: set[int] = set()
+        self.counts: Counter[str] = Counter()
+
+    async def run(self, boots: int) -> None:
+        """Raises: Lost."""
+        await self._boot(range(self._count), None, STEPS_MAX * 10)
+        for _ in range(boots - 1):
+            self._come_back_older()
+            await self._boot(self._reachable(), self._rng.choice([None, "copy", "primary", "any"]), self._stop_at())
+
+    def _stop_at(self) -> int:
+        return self._rng.randrange(1, STEPS_MAX)
+
+    def _reachable(self) -> list[int]:
+        """More than half, and one more for each that has forgotten what it knew."""
+        least = min(self._count // 2 + 1 + len(self._stale), self._count)
+        return self._rng.sample(range(self._count), self._rng.randint(least, self._count))
+
+    def _come_back_older(self) -> None:
+        self._older = [*self._older, self._folder / f"older-{self.counts['boots']}"][-3:]
+        shutil.copytree(self._root, self._older[-1])
+        if not self._stale and self._rng.random() < 0.2:
+            number, older = self._rng.randrange(self._count), self._rng.choice(self._older)
+            place = self._places[number].root
+            shutil.rmtree(place)
+            shutil.copytree(older / place.name, place)
+            self._stale = {number}
+            self.counts["a place came back older"] += 1
+
+    async def _boot(self, reachable: range | list[int], loss: str | None, stop_at: int) -> None:
+        for place in self._places:
+            place.dead = False
+            hidden = place.root / HIDDEN
+            if hidden.exists():
+                shutil.rmtree(place.root / "catalog", ignore_errors=True)
+                hidden.rename(place.root / "catalog")
+        answered = dict(self._promised)
+        copy = self._folder / "stopped"
+        stop = Stop(stop_at, self._root, copy, answered)
+        with stop.watching():
+            async with open_at(self._places, reachable, self._m) as (catalog, booted):
+                self.counts["boots"] += 1
+                if booted.members is None:
+                    self.counts[f"read-only: {booted.why_not.split(':')[0]}"] += 1
+                    if not reachable or "reachable" not in booted.why_not:
+                        raise Lost(f"refused for nothing: {booted.why_not}")
+                else:
+                    await self._check(catalog)
+                    self._stale -= set(reachable)
+                    await self._work(catalog, booted.members, answered, loss)
+        if stop.promised is not None:
+            self.counts["stops"] += 1
+            self._promised = stop.promised
+            shutil.rmtree(self._root)
+            copy.rename(self._root)
+        else:
+            self._promised = answered
+
+    async def _check(self, catalog: Catalog) -> None:
+        found = dict(await catalog.read(everything))
+        wrong = {ident for ident, value in self._promised.items() if found.get(ident) != value}
+        if wrong:
+            raise Lost(
+                f"{len(wrong)} of {len(self._promised)} answered writes are missing or wrong: {sorted(wrong)[:5]}"
+            )
+
+    async def _work(
+        self, catalog: Catalog, members: membership.Membership, answered: dict[int, bytes], loss: str | None
+    ) -> None:
+        await self._write(catalog, answered)
+        if self._rng.random() < 0.3:
+            await catalog.checkpoint()
+            await self._write(catalog, answered)
+        reachable = len(members.places)
+        if loss is not None and reachable - 1 > self._count // 2 and len(members.copies) >= self._m:
+            victim = {
+                "primary": members.primary,
+                "copy": self._rng.choice([each.place for each in members.copies]),
+                "any": self._rng.choice([*members.places]),
+            }[loss]
+            self._lose(next(place for place in self._places if place.id == victim))
+            self.counts[f"lost: {loss}"] += 1
+            await self._write(catalog, answered)
+        if self._rng.random() < 0.5:
+            await members.join_spares(catalog._rounds.exclusive)
+            await self._write(catalog, answered)
+
+    async def _write(self, catalog: Catalog, answered: dict[int, bytes]) -> None:
+        for _ in range(self._rng.randint(1, 3)):
+            self._ident += 1
+            value = self._rng.randbytes(self._rng.choice([10, 500, 9000]))
+            if self._rng.random() < 0.3:
+                await catalog.write(put, self._ident, self._rng.randbytes(20))
+                self._ident += 1
+            await catalog.commit(put, self._ident, value)
+            answered[self._ident] = value
+
+    @staticmethod
+    def _lose(place: FolderPlace) -> None:
+        place.dead = True
+        (place.root / "catalog").rename(place.root / HIDDEN) if (place.root / "catalog").exists() else None
