@@ -37,7 +37,7 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
     Raises: StratumError, as `translate` says.
     """
     try:
-        db = apsw.Connection(os.fspath(path), apsw.SQLITE_OPEN_READWRITE, vfs=VFS, statementcachesize=400)
+        db = bare(path)
     except apsw.Error as error:
         raise translate(error) from error
     try:
@@ -59,6 +59,11 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
             raise translate(error) from error
         raise
     return db
+
+
+def bare(path: Path) -> apsw.Connection:
+    """A connection as SQLite makes it."""
+    return apsw.Connection(os.fspath(path), apsw.SQLITE_OPEN_READWRITE, vfs=VFS, statementcachesize=400)
 
 
 def keep_wal(db: apsw.Connection) -> None:

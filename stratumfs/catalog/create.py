@@ -6,7 +6,7 @@ from pathlib import Path
 
 import apsw
 
-from stratumfs.catalog.connection import DATABASE, VFS, WAL, fsync_path, keep_wal, translate
+from stratumfs.catalog.connection import DATABASE, WAL, bare, fsync_path, keep_wal, translate
 from stratumfs.catalog.ids import FIRST
 from stratumfs.catalog.state import STATE_DDL
 from stratumfs.errors import AlreadyExists
@@ -40,7 +40,7 @@ def create_catalog(folder: Path, schema: Sequence[str], version: int, *, page_si
 
 def _build(path: Path, schema: Sequence[str], version: int, page_size: int) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    db = apsw.Connection(os.fspath(path), apsw.SQLITE_OPEN_READWRITE, vfs=VFS)
+    db = bare(path)
     try:
         # Page size and auto_vacuum first: both are fixed by the first page that is written.
         for pragma in (f"page_size = {page_size}", "auto_vacuum = incremental", "journal_mode = wal"):

@@ -5,6 +5,7 @@ later one that may write. --first goes on where a run was stopped, or repeats a 
 """
 
 import argparse
+import logging
 from collections import Counter
 
 import structlog
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first history (%(default)s)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="begin with history N (%(default)s)")
     given = parser.parse_args(argv)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(100))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     counts: Counter[str] = Counter()
     console = Console()
     number = given.first
