@@ -248,7 +248,7 @@ def opened_doors(folder: Path, devices: Sequence[Path] = (), *, seconds: float =
     doors = Doors(folder, devices)
     try:
         with doors.within(seconds):
-            if not doors.store.exists():
+            if not (doors.store / "identity.json").exists():
                 doors.make()
             doors.start()
             yield doors

@@ -91,6 +91,16 @@ class Passthrough(pyfuse3.Operations):
         _done(os.mkdir, path, mode)
         return self._entry(path)
 
+    async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: object) -> pyfuse3.EntryAttributes:
+        path = self._paths[parent] / os.fsdecode(name)
+        _done(os.mknod, path, mode, rdev)
+        return self._entry(path)
+
+    async def link(self, inode: int, parent: int, name: bytes, ctx: object) -> pyfuse3.EntryAttributes:
+        path = self._paths[parent] / os.fsdecode(name)
+        _done(os.link, self._paths[inode], path)
+        return self._entry(path)
+
     async def unlink(self, parent: int, name: bytes, ctx: object) -> None:
         _done(os.unlink, self._paths[parent] / os.fsdecode(name))
 
