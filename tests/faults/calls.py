@@ -1,6 +1,6 @@
 """Every call by which this process changes a file or makes it safe, one at a time, each announced to a `Watch`.
 
-The wrappers replace functions of ``os`` and SQLite's default VFS while the block runs. What a program writes by other
+The wrappers replace functions of ``os`` and SQLite's VFS while the block runs. What a program writes by other
 means (Python's own file objects) is met at the next of these calls, and counts as not synced until it is.
 """
 
@@ -16,9 +16,11 @@ from unittest.mock import patch
 
 import apsw
 
+from stratumfs.catalog import connection
 from stratumfs.volumes.toc import TOC_MAGIC
 
 _VFS = "watched"
+_BASE_VFS = connection.VFS
 _FRAME_HEADER_BYTES = 24
 _WRITES = ("pwrite", "pwritev")
 _SYNCS = ("fdatasync", "fsync")
@@ -77,6 +79,7 @@ def watched(root: Path, watch: Watch) -> Iterator[None]:
         stack.enter_context(patch.object(os, "open", _on_open(calls, os.open)))
         vfs = _Vfs(calls)
         stack.callback(vfs.unregister)
+        stack.enter_context(patch.object(connection, "VFS", _VFS))
         yield
 
 
@@ -107,8 +110,14 @@ def kind_of(path: str | Path, root: Path) -> str | None:
             return "settings"
         case (*_, "credentials"):
             return "credentials"
-        case ("store",) | ("store", "catalog"):
-            return f"{parts[-1]} folder"
+        case (*_, "manifest.json" | "manifest.json.new"):
+            return "manifest"
+        case (*_, "catalog", _, _):
+            return "copy"
+        case (*_, "catalog") | (*_, "catalog", _):
+            return "catalog folder"
+        case ("store",):
+            return "store folder"
         case (_,) | ("store", "devices") | ("store", "devices", _):
             return "device folder"
         case ():
@@ -180,7 +189,7 @@ class _Vfs(apsw.VFS):
 
     def __init__(self, calls: _Calls) -> None:
         self.calls = calls
-        super().__init__(_VFS, "unix", makedefault=True)
+        super().__init__(_VFS, _BASE_VFS)
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
         return _File(self.calls, name, flags)
@@ -194,7 +203,7 @@ class _File(apsw.VFSFile):
         self._calls = calls
         self._commits = False
         self._path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
-        super().__init__("unix", name, flags)
+        super().__init__(_BASE_VFS, name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:
         verb = self._verb(data, offset)

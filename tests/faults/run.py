@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 from stratumfs import config
 from stratumfs.catalog.extents import voided_inodes
+from stratumfs.catalog.membership import Membership
 from stratumfs.owner import wire
 from stratumfs.owner.create import make_embedded, make_store
 from stratumfs.owner.messages import Credentials
@@ -50,7 +51,7 @@ def make_here(root: Path, k: int = 4, m: int = 2) -> None:
 @asynccontextmanager
 async def opened(root: Path) -> AsyncIterator[Store]:
     """The store below *root* as its owner opens it. Tidying is left to the caller: ``store.maintenance.round()``."""
-    with patch.object(Maintenance, "serve", _learn_only):
+    with patch.object(Maintenance, "serve", _learn_only), patch.object(Membership, "serve", _members_stay):
         folder = store_folder(root)
         async with wire.locked(folder) as locked:
             settings = config.load(folder / config.SETTINGS_FILE)
@@ -62,6 +63,10 @@ async def opened(root: Path) -> AsyncIterator[Store]:
 def store_folder(root: Path) -> Path:
     """The store folder below *root*: ``store``, unless a path has moved it."""
     return next((path.parent for path in root.glob("*/identity.json")), root / "store")
+
+
+async def _members_stay(members: Membership, exclusive: object, synced: object) -> None:
+    """What is told to identity files once a minute would come between the steps of a path."""
 
 
 async def _learn_only(maintenance: Maintenance) -> None:
