@@ -21,6 +21,9 @@ TOC_ENTRIES_MAX = 200_000
 """Entries of one table of contents; what else lies in a volume is known to the catalog alone."""
 UNSYNCED_BYTES_MAX = 64 * MIB
 """A long stream syncs at least this often: payload stays in memory until every shard has it."""
+UNSYNCED_TOTAL_MAX = 256 * MIB
+"""Of all streams of the S3 door together, but for STRIPES_IN_FLIGHT and one that fills of each: above it each syncs
+after every stripe. Of a mount it is PENDING_MEMORY_MAX."""
 VOLUME_FREE_GRACE_S = 60.0
 """From the sync of the commit that emptied a volume to the unlink of its shards."""
 
@@ -109,6 +112,17 @@ STRIPE_CACHE_BYTES = 64 * MIB
 DEVICE_THREADS = 8
 CODING_THREADS = 4
 """Threads that encode and append, and as many that verify and decode: each works on one stripe."""
+DEVICE_DEADLINE_S = 30.0
+"""Of one call that writes to a device: one that takes longer has failed, if the others answer. A sleeping disk needs 15
+to spin up."""
+DEVICE_LOOK_S = 1.0
+"""So often the devices' calls are looked at."""
+DEVICE_STANDSTILL_S = 5.0
+"""Where there is more than this between two looks, the process itself was stopped, or its loop was."""
+DEVICE_FULL_S = 5.0
+"""A device that had no room, whatever it says it has (a quota), is tried again after this."""
+DEVICE_SUSPECT_S = 60.0
+"""After an error of a read a device is read last for so long."""
 HEDGE_DELAY_S = 0.25
 """A cell that a device has not given by then is sought on the others too."""
 READS_NOTED_S = 1.0
@@ -161,9 +175,11 @@ SMALL_CHUNKS_MAX = 10_000
 TRAILERS_MAX = 8 * KIB
 SIGNING_KEYS_MAX = 256
 
+assert DEVICE_LOOK_S < DEVICE_STANDSTILL_S < DEVICE_DEADLINE_S
 assert PENDING_AGE_S_MAX < STRIPE_UNNAMED_S
 assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
+assert UNSYNCED_BYTES_MAX <= UNSYNCED_TOTAL_MAX
 assert INLINE_MAX <= STRIPE_PAYLOAD_MAX
 assert INLINE_MAX * TRANSACTION_ROWS_MAX <= ROUND_BYTES_MAX
 assert PART_MIN <= PART_MAX <= OBJECT_MAX

@@ -74,6 +74,7 @@ class Catalog:
         self._writer = Writer(database, self._unsynced, database.sequence)
         self._rounds = Rounds(self._writer, self._unsynced, database, members)
         self._checkpoints = Checkpoints(self._rounds, database, members) if database.checkpointer else None
+        self._why_not = ""
         self._close_turn = trio.Lock()
         self._closing = False
         self._closed = False
@@ -109,7 +110,9 @@ class Catalog:
     @classmethod
     def among(cls, booted: Booted) -> "Catalog":
         """The catalog over what `boot` has opened. The caller removes ``booted.scratch`` after `close`."""
-        return cls(booted.database, booted.ids, booted.members or Alone())
+        catalog = cls(booted.database, booted.ids, booted.members or Alone())
+        catalog._why_not = booted.why_not
+        return catalog
 
     async def strike(self, place: PlaceId, reason: str) -> None:
         """Return when an epoch without *place* is in force, if it was a member; it is not used again.
@@ -145,7 +148,7 @@ class Catalog:
     @property
     def failure(self) -> str | None:
         """Why nothing is written any more; None while all is well."""
-        return None if self._rounds.failure is None else str(self._rounds.failure)
+        return str(self._rounds.failure) if self._rounds.failure is not None else self._why_not or None
 
     @property
     def read_only(self) -> bool:

@@ -66,6 +66,7 @@ class Membership:
     ) -> None:
         self.places, self.listed, self.m, self.epoch = dict(places), listed, m, epoch
         self.files = files
+        self.struck: dict[PlaceId, str] = {}
         self.on_strike: Struck = lambda place, reason: None
         self._named = dict(named)
         self._limiters = {place: trio.CapacityLimiter(1) for place in listed}
@@ -124,7 +125,7 @@ class Membership:
         """Make the longest copy the primary, on its own place; under the turn."""
         database = self._database
         assert database is not None
-        self._drop({self._primary: PrimaryLost(reason)})
+        self._drop({self._primary: PrimaryLost(reason)})  # if a strike has not done it
         for copy in sorted(self.copies, key=lambda copy: (copy.generation, copy.shipped), reverse=True):
             try:
                 chain, made = await self._call(
@@ -208,6 +209,7 @@ class Membership:
     def welcome(self, place: Place) -> None:
         """A place that was struck, or is new, can be used (again)."""
         self.places[place.id] = place
+        self.struck.pop(place.id, None)
         self._limiters[place.id] = trio.CapacityLimiter(1)
         self._naming.setdefault(place.id, trio.Lock())
         self._changed.set()
@@ -262,6 +264,8 @@ class Membership:
     def _drop(self, failed: Failures) -> None:
         """Use these places no more; one that is only full may be tried again later."""
         for place, error in failed.items():
+            if place not in self.places:
+                continue
             _log.warning("a place does not hold the catalog any more", place=self._label(place), reason=str(error))
             copy = self._copies.pop(place, None)
             if copy is not None:
@@ -269,7 +273,8 @@ class Membership:
             if isinstance(error, OSError) and error.errno in _FULL:
                 self._rest(place, error)
             else:
-                self.places.pop(place, None)
+                del self.places[place]
+                self.struck[place] = str(error)
                 self.on_strike(place, str(error))
         self._changed.set()
 

@@ -4,7 +4,7 @@ Nothing forks after the catalog is open; commands that an open door needs (fuser
 """
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,17 @@ import structlog
 import trio
 
 from stratumfs.catalog.boot import Booted, boot, survey
+from stratumfs.catalog.devices import device_rows
 from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.migrations import MIGRATIONS
 from stratumfs.catalog.schema import VERSION
 from stratumfs.config import SETTINGS_FILE, Settings
 from stratumfs.devices.folder import FolderFacts, look_at
 from stratumfs.devices.identity import Identity
 from stratumfs.erasure.code import Code
-from stratumfs.errors import ConfigError, DeviceFailed
+from stratumfs.errors import ConfigError, DeviceFailed, StratumError
+from stratumfs.ids import DeviceId, PlaceId, StoreId
 from stratumfs.owner.attach import (
     Attached,
     attach_devices,
@@ -31,9 +34,11 @@ from stratumfs.owner.attach import (
 from stratumfs.owner.create import HOT
 from stratumfs.owner.locate import identity_of
 from stratumfs.owner.lock import Locks
-from stratumfs.owner.places import listed, places, travelling_files
+from stratumfs.owner.places import listed, place_of, places, travelling_files
 from stratumfs.owner.recovery import mend
 from stratumfs.owner.stand_in import is_stand_in
+from stratumfs.store.fleet import Absent, Fleet
+from stratumfs.store.ledger import CatalogLedger
 from stratumfs.store.store import Store, opened_store
 from tiering.explain import Explainer
 
@@ -46,14 +51,14 @@ class Locked:
 
     folder   the store folder, or what stands in for it
     store    its facts; None where the store folder is lost
-    failed   a device that could not be written to already
+    failed   those that could not be written to already
     """
 
     folder: Path
     identity: Identity
     attached: Attached
     store: FolderFacts | None
-    failed: DeviceFailed | None
+    failed: Mapping[DeviceId, DeviceFailed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ def _lock(folder: Path, locks: Locks) -> Locked:
     refused |= lock_all(locks, folder, facts)
     attached = attach_devices(identity, facts, refused)
     store = None if is_stand_in(folder) else look_at(folder)
-    failed = next(iter(attached.read_only.values()), None) or refresh_identities(identity, store, attached.facts)
+    failed = refresh_identities(identity, store, attached.facts, attached.read_only)
     return Locked(folder, identity, attached, store, failed)
 
 
@@ -111,11 +116,10 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
     async with trio.open_nursery() as nursery:
         await nursery.start(catalog.serve)
         try:
-            why_not = booted.why_not or _read_only_reason(found.attached, code, found.failed)
-            if why_not is None:
-                failed = await mend(ident, catalog, found.attached)
-                why_not = _read_only_reason(found.attached, code, failed)
-            async with opened_store(ident, catalog, code, HOT, found.attached.devices, read_only=why_not) as store:
+            fleet = await _fleet(found, catalog, {HOT: code}, booted.members, nursery)
+            if fleet.refusal(HOT) is None and booted.members is not None:
+                await _mend(ident, catalog, fleet)
+            async with opened_store(ident, catalog, code, HOT, fleet) as store:
                 explainer = Explainer(store, found.identity, found.attached.refused)
                 store.files.explainer = explainer
                 yield Running(found.folder, found.identity, found.attached, store, explainer)
@@ -134,9 +138,61 @@ async def _boot(found: Locked, m: int) -> Booted:
     return await boot(seen, listed(found.identity), m, files, VERSION, MIGRATIONS)
 
 
-def _read_only_reason(attached: Attached, code: Code, failed: DeviceFailed | None) -> str | None:
-    """With fewer than n devices, or one that failed, nothing can be written at full width: the store reads on, and says
-    what to replace."""
-    if len(attached.devices) < code.n:
-        return f"{len(attached.devices)} of {code.n} devices are there: " + "; ".join(attached.refused.values())
-    return None if failed is None else f"device {failed.device} failed: {failed}"
+async def _fleet(
+    found: Locked, catalog: Catalog, codes: Mapping[str, Code], members: Membership | None, nursery: trio.Nursery
+) -> Fleet:
+    """All devices of the store; those that failed before they were needed are struck.
+
+    A device that fails as a place of the catalog is struck for its shards too, and the other way round.
+    """
+    absent = [
+        Absent(entry.id, entry.tier, str(entry.path), found.attached.refused[entry.id])
+        for entry in found.identity.devices
+        if entry.id in found.attached.refused
+    ]
+
+    async def epoch(device: DeviceId, reason: str) -> None:
+        await catalog.strike(place_of(device), reason)
+
+    rows = await catalog.read(device_rows)
+    fleet = Fleet(found.attached.devices, codes, CatalogLedger(catalog), rows=rows, absent=absent, epoch=epoch)
+    for ident, reason in found.attached.read_only.items():
+        fleet.read_only(ident, reason)
+    failed = dict(found.failed)
+    if members is not None:
+        _strike_with_members(fleet, members, nursery)
+        for ident in fleet.devices:
+            if (reason := members.struck.get(place_of(ident))) is not None:
+                failed[ident] = DeviceFailed(reason)
+    await _strike(fleet, failed)
+    return fleet
+
+
+def _strike_with_members(fleet: Fleet, members: Membership, nursery: trio.Nursery) -> None:
+    def struck(place: PlaceId, reason: str) -> None:
+        device = DeviceId(place)
+        if device in fleet.devices:
+            nursery.start_soon(_strike_logged, fleet, device, DeviceFailed(reason, fleet.devices[device].label))
+
+    members.on_strike = struck
+
+
+async def _strike_logged(fleet: Fleet, device: DeviceId, error: DeviceFailed) -> None:
+    try:
+        await fleet.strike(device, error)
+    except StratumError as failure:
+        _log.error("a strike could not be recorded", device=error.device, reason=str(failure))
+
+
+async def _mend(ident: StoreId, catalog: Catalog, fleet: Fleet) -> None:
+    """What a crash left, on the devices that are up; a device that stalls in it is struck as later."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fleet.watch)
+        up = {device.id: device for device in fleet.up(HOT)}
+        await _strike(fleet, await mend(ident, catalog, up))
+        nursery.cancel_scope.cancel()
+
+
+async def _strike(fleet: Fleet, failed: Mapping[DeviceId, DeviceFailed]) -> None:
+    for ident, error in failed.items():
+        await fleet.strike(ident, error)

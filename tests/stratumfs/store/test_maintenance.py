@@ -12,7 +12,7 @@ from stratumfs.errors import WriteConflict
 from stratumfs.ids import ROOT_INODE, InodeNo
 from stratumfs.store import maintenance
 from stratumfs.values import Name, NewExtent, ObjectSpec, Publication
-from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
+from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put, stored
 
 
 def shards(folder: Path) -> int:
@@ -94,8 +94,7 @@ async def test_a_volume_that_was_freed_takes_no_new_rows(tmp_path: Path) -> None
     async with bucket(tmp_path) as store:
         place = (await store.objects.bucket("bucket")).ino
         ino = (await store.files.make(place, Name(b"f"), 0o100644, 0, 0, time.time_ns())).ino
-        at = await store.writer.stripe(b"x" * 20_000)
-        await store.writer.sync([at])
+        at = await stored(store, b"x" * 20_000)
         await store.volume_writer.seal_idle(0)
         assert await store.catalog.read(empty_volumes) == [at.volume]
         assert await store.catalog.write(free_volumes, (at.volume,), time.time_ns()) == [at.volume]
