@@ -19,7 +19,7 @@ from stratumfs.catalog.durability import Mark, Member, PrimaryLost
 from stratumfs.catalog.epochs import Candidate, Epoch, Named, choose_members, may_begin, next_epoch
 from stratumfs.catalog.opening import Database, open_database
 from stratumfs.catalog.places import Place
-from stratumfs.errors import StoreReadOnly, StratumError
+from stratumfs.errors import DeviceFull, StoreReadOnly, StratumError
 from stratumfs.ids import Disk, PlaceId
 from stratumfs.limits import JOIN_RETRY_S, RESTING_S, SEQUENCE_NOTED_S, STRIKE_S
 
@@ -77,6 +77,7 @@ class Membership:
         self._replaced: list[Database] = []
         self._primary = next(iter(places))
         self._resting: dict[PlaceId, float] = {}
+        self._doubtful: dict[PlaceId, Exception] = {}
         self._changed = trio.Event()
 
     # Members, for the rounds
@@ -196,15 +197,18 @@ class Membership:
                 await self._changed.wait()
             self._changed = trio.Event()
             try:
-                await self.join_spares(exclusive)
                 await self.note(synced())
+                if self._doubtful:
+                    failed, self._doubtful = self._doubtful, {}
+                    await exclusive(partial(self.strike_places, failed))
+                await self.join_spares(exclusive)
             except StratumError as error:
                 _log.warning("the catalog's members stay as they are", reason=str(error))
 
     async def note(self, synced: int) -> None:
         """The identity files of all reachable places learn that transaction *synced* is held by every member."""
         behind = [place for place in self.places if self._known(place).sequence < synced]
-        await self._name(behind, lambda named: replace(named, sequence=synced))
+        self._doubtful |= await self._name(behind, lambda named: replace(named, sequence=synced))
 
     def welcome(self, place: Place) -> None:
         """A place that was struck, or is new, can be used (again)."""
@@ -270,7 +274,7 @@ class Membership:
             copy = self._copies.pop(place, None)
             if copy is not None:
                 copy.give_up()
-            if isinstance(error, OSError) and error.errno in _FULL:
+            if _is_full(error):
                 self._rest(place, error)
             else:
                 del self.places[place]
@@ -304,22 +308,22 @@ class Membership:
         return choose_members(keep, spare, count)[len(keep) :]
 
     async def _begin(self, listed: frozenset[PlaceId]) -> Failures:
-        """See `epochs`: begun, manifests, in force. Returns members that could not get their manifest: then it is not.
+        """See `epochs`: begun, manifests, in force. Returns places that failed in this: then another one is due.
 
         Raises: StoreReadOnly.
         """
         parent = self.epoch
         epoch = next_epoch(parent, [*self._named.values()], self.members, listed)
-        told = await self._name(self.places, lambda named: replace(named, begun=epoch))
-        self._demand_majority(parent, listed, told)
-        failed = await self._write_manifests(epoch)
-        if failed:
-            return failed
-        told = await self._name(self.places, lambda named: Named(epoch, epoch, named.sequence))
-        self._demand_majority(parent, listed, told)
+        failed = await self._name(self.places, lambda named: replace(named, begun=epoch))
+        self._demand_majority(parent, listed, self.places.keys() - failed.keys())
+        broken = {place: error for place, error in failed.items() if place in self.members and not _is_full(error)}
+        if broken := broken or await self._write_manifests(epoch):
+            return broken
+        failed = await self._name(self.places, lambda named: Named(epoch, epoch, named.sequence))
+        self._demand_majority(parent, listed, self.places.keys() - failed.keys())
         self.epoch, self.listed = epoch, listed
         _log.info("the catalog has a new epoch", number=epoch.number, members=[self._label(p) for p in self.members])
-        return {}
+        return {place: error for place, error in failed.items() if not _is_full(error)}
 
     async def _write_manifests(self, epoch: Epoch) -> Failures:
         failed: dict[PlaceId, Exception] = {}
@@ -343,9 +347,9 @@ class Membership:
                 f"{len(told)} of {len(listed)} places take writes, and more than half must: attach more devices"
             )
 
-    async def _name(self, places: Collection[PlaceId], change: Callable[[Named], Named]) -> set[PlaceId]:
-        """Change what the identity files of *places* say, side by side. Returns those that were written."""
-        told: set[PlaceId] = set()
+    async def _name(self, places: Collection[PlaceId], change: Callable[[Named], Named]) -> dict[PlaceId, Exception]:
+        """Change what the identity files of *places* say, side by side. Returns those that cannot be written."""
+        failed: dict[PlaceId, Exception] = {}
 
         async def one(place: PlaceId) -> None:
             async with self._naming[place]:  # what it says is changed by one after the other
@@ -353,15 +357,14 @@ class Membership:
                 try:
                     await self._call(place, self.places[place].write_named, named)
                 except (OSError, StratumError) as error:
-                    _log.warning("an identity file could not be written", place=self._label(place), reason=str(error))
+                    failed[place] = error
                 else:
                     self._named[place] = named
-                    told.add(place)
 
         async with trio.open_nursery() as nursery:
             for place in list(places):
                 nursery.start_soon(one, place)
-        return told
+        return failed
 
     def _known(self, place: PlaceId) -> Named:
         return self._named.get(place) or Named(self.epoch, self.epoch)
@@ -413,6 +416,7 @@ class Membership:
             await trio.to_thread.run_sync(copy.fold, abandon_on_cancel=True, limiter=self._limiters[copy.place])
         except (OSError, StratumError) as error:
             _log.warning("a copy of the catalog cannot be folded", place=self._label(copy.place), reason=str(error))
+            self._doubtful[copy.place] = error
 
     async def _call(self, place: PlaceId, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """*fn* in a thread of this place. Raises: OSError also if it does not come back by the deadline."""
@@ -422,6 +426,11 @@ class Membership:
 
     def _label(self, place: PlaceId) -> str:
         return self.places[place].label if place in self.places else place.hex()
+
+
+def _is_full(error: Exception) -> bool:
+    """A full place has not failed; that its identity file is behind does no harm where more than half are not."""
+    return isinstance(error, DeviceFull) or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 def _take_over(place: Place, chain: Chain) -> tuple[Chain, Database]:

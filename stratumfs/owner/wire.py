@@ -162,8 +162,8 @@ async def _fleet(
     if members is not None:
         _strike_with_members(fleet, members, nursery)
         for ident in fleet.devices:
-            if (reason := members.struck.get(place_of(ident))) is not None:
-                failed[ident] = DeviceFailed(reason)
+            if (why := members.struck.get(place_of(ident))) is not None:
+                failed[ident] = DeviceFailed(why)
     await _strike(fleet, failed)
     return fleet
 

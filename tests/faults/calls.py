@@ -112,6 +112,8 @@ def kind_of(path: str | Path, root: Path) -> str | None:
             return "credentials"
         case (*_, "manifest.json" | "manifest.json.new"):
             return "manifest"
+        case (*_, "catalog", _, name) if name.startswith("base."):
+            return "base"
         case (*_, "catalog", _, _):
             return "copy"
         case (*_, "catalog") | (*_, "catalog", _):

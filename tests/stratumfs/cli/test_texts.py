@@ -33,6 +33,7 @@ def test_status_shows_a_path_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
             "m": 0,
             "owner": 7,
             "read_only": path,
+            "waiting": None,
             "devices_survived": 0,
             "disks_survived": 0,
             "devices": [device | {"reason": f"{path} is gone"}],
