@@ -317,7 +317,9 @@ class Membership:
         failed = await self._name(self.places, lambda named: replace(named, begun=epoch))
         self._demand_majority(parent, listed, self.places.keys() - failed.keys())
         broken = {place: error for place, error in failed.items() if place in self.members and not _is_full(error)}
-        if broken := broken or await self._write_manifests(epoch):
+        if not broken:
+            broken = await self._write_manifests(epoch)
+        if broken:
             return broken
         failed = await self._name(self.places, lambda named: Named(epoch, epoch, named.sequence))
         self._demand_majority(parent, listed, self.places.keys() - failed.keys())
@@ -325,7 +327,7 @@ class Membership:
         _log.info("the catalog has a new epoch", number=epoch.number, members=[self._label(p) for p in self.members])
         return {place: error for place, error in failed.items() if not _is_full(error)}
 
-    async def _write_manifests(self, epoch: Epoch) -> Failures:
+    async def _write_manifests(self, epoch: Epoch) -> dict[PlaceId, Exception]:
         failed: dict[PlaceId, Exception] = {}
 
         async def one(place: PlaceId) -> None:
