@@ -100,6 +100,15 @@ STRIPE_CACHE_BYTES = 64 * MIB
 DEVICE_THREADS = 8
 CODING_THREADS = 4
 """Threads that encode and append, and as many that verify and decode: each works on one stripe."""
+DEVICE_DEADLINE_S = 30.0
+"""Of one call that writes to a device: one that takes longer has failed, if the others answer. A sleeping disk needs 15
+to spin up."""
+DEVICE_LOOK_S = 1.0
+"""So often the devices' calls are looked at."""
+DEVICE_FULL_S = 60.0
+"""A device that had no room, whatever it says it has (a quota), is tried again after this."""
+DEVICE_SUSPECT_S = 60.0
+"""After an error of a read a device is read last for so long."""
 HEDGE_DELAY_S = 0.25
 """A cell that a device has not given by then is sought on the others too."""
 READS_NOTED_S = 1.0
@@ -152,6 +161,7 @@ SMALL_CHUNKS_MAX = 10_000
 TRAILERS_MAX = 8 * KIB
 SIGNING_KEYS_MAX = 256
 
+assert DEVICE_LOOK_S < DEVICE_DEADLINE_S
 assert PENDING_AGE_S_MAX < STRIPE_UNNAMED_S
 assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL

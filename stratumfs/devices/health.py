@@ -37,6 +37,8 @@ TRANSITIONS: dict[DeviceState, frozenset[DeviceState]] = {
 assert TRANSITIONS.keys() == set(DeviceState)
 
 TAKES_VOLUMES = frozenset({_S.ONLINE, _S.SUSPECT})
+STRUCK = frozenset({_S.READ_ONLY, _S.FAILED, _S.GONE})
+"""Nothing is written to these, and they count as lost. All others are *up*, a full one too."""
 READABLE = frozenset(_S) - {_S.FAILED, _S.GONE}
 
 

@@ -96,6 +96,10 @@ class ShardBackend(Protocol):
         """
         ...
 
+    def probe(self) -> None:
+        """Return when the device has answered a sync of little or nothing: asked when it is in doubt."""
+        ...
+
     def names(self) -> Iterator[ShardName]:
         """All shards, in no order. Files that are no shards are skipped."""
         ...

@@ -106,6 +106,9 @@ class LocalShards:
             self.unlink(name)
         self._sync_folders(*{folder_of(name) for name in moved})
 
+    def probe(self) -> None:
+        self._sync_folders(".")
+
     def names(self) -> Iterator[ShardName]:
         with self._translated("list", VOLUMES_FOLDER):
             folders = sorted(self._list(VOLUMES_FOLDER))

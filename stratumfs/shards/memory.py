@@ -72,6 +72,9 @@ class MemoryShards:
                     self.quarantined[name] = self.contents.pop(name)
                     self._linked.discard(name)
 
+    def probe(self) -> None:
+        self.enter("probe", None)
+
     def names(self) -> Iterator[ShardName]:
         self.enter("names", None)
         return iter(list(self.contents))

@@ -1,14 +1,17 @@
-"""The catalog's rows of volumes, as the volume writer wants them kept."""
+"""The catalog's rows of volumes and devices, as the volume writer and the fleet want them kept."""
 
 import time
 from collections.abc import Sequence
 
 import trio
 
+from stratumfs.catalog.devices import forget_device, strike_device
 from stratumfs.catalog.engine import Catalog, Transaction
 from stratumfs.catalog.volumes import insert_volume, path_of_inode, readable_extents_in, seal_volume
-from stratumfs.ids import InodeNo, VolumeId
+from stratumfs.devices.health import DeviceState
+from stratumfs.ids import DeviceId, InodeNo, VolumeId
 from stratumfs.limits import TOC_ENTRIES_MAX
+from stratumfs.volumes.fleet import SealMark
 from stratumfs.volumes.format import VolumeInfo
 from stratumfs.volumes.toc import TocEntry
 
@@ -18,7 +21,7 @@ _CHUNK = 100
 
 
 class CatalogLedger:
-    """A ``VolumeLedger`` over the catalog."""
+    """A ``VolumeLedger`` and a ``DeviceLedger`` over the catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -31,6 +34,13 @@ class CatalogLedger:
 
     async def sealed(self, volume: VolumeId, length: int, stripes: int) -> None:
         await self._catalog.commit(seal_volume, volume, length, stripes, time.time_ns())
+
+    async def struck(self, device: DeviceId, state: DeviceState, reason: str, marks: Sequence[SealMark]) -> None:
+        ends = tuple((mark.volume, mark.length, mark.stripes) for mark in marks)
+        await self._catalog.commit(strike_device, device, str(state), reason, ends, time.time_ns())
+
+    async def restored(self, device: DeviceId) -> None:
+        await self._catalog.commit(forget_device, device)
 
     async def contents(self, volume: VolumeId) -> Sequence[TocEntry]:
         """Up to ``TOC_ENTRIES_MAX`` of them: copies of objects share their bytes, a volume can have any number."""

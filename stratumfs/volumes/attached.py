@@ -1,12 +1,14 @@
-"""A device as volumes see it: its shards, and the threads that may be busy on it."""
+"""A device as volumes see it: its shards, the threads that may be busy on it, and whether it may be written to."""
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar, TypeVarTuple
 
 import trio
 
+from stratumfs.errors import DeviceError, DeviceFailed
 from stratumfs.ids import DeviceId
 from stratumfs.limits import DEVICE_THREADS
 from stratumfs.shards.backend import ShardBackend
@@ -25,15 +27,20 @@ def _plenty() -> int:
 
 @dataclass(slots=True, eq=False)
 class AttachedDevice:
-    """One device that is up. Made by the owner, used on its loop only; one object a device, shared by all users.
+    """One device that is there. Made by the owner, used on its loop only; one object a device, shared by all users.
 
     label    how messages name it: its path
     disk     equal for devices that fail together (``st_dev``)
     total, free
              bytes of its file system, and those that are free (blocking: called in a thread)
+    tier     what it belongs to
     readers, writers
              bound the threads on this device, so that its stall stops nobody else; two limiters, so that reads that
              hang leave room for the sync that finds out that the device has failed
+    clock    seconds, of any beginning; asked in threads
+    struck   why nothing is written to it any more
+    doubtful it erred lately: it is read last
+    answered when a call that writes last came back, with an error or without
     """
 
     id: DeviceId
@@ -42,20 +49,57 @@ class AttachedDevice:
     disk: Hashable = None
     total: Callable[[], int] = _plenty
     free: Callable[[], int] = _plenty
+    tier: str = "hot"
     readers: trio.CapacityLimiter = field(default_factory=_limiter)
     writers: trio.CapacityLimiter = field(default_factory=_limiter)
-    _reading_since: dict[object, float] = field(default_factory=dict)  # the one thing that threads change
+    clock: Callable[[], float] = time.monotonic
+    struck: DeviceError | None = None
+    doubtful: bool = False
+    answered: float = float("-inf")
+    # The two things that threads change: when each call began that has not come back.
+    _reading_since: dict[object, float] = field(default_factory=dict)
+    _writing_since: dict[object, float] = field(default_factory=dict)
+    _waiting: set[trio.CancelScope] = field(default_factory=set)
 
     async def write(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        """*fn* in a thread of this device; not abandoned by cancellation, for it has effects."""
-        return await trio.to_thread.run_sync(fn, *args, limiter=self.writers)
+        """*fn* in a thread of this device; not abandoned by cancellation, for it has effects.
+
+        Raises: DeviceFailed once the device is struck: the waiter goes on, the thread keeps its slot, its file and its
+        buffers until it returns.
+        """
+        with self.giving_up() as scope:
+            return await trio.to_thread.run_sync(self.timed, fn, *args, limiter=self.writers, abandon_on_cancel=True)
+        assert scope.cancelled_caught
+        raise DeviceFailed(f"device {self.label} was given up: {self.struck}", self.label)
+
+    @contextmanager
+    def giving_up(self) -> Iterator[trio.CancelScope]:
+        """A block that is left when the device is struck, and by no other cancellation."""
+        with trio.CancelScope(shield=True) as scope:
+            self._waiting.add(scope)
+            if self.struck is not None:
+                scope.cancel()
+            try:
+                yield scope
+            finally:
+                self._waiting.discard(scope)
+
+    def timed(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """*fn*, one call that writes to this device; in a thread."""
+        token = object()
+        self._writing_since[token] = self.clock()
+        try:
+            return fn(*args)
+        finally:
+            self.answered = self.clock()
+            del self._writing_since[token]
 
     async def read(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """*fn* in a thread of this device; a cancelled waiter goes on, the thread keeps its slot until it returns."""
 
         def timed() -> T:
             token = object()
-            self._reading_since[token] = time.monotonic()
+            self._reading_since[token] = self.clock()
             try:
                 return fn(*args)
             finally:
@@ -63,7 +107,23 @@ class AttachedDevice:
 
         return await trio.to_thread.run_sync(timed, abandon_on_cancel=True, limiter=self.readers)
 
+    def strike(self, error: DeviceError) -> None:
+        """Nothing is written to it from now on; who waits for it goes on, by DeviceFailed. The first reason stays."""
+        if self.struck is None:
+            self.struck = error
+            for scope in tuple(self._waiting):
+                scope.cancel()
+
+    def restore(self) -> None:
+        """It takes writes again."""
+        self.struck = None
+        self.doubtful = False
+
+    def writing_since(self) -> float | None:
+        """When the oldest call that writes began which has not come back."""
+        return min(list(self._writing_since.values()), default=None)
+
     def stalled(self, after_s: float) -> bool:
         """Whether some read has been in the kernel's hands for longer than *after_s*: others are asked first then."""
         oldest = min(list(self._reading_since.values()), default=None)
-        return oldest is not None and time.monotonic() - oldest > after_s
+        return oldest is not None and self.clock() - oldest > after_s

@@ -53,6 +53,9 @@ class ShardBackendSuite:
         shard.datasync()
         assert (shards.size(NAME), shards.read_at(NAME, 0, 9)) == (2, b"ab")
 
+    def test_a_device_that_is_well_answers(self, shards: ShardBackend) -> None:
+        shards.probe()
+
     def test_a_name_is_used_once(self, shards: ShardBackend) -> None:
         shards.create(NAME)
         with pytest.raises(DeviceError):

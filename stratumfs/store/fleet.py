@@ -1,0 +1,278 @@
+"""The devices of a store and their states; strikes those that fail or stall."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+import trio
+
+from stratumfs.catalog.devices import DeviceRow
+from stratumfs.devices.health import STRUCK, TAKES_VOLUMES, DeviceState, moved
+from stratumfs.erasure.code import Code
+from stratumfs.errors import DeviceError, DeviceFailed, StratumError
+from stratumfs.ids import DeviceId
+from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_LOOK_S, DEVICE_SUSPECT_S
+from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.fleet import GivesUp, SealMark
+
+_log = structlog.get_logger(__name__)
+
+Epoch = Callable[[DeviceId, str], Awaitable[None]]
+"""Returns when an epoch of the catalog is in force that does not name the device, which failed for that reason."""
+Listener = Callable[[DeviceId], None]
+
+
+async def no_epoch(device: DeviceId, reason: str) -> None:
+    """Of a catalog that has no copies."""
+
+
+class DeviceLedger(Protocol):
+    """Keeps what outlasts an owner."""
+
+    async def struck(self, device: DeviceId, state: DeviceState, reason: str, marks: Sequence[SealMark]) -> None:
+        """Return when the state, and that those volumes are sealed, is durable: in one transaction."""
+        ...
+
+    async def restored(self, device: DeviceId) -> None:
+        """Return when it is durable that the device is online."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A device of the store that is not there, and why."""
+
+    id: DeviceId
+    tier: str
+    label: str
+    reason: str
+
+
+@dataclass(slots=True)
+class _Standing:
+    """reason    for `status`
+    recorded  the ledger knows the state
+    until     when an observed state ends, on the device's clock
+    marks     of volumes that were given up with it, until they are recorded
+    """
+
+    tier: str
+    label: str
+    state: DeviceState = DeviceState.ONLINE
+    reason: str | None = None
+    recorded: bool = False
+    until: float = float("inf")
+    marks: list[SealMark] = field(default_factory=list)
+
+
+class Fleet:
+    """Knows each device of a store, whether it is there or not. On the loop; one a store.
+
+    What was struck is in the ledger and stays struck over restarts. What is only observed (absent, full, suspect, a
+    file system that the kernel made read-only) ends with what is observed. States change between awaits; `_turn` is
+    held by a strike until the ledger has it.
+
+    devices     those that are there, struck ones too: they serve verified reads if they can
+    waiting     why writes wait for devices and nobody is struck, while it is so
+    listeners   told of each device that is struck or gives bad reads; the same one may be told of often
+    """
+
+    def __init__(
+        self,
+        devices: Mapping[DeviceId, AttachedDevice],
+        codes: Mapping[str, Code],
+        ledger: DeviceLedger,
+        *,
+        rows: Sequence[DeviceRow] = (),
+        absent: Iterable[Absent] = (),
+        epoch: Epoch = no_epoch,
+        deadline_s: float = DEVICE_DEADLINE_S,
+    ) -> None:
+        self.devices = devices
+        self.waiting: str | None = None
+        self.listeners: list[Listener] = []
+        self.writers: list[GivesUp] = []
+        self._codes, self._ledger, self._epoch, self._deadline_s = codes, ledger, epoch, deadline_s
+        self._turn = trio.Lock()
+        self._probing: set[DeviceId] = set()
+        self._standings = {each.id: _Standing(each.tier, each.label) for each in devices.values()}
+        for row in rows:
+            if row.id in devices:
+                self._set(row.id, DeviceState(row.state), row.reason)
+        for gone in absent:
+            self._standings[gone.id] = _Standing(gone.tier, gone.label, DeviceState.FAILED, gone.reason)
+        for row in rows:
+            if row.id in self._standings:
+                self._standings[row.id].recorded = True
+
+    def state(self, device: DeviceId) -> tuple[DeviceState, str | None]:
+        """Its state, and the reason where it is not simply online. Raises: KeyError if it is none of the store's."""
+        found = self._standings[device]
+        return found.state, found.reason
+
+    def up(self, tier: str) -> list[AttachedDevice]:
+        """Those that take writes, full ones too."""
+        return self._in_state(tier, frozenset(DeviceState) - STRUCK)
+
+    def taking(self, tier: str) -> list[AttachedDevice]:
+        """Those that take new volumes."""
+        return self._in_state(tier, TAKES_VOLUMES)
+
+    def refusal(self, tier: str) -> str | None:
+        """Why the tier takes no writes at all: fewer than 1 + m devices are up. Names those to replace."""
+        needed = 1 + self._codes[tier].m
+        up = len(self.up(tier))
+        if up >= needed:
+            return None
+        all_of = [each for each in self._standings.values() if each.tier == tier]
+        bad = "; ".join(f"{each.label} ({each.reason})" for each in all_of if each.state in STRUCK)
+        return f"{up} of {len(all_of)} devices of tier {tier} are up, and writes need {needed}: replace {bad}"
+
+    async def strike(self, device: DeviceId, error: DeviceError, state: DeviceState = DeviceState.FAILED) -> None:
+        """Return when the device is struck for good: no epoch of the catalog names it, its state is recorded, and its
+        volumes are sealed behind the last stripe that was handed out. Harmless for one that is.
+
+        One at a time; it takes no writes from the first moment on. state: READ_ONLY if a sync of it failed. Runs to its
+        end if cancelled. Raises: what the ledger raises; called again, it is recorded again.
+        """
+        standing = self._standings[device]
+        if standing.state not in STRUCK:
+            _log.error("device_struck", device=standing.label, state=str(state), error=str(error))
+            self._set(device, state, str(error))
+            standing.marks += [mark for writer in self.writers for mark in writer.give_up(device)]
+        with trio.CancelScope(shield=True):
+            async with self._turn:
+                if not standing.recorded:
+                    await self._record(device, standing)
+
+    async def settle(self) -> None:
+        """Return when no strike is under way."""
+        async with self._turn:
+            pass
+
+    async def restore(self, device: DeviceId) -> None:
+        """It was verified and caught up: it takes writes again, durably. Raises: what the ledger raises."""
+        async with self._turn:
+            await self._ledger.restored(device)
+            self._standings[device].recorded = False
+            self._set(device, DeviceState.ONLINE, None)
+            if device in self.devices:
+                self.devices[device].restore()
+
+    def read_only(self, device: DeviceId, reason: str) -> None:
+        """Its file system takes no writes, as the kernel sees to when a disk errs: observed, not recorded."""
+        if self._standings[device].state not in STRUCK:
+            self._set(device, DeviceState.READ_ONLY, reason)
+
+    def full(self, device: DeviceId, error: DeviceError) -> None:
+        """It had no room: it takes no new volumes for a while. It has not failed."""
+        self._observe(device, DeviceState.FULL, str(error), DEVICE_FULL_S)
+
+    def suspect(self, device: DeviceId, reason: str) -> None:
+        """A read of it failed: it is read last for a while, and whoever repairs hears of it."""
+        if self._standings[device].state is not DeviceState.FULL:
+            self._observe(device, DeviceState.SUSPECT, reason, DEVICE_SUSPECT_S)
+        if device in self.devices:
+            self.devices[device].doubtful = True
+        self._tell(device)
+
+    async def watch(self) -> None:
+        """Strike devices that stall, and forget what was observed long ago, until cancelled."""
+        async with trio.open_nursery() as probes:
+            while True:
+                await trio.sleep(DEVICE_LOOK_S)
+                try:
+                    await self.look(probes)
+                except StratumError as error:
+                    _log.error("a device that stalls could not be struck", error=str(error))
+
+    async def look(self, probes: trio.Nursery) -> None:
+        """Strike whoever misses the deadline, if few enough do while all others answer; else say that writes wait.
+
+        More than m, or fewer than 1 + m left: that is the machine, nobody is struck. Who has not answered anything
+        since the first late call began is asked by a probe, and counts as not answering until then. A struck device
+        whose call hangs still is one of the m.
+        """
+        self._forget_observed()
+        waited, self.waiting = self.waiting, None
+        for tier, code in self._codes.items():
+            late = [each for each in self._of(tier) if self._is_late(each)]
+            up = self.up(tier)
+            to_strike = [each for each in late if each in up]
+            if not to_strike:
+                continue
+            began = min(each.writing_since() or each.clock() for each in late)
+            silent = [each for each in up if each not in late and each.answered <= began]
+            if len(late) + len(silent) <= code.m and len(up) - len(to_strike) > code.m:
+                for each in to_strike:
+                    await self.strike(each.id, self._stalled(each))
+            else:
+                self.waiting = f"{len(late) + len(silent)} of {len(up)} devices of tier {tier} do not answer"
+                for each in silent:
+                    self._probe_soon(each, probes)
+        if self.waiting is not None and waited is None:
+            _log.warning("writes_wait", reason=self.waiting)
+        elif self.waiting is None and waited is not None:
+            _log.warning("writes_go_on")
+
+    def _of(self, tier: str) -> list[AttachedDevice]:
+        return [each for each in self.devices.values() if each.tier == tier]
+
+    def _in_state(self, tier: str, states: frozenset[DeviceState]) -> list[AttachedDevice]:
+        return [each for each in self._of(tier) if self._standings[each.id].state in states]
+
+    def _set(self, device: DeviceId, state: DeviceState, reason: str | None) -> None:
+        standing = self._standings[device]
+        standing.state, standing.reason, standing.until = moved(standing.state, state), reason, float("inf")
+        if state in STRUCK and device in self.devices:
+            self.devices[device].strike(DeviceFailed(str(reason), standing.label))
+
+    def _observe(self, device: DeviceId, state: DeviceState, reason: str, for_s: float) -> None:
+        standing = self._standings[device]
+        if standing.state not in STRUCK:
+            if standing.state is not state:
+                _log.warning("device_state", device=standing.label, state=str(state), reason=reason)
+            self._set(device, state, reason)
+            standing.until = self.devices[device].clock() + for_s
+
+    def _forget_observed(self) -> None:
+        for device in self.devices.values():
+            if self._standings[device.id].until <= device.clock():
+                self._set(device.id, DeviceState.ONLINE, None)
+                device.doubtful = False
+
+    async def _record(self, device: DeviceId, standing: _Standing) -> None:
+        reason = str(standing.reason)
+        await self._epoch(device, reason)
+        await self._ledger.struck(device, standing.state, reason, tuple(standing.marks))
+        standing.recorded = True
+        standing.marks.clear()
+        self._tell(device)
+
+    def _tell(self, device: DeviceId) -> None:
+        for listener in self.listeners:
+            listener(device)
+
+    def _is_late(self, device: AttachedDevice) -> bool:
+        since = device.writing_since()
+        return since is not None and device.clock() - since >= self._deadline_s
+
+    def _stalled(self, device: AttachedDevice) -> DeviceFailed:
+        message = f"device {device.label} has not answered for {self._deadline_s:.0f} s"
+        return DeviceFailed(message, device.label)
+
+    def _probe_soon(self, device: AttachedDevice, probes: trio.Nursery) -> None:
+        if device.id not in self._probing:
+            self._probing.add(device.id)
+            probes.start_soon(self._probe, device)
+
+    async def _probe(self, device: AttachedDevice) -> None:
+        try:
+            await trio.to_thread.run_sync(
+                device.timed, device.shards.probe, limiter=device.writers, abandon_on_cancel=True
+            )
+        except StratumError as error:
+            _log.warning("probe_failed", device=device.label, error=str(error))  # an answer all the same
+        finally:
+            self._probing.discard(device.id)

@@ -1,0 +1,298 @@
+"""States of devices: who is struck, who is not, and what is recorded."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+import trio
+
+from stratumfs.catalog.devices import DeviceRow
+from stratumfs.devices.health import DeviceState
+from stratumfs.erasure.code import Code
+from stratumfs.errors import DeviceFailed, DeviceFull, StoreReadOnly
+from stratumfs.ids import DeviceId, VolumeId
+from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_SUSPECT_S
+from stratumfs.shards.layout import ShardName
+from stratumfs.shards.memory import MemoryShards
+from stratumfs.store.fleet import Absent, Fleet
+from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.fleet import SealMark
+
+EIO = DeviceFailed("EIO", "d0")
+MARK = SealMark(VolumeId(b"v" * 16), 100, 2)
+
+
+def ident(number: int) -> DeviceId:
+    return DeviceId(bytes([number]) * 16)
+
+
+class World:
+    """A fleet over six devices in memory, a clock that stands still, a ledger that remembers."""
+
+    def __init__(self, rows: Sequence[DeviceRow] = (), absent: Sequence[Absent] = ()) -> None:
+        self.now = 1000.0
+        self.hang = {number: threading.Event() for number in range(6)}
+        for event in self.hang.values():
+            event.set()
+        gone = {each.id for each in absent}
+        found = [self._device(number) for number in range(6) if ident(number) not in gone]
+        self.devices = {each.id: each for each in found}
+        self.recorded: list[tuple[DeviceId, DeviceState, str, Sequence[SealMark]]] = []
+        self.told: list[DeviceId] = []
+        self.steps: list[str] = []
+        self.failure: Exception | None = None
+        self.fleet = Fleet(self.devices, {"hot": Code(4, 2)}, self, rows=rows, absent=absent, epoch=self._epoch)
+        self.fleet.listeners.append(self.told.append)
+        self.fleet.writers.append(self)
+
+    def _device(self, number: int) -> AttachedDevice:
+        def fault(verb: str, name: ShardName | None) -> None:
+            assert self.hang[number].wait(10)
+
+        return AttachedDevice(ident(number), f"d{number}", MemoryShards(f"d{number}", fault), clock=lambda: self.now)
+
+    async def _epoch(self, device: DeviceId, reason: str) -> None:
+        self.steps.append("epoch")
+        await trio.lowlevel.checkpoint()
+
+    def give_up(self, device: DeviceId) -> Sequence[SealMark]:
+        self.steps.append("give up")
+        return [MARK]
+
+    async def struck(self, device: DeviceId, state: DeviceState, reason: str, marks: Sequence[SealMark]) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.failure is not None:
+            raise self.failure
+        self.steps.append("record")
+        self.recorded.append((device, state, reason, marks))
+
+    async def restored(self, device: DeviceId) -> None:
+        self.steps.append("restore")
+
+    async def stall(self, nursery: trio.Nursery, *numbers: int) -> None:
+        """Each of these gets a write that does not come back."""
+        for number in numbers:
+            self.hang[number].clear()
+            nursery.start_soon(self._write, number)
+        await until(lambda: all(self.devices[ident(each)].writing_since() is not None for each in numbers))
+
+    async def _write(self, number: int) -> None:
+        device = self.devices[ident(number)]
+        try:
+            await device.write(device.shards.probe)
+        except DeviceFailed:
+            assert device.struck is not None
+
+    async def answer(self, *numbers: int) -> None:
+        for number in numbers:
+            device = self.devices[ident(number)]
+            await device.write(device.shards.probe)
+
+    async def look(self, nursery: trio.Nursery) -> None:
+        await self.fleet.look(nursery)
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """What a thread does next is waited for."""
+    with trio.fail_after(10):
+        while not condition():
+            await trio.lowlevel.checkpoint()
+
+
+def states(world: World) -> list[DeviceState]:
+    return [world.fleet.state(ident(number))[0] for number in range(6)]
+
+
+async def test_a_struck_device_is_recorded_with_the_ends_of_its_volumes() -> None:
+    world = World()
+    await world.fleet.strike(ident(0), EIO)
+    assert world.recorded == [(ident(0), DeviceState.FAILED, "EIO", (MARK,))]
+    assert world.steps == ["give up", "epoch", "record"]
+    assert world.told == [ident(0)]
+    assert [device.id for device in world.fleet.up("hot")] == [ident(number) for number in range(1, 6)]
+    with pytest.raises(DeviceFailed, match="d0 was given up: EIO"):
+        await world.devices[ident(0)].write(world.devices[ident(0)].shards.probe)
+
+
+async def test_a_strike_is_done_once_and_all_who_ask_wait_for_it() -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(world.fleet.strike, ident(1), EIO, DeviceState.READ_ONLY)
+        nursery.start_soon(world.fleet.strike, ident(2), EIO)
+    found = sorted((device, state) for device, state, _, _ in world.recorded)
+    assert found == [(ident(1), DeviceState.READ_ONLY), (ident(2), DeviceState.FAILED)]
+    await world.fleet.strike(ident(1), EIO)
+    assert len(world.recorded) == 2
+
+
+async def test_what_could_not_be_recorded_is_recorded_by_the_next_who_asks() -> None:
+    world = World()
+    world.failure = StoreReadOnly("the catalog is ill")
+    with pytest.raises(StoreReadOnly):
+        await world.fleet.strike(ident(0), EIO)
+    assert world.fleet.state(ident(0)) == (DeviceState.FAILED, "EIO")
+    world.failure = None
+    await world.fleet.strike(ident(0), EIO)
+    assert world.recorded == [(ident(0), DeviceState.FAILED, "EIO", (MARK,))]
+
+
+async def test_a_strike_is_not_cut_short_by_cancellation() -> None:
+    world = World()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await world.fleet.strike(ident(0), EIO)
+    assert len(world.recorded) == 1
+
+
+async def test_struck_devices_stay_struck_over_restarts() -> None:
+    row = DeviceRow(ident(3), "read_only", 1, "a sync failed")
+    world = World([row], [Absent(ident(4), "hot", "d4", "not mounted")])
+    assert world.fleet.state(ident(3)) == (DeviceState.READ_ONLY, "a sync failed")
+    assert world.fleet.state(ident(4)) == (DeviceState.FAILED, "not mounted")
+    assert len(world.fleet.up("hot")) == 4
+    assert world.devices[ident(3)].struck is not None
+    await world.fleet.restore(ident(3))
+    assert world.fleet.state(ident(3)) == (DeviceState.ONLINE, None)
+    assert world.steps == ["restore"]
+    await world.answer(3)
+
+
+async def test_with_fewer_than_one_and_m_devices_nothing_is_written() -> None:
+    world = World()
+    for number in range(3):
+        assert world.fleet.refusal("hot") is None
+        await world.fleet.strike(ident(number), EIO)
+    assert world.fleet.refusal("hot") is None  # 1+2
+    await world.fleet.strike(ident(3), DeviceFailed("gone", "d3"))
+    found = world.fleet.refusal("hot")
+    assert found is not None
+    assert "2 of 6 devices of tier hot are up, and writes need 3" in found
+    assert "d3 (gone)" in found
+    await world.fleet.restore(ident(3))
+    assert world.fleet.refusal("hot") is None
+
+
+async def test_a_full_device_is_up_and_takes_no_volumes_for_a_while() -> None:
+    world = World()
+    world.fleet.full(ident(0), DeviceFull("no room", "d0"))
+    assert world.fleet.state(ident(0)) == (DeviceState.FULL, "no room")
+    assert (len(world.fleet.up("hot")), len(world.fleet.taking("hot"))) == (6, 5)
+    world.fleet.suspect(ident(0), "a read failed")
+    assert world.fleet.state(ident(0))[0] is DeviceState.FULL
+    async with trio.open_nursery() as nursery:
+        world.now += DEVICE_FULL_S
+        await world.look(nursery)
+    assert len(world.fleet.taking("hot")) == 6
+    assert not world.recorded
+
+
+async def test_an_erring_device_is_read_last_for_a_while_and_told_of() -> None:
+    world = World()
+    world.fleet.suspect(ident(5), "a read failed")
+    assert world.fleet.state(ident(5)) == (DeviceState.SUSPECT, "a read failed")
+    assert world.devices[ident(5)].doubtful
+    assert world.told == [ident(5)]
+    assert len(world.fleet.taking("hot")) == 6
+    async with trio.open_nursery() as nursery:
+        world.now += DEVICE_SUSPECT_S
+        await world.look(nursery)
+    assert states(world) == [DeviceState.ONLINE] * 6
+    assert not world.devices[ident(5)].doubtful
+
+
+async def test_a_file_system_that_the_kernel_made_read_only_is_observed_and_not_recorded() -> None:
+    world = World()
+    world.fleet.read_only(ident(2), "its file system is read-only")
+    assert states(world)[2] is DeviceState.READ_ONLY
+    assert len(world.fleet.up("hot")) == 5
+    assert not world.recorded
+
+
+async def test_devices_that_stall_are_struck_while_the_others_answer() -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        await world.stall(nursery, 0, 3)
+        world.now += 1
+        await world.answer(1, 2, 4, 5)
+        await world.look(nursery)
+        assert states(world) == [DeviceState.ONLINE] * 6
+        world.now += DEVICE_DEADLINE_S
+        await world.look(nursery)
+        assert states(world)[0] is states(world)[3] is DeviceState.FAILED
+        assert "d0 has not answered for 30 s" in str(world.fleet.state(ident(0))[1])
+        assert [device for device, _, _, _ in world.recorded] == [ident(0), ident(3)]
+        assert world.fleet.waiting is None
+        for event in world.hang.values():
+            event.set()
+
+
+async def test_who_has_not_answered_since_is_asked_before_anybody_is_struck() -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        await world.stall(nursery, 0)
+        world.hang[1].clear()
+        world.hang[2].clear()
+        world.now += DEVICE_DEADLINE_S
+        await world.look(nursery)  # nobody has said anything: all are asked
+        assert world.fleet.waiting == "6 of 6 devices of tier hot do not answer"
+        await until(lambda: all(world.devices[ident(number)].answered >= world.now for number in (3, 4, 5)))
+        world.now += 1
+        await world.look(nursery)
+        assert world.fleet.waiting == "3 of 6 devices of tier hot do not answer"
+        assert not world.recorded
+        world.hang[1].set()
+        await until(lambda: world.devices[ident(1)].answered >= world.now)
+        await world.look(nursery)
+        assert [device for device, _, _, _ in world.recorded] == [ident(0)]
+        for event in world.hang.values():
+            event.set()
+
+
+async def test_when_more_than_m_stall_it_is_the_machine_and_nobody_is_struck() -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        await world.stall(nursery, 0, 1, 2, 3, 4, 5)
+        for _ in range(5):
+            world.now += DEVICE_DEADLINE_S
+            await world.look(nursery)
+        assert states(world) == [DeviceState.ONLINE] * 6
+        assert world.fleet.waiting == "6 of 6 devices of tier hot do not answer"
+        for event in world.hang.values():
+            event.set()
+    async with trio.open_nursery() as nursery:
+        await world.look(nursery)
+    assert world.fleet.waiting is None
+
+
+async def test_nobody_is_struck_for_slowness_below_one_and_m() -> None:
+    world = World([DeviceRow(ident(number), "failed", 1, "EIO") for number in (3, 4, 5)])
+    async with trio.open_nursery() as nursery:
+        await world.stall(nursery, 0)
+        world.now += 1
+        await world.answer(1, 2)
+        world.now += DEVICE_DEADLINE_S
+        await world.look(nursery)
+        assert not world.recorded
+        assert world.fleet.waiting == "1 of 3 devices of tier hot do not answer"
+        world.hang[0].set()
+
+
+async def test_a_struck_device_that_hangs_still_is_one_of_the_m() -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        for number in (0, 1, 2):
+            await world.stall(nursery, number)
+            world.now += 1
+            await world.answer(3, 4, 5)
+            world.now += DEVICE_DEADLINE_S
+            await world.look(nursery)
+        assert [device for device, _, _, _ in world.recorded] == [ident(0), ident(1)]
+        assert world.fleet.waiting is not None
+        world.hang[0].set()  # it is back, and struck all the same
+        await until(lambda: world.devices[ident(0)].writing_since() is None)
+        await world.look(nursery)
+        assert [device for device, _, _, _ in world.recorded] == [ident(0), ident(1), ident(2)]
+        for event in world.hang.values():
+            event.set()
