@@ -21,6 +21,9 @@ TOC_ENTRIES_MAX = 200_000
 """Entries of one table of contents; what else lies in a volume is known to the catalog alone."""
 UNSYNCED_BYTES_MAX = 64 * MIB
 """A long stream syncs at least this often: payload stays in memory until every shard has it."""
+UNSYNCED_TOTAL_MAX = 256 * MIB
+"""Of all streams of the S3 door together, but for STRIPES_IN_FLIGHT and one that fills of each: above it each syncs
+after every stripe. Of a mount it is PENDING_MEMORY_MAX."""
 VOLUME_FREE_GRACE_S = 60.0
 """From the sync of the commit that emptied a volume to the unlink of its shards."""
 
@@ -105,7 +108,7 @@ DEVICE_DEADLINE_S = 30.0
 to spin up."""
 DEVICE_LOOK_S = 1.0
 """So often the devices' calls are looked at."""
-DEVICE_FULL_S = 60.0
+DEVICE_FULL_S = 5.0
 """A device that had no room, whatever it says it has (a quota), is tried again after this."""
 DEVICE_SUSPECT_S = 60.0
 """After an error of a read a device is read last for so long."""
@@ -165,6 +168,7 @@ assert DEVICE_LOOK_S < DEVICE_DEADLINE_S
 assert PENDING_AGE_S_MAX < STRIPE_UNNAMED_S
 assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
+assert UNSYNCED_BYTES_MAX <= UNSYNCED_TOTAL_MAX
 assert INLINE_MAX <= STRIPE_PAYLOAD_MAX
 assert INLINE_MAX * TRANSACTION_ROWS_MAX <= ROUND_BYTES_MAX
 assert PART_MIN <= PART_MAX <= OBJECT_MAX

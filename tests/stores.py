@@ -7,11 +7,14 @@ from pathlib import Path
 import trio
 
 from stratumfs.catalog import schema
+from stratumfs.catalog.devices import device_rows
 from stratumfs.catalog.engine import Catalog
 from stratumfs.erasure.code import Code
 from stratumfs.ids import DeviceId, StoreId
 from stratumfs.limits import CATALOG_PAGE_SIZE
 from stratumfs.shards.local import LocalShards
+from stratumfs.store.fleet import Fleet
+from stratumfs.store.ledger import CatalogLedger
 from stratumfs.store.store import Store, opened_store
 from stratumfs.volumes.attached import AttachedDevice
 
@@ -47,9 +50,11 @@ async def running_store(
     async with trio.open_nursery() as nursery:
         await nursery.start(catalog.serve)
         try:
-            async with opened_store(
-                STORE, catalog, code or Code(4, 2), "hot", attached(folder) if devices is None else devices
-            ) as store:
+            code = code or Code(4, 2)
+            rows = await catalog.read(device_rows)
+            found = attached(folder) if devices is None else devices
+            fleet = Fleet(found, {"hot": code}, CatalogLedger(catalog), rows=rows)
+            async with opened_store(STORE, catalog, code, "hot", fleet) as store:
                 yield store
         finally:
             with trio.CancelScope(shield=True):

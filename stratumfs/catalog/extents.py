@@ -196,8 +196,14 @@ def _insert(
     assert length > 0
     columns: tuple[Any, ...]
     if at is not None:
-        if not tx.run("update volume set live = live + ? where id = ? and state != 'freed'", (length, at.volume)):
-            raise WriteConflict(f"volume {at.volume.hex()} was freed before these bytes of it were named")
+        last = at.advanced(length - 1).stripe
+        if not tx.run(
+            "update volume set live = live + ? where id = ? and (state = 'open' or (state = 'sealed' and stripes > ?))",
+            (length, at.volume, last),
+        ):
+            raise WriteConflict(
+                f"volume {at.volume.hex()} was freed, or sealed before stripe {last}, when these bytes were to be named"
+            )
         nonce = at.nonce - (1 << 64) if at.nonce & _SIGN else at.nonce
         columns = (at.volume, at.stripe, at.position, at.cell_size, at.skip, nonce, None, None)
     else:

@@ -45,6 +45,8 @@ def _head(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"store {found['store']} ({found['k']}+{found['m']}), {owner}"
     if found["read_only"]:
         yield f"READ-ONLY: {found['read_only']}"
+    if found["waiting"]:
+        yield f"WRITES WAIT: {found['waiting']}"
     yield survives_text(found["devices_survived"], found["disks_survived"])
 
 

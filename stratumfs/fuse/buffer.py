@@ -10,11 +10,10 @@ from stratumfs.fuse.background import Starter
 from stratumfs.fuse.digest import WholeDigest
 from stratumfs.fuse.layer import Gap, Layer
 from stratumfs.fuse.memory import Memory
-from stratumfs.fuse.pieces import Piece, Stripe
+from stratumfs.fuse.pieces import Piece
 from stratumfs.fuse.sender import StripeSender
 from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
 from stratumfs.limits import PENDING_BYTES_MAX, PENDING_EXTENTS_MAX
-from stratumfs.location import Location
 from stratumfs.store.store import Store
 from stratumfs.store.writer import merged
 from stratumfs.values import Attributes, Extent, NewExtent, Publication
@@ -203,8 +202,7 @@ class FileBuffer:
     async def _stored_extents(self, layer: Layer) -> Sequence[NewExtent]:
         """All bytes of a layer as extents in write order; what is in volumes is synced."""
         writer = self._store.writer
-        unsynced = await self._sender.append_all(layer.stripes)
-        runs = [NewExtent(each.offset, each.wanted, each.location) for each in layer.stripes]
+        await self._sender.idle()
         inline: list[NewExtent] = []
         longer: list[tuple[int, Buffer]] = []
         for piece in layer.pieces.own():
@@ -213,13 +211,11 @@ class FileBuffer:
             else:
                 longer.append((piece.offset, piece.data))
         gathered = await writer.gather(longer) if longer else []
-        try:
-            await writer.sync(at for at in (*map(_location, unsynced), *map(_location, gathered)) if at is not None)
-        except BaseException:
-            self._sender.lost(unsynced)
-            raise
-        self._sender.synced(unsynced)
-        return (*merged(runs), *inline, *merged(gathered))
+        stripes = [stripe.pending for stripe in layer.stripes if stripe.wanted]
+        await writer.sync((*stripes, *dict.fromkeys(each.stripe for each in gathered)))
+        self._sender.synced(layer.stripes)
+        runs = [NewExtent(each.offset, each.wanted, each.location) for each in layer.stripes if each.wanted]
+        return (*merged(runs), *inline, *merged(each.extent for each in gathered))
 
     def _forget(self, layer: Layer) -> None:
         """Give back the memory of a layer that is not read any more."""
@@ -239,7 +235,3 @@ class FileBuffer:
         for start, stop in gaps:
             data = await self._store.reader.read(self.ino, start, stop - start)
             view[start - base : start - base + len(data)] = data
-
-
-def _location(of: Stripe | NewExtent) -> Location | None:
-    return of.location

@@ -7,26 +7,35 @@ import trio
 
 from stratumfs.ids import Buffer
 from stratumfs.location import Location
+from stratumfs.store.writer import PendingStripe
 
 
 class Stripe:
     """A full stripe's worth of one file on its way into a volume. Its payload never changes.
 
     length    bytes of the payload, which is None once it is on stable storage and can be read from there
-    location  None until it is appended
+    pending   the stripe on its way there
     hashed    set when its bytes are hashed, which may keep them in memory; None: they are
     wanted    bytes of it, from its first on, that the file still has (a truncate takes the rest)
     """
 
-    __slots__ = ("hashed", "length", "location", "offset", "payload", "synced", "wanted")
+    __slots__ = ("hashed", "length", "offset", "payload", "pending", "wanted")
 
     def __init__(self, offset: int, payload: Buffer) -> None:
         self.offset = offset
         self.payload: Buffer | None = payload
         self.length = self.wanted = len(payload)
-        self.location: Location | None = None
+        self.pending = PendingStripe(payload)
         self.hashed: trio.Event | None = None
-        self.synced = False
+
+    @property
+    def location(self) -> Location | None:
+        """None until it is appended; final once it is synced."""
+        return self.pending.location
+
+    @property
+    def synced(self) -> bool:
+        return self.pending.synced
 
 
 class Piece:

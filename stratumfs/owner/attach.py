@@ -4,7 +4,7 @@ All of it blocks.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,14 +29,14 @@ class Attached:
 
     refused    why each of the others is not
     facts      of those that are up
-    read_only  those of them whose file system the kernel has made read-only, as it does when a disk errs: they serve
-               reads, and nothing is written
+    read_only  those of them whose file system the kernel has made read-only, as it does when a disk errs, and how they
+               say so: they serve reads, and nothing is written
     """
 
     devices: Mapping[DeviceId, AttachedDevice]
     refused: Mapping[DeviceId, str]
     facts: Mapping[DeviceId, FolderFacts]
-    read_only: Mapping[DeviceId, DeviceFailed]
+    read_only: Mapping[DeviceId, str]
 
 
 def look_at_devices(identity: Identity) -> tuple[dict[DeviceId, FolderFacts], dict[DeviceId, str]]:
@@ -70,26 +70,29 @@ def attach_devices(
             failed[entry.id] = str(error)
     for reason in failed.values():
         _log.warning("device_not_used", reason=reason)
-    read_only = {ident: found for ident in devices if (found := _read_only(facts[ident].path)) is not None}
+    read_only = {ident: "its file system is read-only" for ident in devices if _read_only(facts[ident].path)}
     return Attached(devices, failed, {ident: facts[ident] for ident in devices}, read_only)
 
 
-def refresh_identities(identity: Identity, facts: Mapping[DeviceId, FolderFacts]) -> DeviceFailed | None:
+def refresh_identities(
+    identity: Identity, facts: Mapping[DeviceId, FolderFacts], unwritable: Container[DeviceId]
+) -> dict[DeviceId, DeviceFailed]:
     """Write each identity file that says other paths than those of now, so that the store is found from any of them.
 
     Each is asked by itself: a device may have been away, or failed, when the others learned of a move. One that cannot
-    be written to keeps its old file, which costs comfort only; but a device that fails is returned, for nothing may be
-    written then. Raises: DeviceFailed, DeviceFull if it is the store folder.
+    be written to keeps its old file, which costs comfort only; but who fails in this is returned: it is to be struck.
+    Raises: DeviceFailed, DeviceFull if it is the store folder.
     """
-    failed: DeviceFailed | None = None
+    failed: dict[DeviceId, DeviceFailed] = {}
     _refresh(identity.store_path, identity.of_store())
     for entry in identity.devices:
-        if entry.id in facts:
+        if entry.id in facts and entry.id not in unwritable:
             try:
                 _refresh(entry.path, identity.of_device(entry.id))
             except DeviceError as error:
                 _log.warning("identity_not_refreshed", device=str(entry.path), error=str(error))
-                failed = error if isinstance(error, DeviceFailed) else failed
+                if isinstance(error, DeviceFailed):
+                    failed[entry.id] = error
     return failed
 
 
@@ -106,10 +109,8 @@ def lock_all(locks: Locks, store: Path, facts: Mapping[DeviceId, FolderFacts]) -
     return locks.take_all(store, [(ident, found.path) for ident, found in facts.items()])
 
 
-def _read_only(path: Path) -> DeviceFailed | None:
-    if os.statvfs(path).f_flag & os.ST_RDONLY:
-        return DeviceFailed("its file system is read-only", str(path))
-    return None
+def _read_only(path: Path) -> bool:
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _attach(entry: DeviceEntry, facts: FolderFacts) -> AttachedDevice:
@@ -120,6 +121,7 @@ def _attach(entry: DeviceEntry, facts: FolderFacts) -> AttachedDevice:
         disk=facts.st_dev,
         total=_asking(facts.path, lambda total, _: total),
         free=_asking(facts.path, lambda _, free: free),
+        tier=entry.tier,
     )
 
 

@@ -4,53 +4,62 @@ and move aside what no row knows.
 Before the first door opens, and only where the store may be written to.
 """
 
+from collections.abc import Mapping
+
 import structlog
 import trio
 
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.volumes import OPEN, VolumeRow, readable_extents_in, volumes
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceFailed
-from stratumfs.ids import StoreId
+from stratumfs.errors import DeviceFailed, StratumError
+from stratumfs.ids import DeviceId, StoreId
 from stratumfs.limits import CODING_THREADS, TRANSACTION_ROWS_MAX
-from stratumfs.owner.attach import Attached
 from stratumfs.repair.quarantine import quarantine_unknown
 from stratumfs.repair.seal import seal_left_open
 from stratumfs.store.ledger import CatalogLedger
+from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import VolumeInfo
 
 _log = structlog.get_logger(__name__)
 
 
-async def mend(store: StoreId, catalog: Catalog, attached: Attached) -> DeviceFailed | None:
-    """Do all of it. Returns the failure of a device in this, if there was one: then nothing may be written.
+async def mend(
+    store: StoreId, catalog: Catalog, devices: Mapping[DeviceId, AttachedDevice]
+) -> dict[DeviceId, DeviceFailed]:
+    """Do all of it, on *devices*, which are those that are up. Returns who failed in this: they are to be struck.
 
     Raises: what the catalog raises.
     """
-    failed = await _seal_volumes_left_open(store, catalog, attached)
-    if failed is not None:
-        return failed
-    failures = await quarantine_unknown(catalog, attached.devices)
-    return next((error for error in failures.values() if isinstance(error, DeviceFailed)), None)
+    failed = await _seal_volumes_left_open(store, catalog, devices)
+    well = {ident: device for ident, device in devices.items() if ident not in failed}
+    return failed | _failed(await quarantine_unknown(catalog, well))
 
 
-async def _seal_volumes_left_open(store: StoreId, catalog: Catalog, attached: Attached) -> DeviceFailed | None:
+async def _seal_volumes_left_open(
+    store: StoreId, catalog: Catalog, devices: Mapping[DeviceId, AttachedDevice]
+) -> dict[DeviceId, DeviceFailed]:
     threads = trio.CapacityLimiter(CODING_THREADS)
     ledger = CatalogLedger(catalog)
     count = 0
-    failed: DeviceFailed | None = None
+    failed: dict[DeviceId, DeviceFailed] = {}
     while rows := await catalog.read(volumes, OPEN, b"", TRANSACTION_ROWS_MAX):
         for row in rows:
             length, stripes = await _named_end(catalog, row)
             info = VolumeInfo(row.id, row.tier, Code(row.k, row.m), row.devices)
-            failures = await seal_left_open(store, info, length, stripes, attached.devices, ledger, threads)
+            failures = await seal_left_open(store, info, length, stripes, devices, ledger, threads)
             for error in failures.values():
                 _log.warning("volume_sealed_without_a_table", volume=row.id.hex(), error=str(error))
-                failed = error if isinstance(error, DeviceFailed) else failed
+            failed |= _failed(failures)
             count += 1
     if count:
         _log.info("volumes_sealed", count=count, reason="the last owner left them open")
     return failed
+
+
+def _failed(errors: Mapping[DeviceId, StratumError]) -> dict[DeviceId, DeviceFailed]:
+    """A full one has not."""
+    return {ident: error for ident, error in errors.items() if isinstance(error, DeviceFailed)}
 
 
 async def _named_end(catalog: Catalog, row: VolumeRow) -> tuple[int, int]:

@@ -27,7 +27,8 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
     """The whole state as plain values for JSON. A device that hangs delays it by ANSWER_WAIT_S, not for ever."""
     store = running.store
     rows = [*await _rows(running, OPEN), *await _rows(running, SEALED)]
-    present, silent = await shards_present(store.devices, [volume_info(row) for row in rows], ANSWER_WAIT_S)
+    counted = {ident: device for ident, device in store.devices.items() if device.struck is None}
+    present, silent = await shards_present(counted, [volume_info(row) for row in rows], ANSWER_WAIT_S)
     spaces = await _spaces(running, silent)
     total = _survival(running, rows, present, silent)
     used = await store.catalog.read(usage)
@@ -37,6 +38,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
         "id": store.id.hex(),
         "owner": os.getpid(),
         "read_only": store.read_only,
+        "waiting": store.fleet.waiting,
         "k": store.code.k,
         "m": store.code.m,
         "devices_survived": total.devices,
@@ -82,7 +84,7 @@ async def _volume_counts(running: Running) -> dict[str, int]:
 async def _spaces(running: Running, silent: set[DeviceId]) -> dict[DeviceId, Space]:
     spaces = {}
     for ident, device in running.store.devices.items():
-        if ident in silent:
+        if ident in silent or device.struck:
             continue
         try:
             spaces[ident] = await device.read(space_of, running.attached.facts[ident].path)
@@ -92,12 +94,12 @@ async def _spaces(running: Running, silent: set[DeviceId]) -> dict[DeviceId, Spa
 
 
 def _survival(running: Running, rows: list[VolumeRow], present: Present, silent: set[DeviceId]) -> Survival:
-    """Over all volumes with data; of an empty store, what its first volume will survive."""
+    """Over all volumes with data, struck devices counted as lost; of an empty store, what its next volume survives."""
     store = running.store
     found = [Shards(row.k, tuple(_disks(running, row, present[row.id]))) for row in rows]
     if not found:
-        up = [device.disk for ident, device in store.devices.items() if ident not in silent]
-        found.append(Shards(store.code.k, tuple(up[: store.code.n])))
+        up = [device.disk for device in store.fleet.up(store.tier) if device.id not in silent][: store.code.n]
+        found.append(Shards(max(1, len(up) - store.code.m), tuple(up)))
     return survival(found, [running.store_disk])
 
 
@@ -111,17 +113,8 @@ def _disks(running: Running, row: VolumeRow, cells: set[CellIndex]) -> Iterable[
 def _device(
     running: Running, entry: DeviceEntry, spaces: dict[DeviceId, Space], silent: set[DeviceId]
 ) -> dict[str, Any]:
-    reason = running.attached.refused.get(entry.id)
-    state = DeviceState.ONLINE
-    if reason is not None:
-        state = DeviceState.FAILED
-    elif entry.id in running.store.volume_writer.failed:
-        state = DeviceState.READ_ONLY
-        reason = str(running.store.volume_writer.failed[entry.id])
-    elif entry.id in running.attached.read_only:
-        state = DeviceState.READ_ONLY
-        reason = str(running.attached.read_only[entry.id])
-    elif entry.id in silent:
+    state, reason = running.store.fleet.state(entry.id)
+    if state is DeviceState.ONLINE and entry.id in silent:
         state = DeviceState.SUSPECT
         reason = f"no answer within {ANSWER_WAIT_S:.0f} s"
     space = spaces.get(entry.id)

@@ -3,7 +3,7 @@
 Nothing forks after the catalog is open; commands that an open door needs (fusermount3) are fork-and-exec at once.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 import trio
 
+from stratumfs.catalog.devices import device_rows
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.migrations import MIGRATIONS
 from stratumfs.catalog.schema import VERSION
@@ -19,6 +20,7 @@ from stratumfs.devices.folder import look_at
 from stratumfs.devices.identity import Identity
 from stratumfs.erasure.code import Code
 from stratumfs.errors import ConfigError, DeviceFailed
+from stratumfs.ids import DeviceId
 from stratumfs.owner.attach import (
     Attached,
     attach_devices,
@@ -30,6 +32,8 @@ from stratumfs.owner.create import CATALOG_FOLDER, HOT
 from stratumfs.owner.locate import identity_of
 from stratumfs.owner.lock import Locks
 from stratumfs.owner.recovery import mend
+from stratumfs.store.fleet import Absent, Fleet
+from stratumfs.store.ledger import CatalogLedger
 from stratumfs.store.store import Store, opened_store
 from tiering.explain import Explainer
 
@@ -40,14 +44,14 @@ _log = structlog.get_logger(__name__)
 class Locked:
     """A store whose locks are ours, and which devices of it are up; nothing of it is open for writing yet.
 
-    failed  a device that could not be written to already
+    failed  those that could not be written to already
     """
 
     folder: Path
     identity: Identity
     attached: Attached
     store_disk: int
-    failed: DeviceFailed | None
+    failed: Mapping[DeviceId, DeviceFailed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ def _lock(folder: Path, locks: Locks) -> Locked:
     facts, refused = look_at_devices(identity)
     refused |= lock_all(locks, folder, facts)
     attached = attach_devices(identity, facts, refused)
-    failed = next(iter(attached.read_only.values()), None) or refresh_identities(identity, attached.facts)
+    failed = refresh_identities(identity, attached.facts, attached.read_only)
     return Locked(folder, identity, attached, look_at(folder).st_dev, failed)
 
 
@@ -104,11 +108,11 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
     async with trio.open_nursery() as nursery:
         await nursery.start(catalog.serve)
         try:
-            why_not = _read_only_reason(found.attached, code, found.failed)
-            if why_not is None:
-                failed = await mend(ident, catalog, found.attached)
-                why_not = _read_only_reason(found.attached, code, failed)
-            async with opened_store(ident, catalog, code, HOT, found.attached.devices, read_only=why_not) as store:
+            fleet = await _fleet(found, catalog, {HOT: code})
+            if fleet.refusal(HOT) is None:
+                up = {device.id: device for device in fleet.up(HOT)}
+                await _strike(fleet, await mend(ident, catalog, up))
+            async with opened_store(ident, catalog, code, HOT, fleet) as store:
                 explainer = Explainer(store, found.identity, found.attached.refused, found.store_disk)
                 store.files.explainer = explainer
                 yield Running(found.folder, found.identity, found.attached, found.store_disk, store, explainer)
@@ -118,9 +122,21 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
             nursery.cancel_scope.cancel()
 
 
-def _read_only_reason(attached: Attached, code: Code, failed: DeviceFailed | None) -> str | None:
-    """With fewer than n devices, or one that failed, nothing can be written at full width: the store reads on, and says
-    what to replace."""
-    if len(attached.devices) < code.n:
-        return f"{len(attached.devices)} of {code.n} devices are there: " + "; ".join(attached.refused.values())
-    return None if failed is None else f"device {failed.device} failed: {failed}"
+async def _fleet(found: Locked, catalog: Catalog, codes: Mapping[str, Code]) -> Fleet:
+    """All devices of the store; those that failed before they were needed are struck."""
+    absent = [
+        Absent(entry.id, entry.tier, str(entry.path), found.attached.refused[entry.id])
+        for entry in found.identity.devices
+        if entry.id in found.attached.refused
+    ]
+    rows = await catalog.read(device_rows)
+    fleet = Fleet(found.attached.devices, codes, CatalogLedger(catalog), rows=rows, absent=absent)
+    for ident, reason in found.attached.read_only.items():
+        fleet.read_only(ident, reason)
+    await _strike(fleet, found.failed)
+    return fleet
+
+
+async def _strike(fleet: Fleet, failed: Mapping[DeviceId, DeviceFailed]) -> None:
+    for ident, error in failed.items():
+        await fleet.strike(ident, error)

@@ -44,7 +44,7 @@ class LocalShards:
 
     def create(self, name: ShardName) -> OpenShard:
         folder = folder_of(name)
-        with self._translated("create", name):
+        with self._translated("create", name, making=True):
             for each in (folder.parent, folder):
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(each, 0o700, dir_fd=self._folder.number)
@@ -57,7 +57,7 @@ class LocalShards:
 
     def sync_folder(self, name: ShardName) -> None:
         folder = folder_of(name)
-        with self._translated("sync the folder of", name):
+        with self._translated("sync the folder of", name, making=True):
             # The folder itself may be new, and the one above it too.
             for each in (folder, folder.parent, "."):
                 self._sync(each)
@@ -193,71 +193,88 @@ class LocalShards:
             os.close(number)
 
     @contextlib.contextmanager
-    def _translated(self, action: str, what: object) -> Iterator[None]:
+    def _translated(self, action: str, what: object, *, making: bool = False) -> Iterator[None]:
         """OSError to the errors that backends owe."""
         try:
             yield
         except OSError as error:
-            raise self.translate(error, action, what) from error
+            raise self.translate(error, action, what, making=making) from error
 
-    def translate(self, error: OSError, action: str, what: object) -> StratumError:
-        """What *error* means, having met it when doing *action* to *what*."""
+    def translate(self, error: OSError, action: str, what: object, *, making: bool = False) -> StratumError:
+        """What *error* means, having met it when doing *action* to *what*. making: no file was looked for; if one is
+        missing it is a folder, which somebody has emptied."""
         message = f"device {self.root}: cannot {action} {what}: {error.strerror}"
-        if isinstance(error, FileNotFoundError) and os.fstat(self._folder.number).st_nlink:
+        if isinstance(error, FileNotFoundError) and not making and os.fstat(self._folder.number).st_nlink:
             return ShardMissing(message)
         kind = DeviceFull if error.errno in _FULL else DeviceFailed
         return kind(message, str(self.root))
 
 
 class LocalOpenShard:
-    """A shard's file, open for writing (an `OpenShard`)."""
+    """A shard's file, open for writing (an `OpenShard`).
+
+    Whoever uses the descriptor holds its object meanwhile: a call that hangs while another lets go of the shard keeps
+    the file open, and its number can't come to mean another file.
+    """
 
     def __init__(self, shards: LocalShards, name: ShardName, number: int) -> None:
         self._shards = shards
         self._name = name
-        self._file = _Descriptor(number)
+        self._file: _Descriptor | None = _Descriptor(number)
 
     def preallocate(self, start: int, end: int) -> None:
+        file = self._held()
         try:
-            os.posix_fallocate(self._file.number, start, end - start)
+            os.posix_fallocate(file.number, start, end - start)
         except OSError as error:
             if error.errno not in _NO_PREALLOCATION:
                 raise self._shards.translate(error, "preallocate", self._name) from error
 
     def write_at(self, position: int, parts: Sequence[Buffer]) -> None:
+        file = self._held()
         try:
             total = sum(len(part) for part in parts)
-            done = os.pwritev(self._file.number, parts, position) if len(parts) <= _IOV_MAX else 0
+            done = os.pwritev(file.number, parts, position) if len(parts) <= _IOV_MAX else 0
             if done < total:
-                self._write_on(position, memoryview(b"".join(parts)), done)
+                _write_on(file, position, memoryview(b"".join(parts)), done)
         except OSError as error:
             raise self._shards.translate(error, "write", self._name) from error
 
     def datasync(self) -> None:
+        file = self._held()
         try:
-            os.fdatasync(self._file.number)
+            os.fdatasync(file.number)
         except OSError as error:
             raise self._shards.translate(error, "fdatasync", self._name) from error
 
     def cut(self, size: int) -> None:
+        file = self._held()
         try:
-            os.ftruncate(self._file.number, size)
+            os.ftruncate(file.number, size)
         except OSError as error:
             raise self._shards.translate(error, "truncate", self._name) from error
 
     def size(self) -> int:
+        file = self._held()
         try:
-            return os.fstat(self._file.number).st_size
+            return os.fstat(file.number).st_size
         except OSError as error:
             raise self._shards.translate(error, "stat", self._name) from error
 
     def close(self) -> None:
-        self._file.close()
+        self._file = None  # the last user of the descriptor closes it
 
-    def _write_on(self, position: int, data: memoryview, done: int) -> None:
-        """A short write is legal; the next one then says why (a full disk), or goes on."""
-        while done < len(data):
-            done += os.pwrite(self._file.number, data[done:], position + done)
+    def _held(self) -> "_Descriptor":
+        file = self._file
+        if file is None:
+            raise DeviceFailed(f"shard {self._name} was let go of", str(self._shards.root))
+        return file
+
+
+def _write_on(file: "_Descriptor", position: int, data: memoryview, done: int) -> None:
+    """A short write is legal; the next one then says why (a full disk), or goes on."""
+    while done < len(data):
+        done += os.pwrite(file.number, data[done:], position + done)
 
 
 class _Descriptor:

@@ -54,6 +54,7 @@ class _Standing:
     """reason    for `status`
     recorded  the ledger knows the state
     until     when an observed state ends, on the device's clock
+    logged    what was said of it last: a full device is found full again and again
     marks     of volumes that were given up with it, until they are recorded
     """
 
@@ -63,6 +64,7 @@ class _Standing:
     reason: str | None = None
     recorded: bool = False
     until: float = float("inf")
+    logged: str | None = None
     marks: list[SealMark] = field(default_factory=list)
 
 
@@ -231,8 +233,9 @@ class Fleet:
     def _observe(self, device: DeviceId, state: DeviceState, reason: str, for_s: float) -> None:
         standing = self._standings[device]
         if standing.state not in STRUCK:
-            if standing.state is not state:
+            if standing.logged != reason:
                 _log.warning("device_state", device=standing.label, state=str(state), reason=reason)
+            standing.logged = reason
             self._set(device, state, reason)
             standing.until = self.devices[device].clock() + for_s
 

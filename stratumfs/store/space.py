@@ -2,7 +2,6 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import trio
 from stratumfs.erasure.code import Code
 from stratumfs.errors import StoreFull, StratumError
 from stratumfs.ids import GIB, MIB, DeviceId
+from stratumfs.store.fleet import Fleet
 from stratumfs.volumes.attached import AttachedDevice
 
 _log = structlog.get_logger(__name__)
@@ -27,20 +27,28 @@ def keep_free(total: int) -> int:
 
 
 def usable(free: list[int], code: Code) -> int:
-    """Payload bytes that fit on devices with so many *free* bytes each, one shard of n on each of n devices.
+    """Payload bytes that fit on devices with so many *free* bytes each: in volumes of *code*, and in narrower ones, of
+    1 + m devices at least, on those that are not full when others are."""
+    fits = 0
+    left = [each for each in free if each]
+    while (width := min(code.n, len(left))) > code.m:
+        level = _level(left, width)
+        fits += level * (width - code.m)
+        left = [each - level for each in left if each > level]
+    return fits
 
-    The most stripes-worth t per shard for which the devices, none holding more than t of any one position, hold n * t.
-    """
-    if len(free) < code.n:
-        return 0
-    low, high = 0, sum(free) // code.n
+
+def _level(free: list[int], width: int) -> int:
+    """The most bytes per shard that fit, one shard of *width* on each of so many devices: the largest t for which the
+    devices, none holding more than t of any one position, hold width * t."""
+    low, high = 0, sum(free) // width
     while low < high:
         middle = (low + high + 1) // 2
-        if sum(min(each, middle) for each in free) >= code.n * middle:
+        if sum(min(each, middle) for each in free) >= width * middle:
             low = middle
         else:
             high = middle - 1
-    return low * code.k
+    return low
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +60,18 @@ class TierSpace:
 
 
 class Space:
-    """Free space of a tier's devices and of the catalog's folder, asked once a second and counted down in between.
+    """Free space of a tier's devices that are up, and of the catalog's folder: asked once a second and counted down in
+    between.
 
     Owned by the store, used on the loop; it asks in the nursery that it was handed. A device that does not answer keeps
     its last number, and is not asked again until it does: a stall stops nobody here and takes one thread. A catalog
     without room takes no new data at all, so that deletes still find some.
     """
 
-    def __init__(
-        self, devices: Mapping[DeviceId, AttachedDevice], code: Code, catalog: Path, nursery: trio.Nursery
-    ) -> None:
-        self._devices, self._code, self._catalog, self._nursery = devices, code, catalog, nursery
-        self._sizes: dict[DeviceId | None, tuple[int, int]] = {}
+    def __init__(self, fleet: Fleet, tier: str, code: Code, catalog: Path, nursery: trio.Nursery) -> None:
+        self._fleet, self._tier, self._code, self._catalog, self._nursery = fleet, tier, code, catalog, nursery
+        self._sizes: dict[DeviceId, tuple[int, int]] = {}
+        self._catalog_free = False  # has room
         self._taken = 0
         self._asking: dict[DeviceId | None, trio.Event] = {}
         self._catalog_limiter = trio.CapacityLimiter(1)
@@ -78,10 +86,11 @@ class Space:
 
     async def refresh(self) -> None:
         """Ask all of them, and wait a moment for the answers."""
-        for ident in (None, *self._devices):
+        for device in (None, *self._fleet.up(self._tier)):
+            ident = device.id if device else None
             if ident not in self._asking:
                 self._asking[ident] = trio.Event()
-                self._nursery.start_soon(self._ask, ident)
+                self._nursery.start_soon(self._ask, device)
         with trio.move_on_after(_REFRESH_S):
             for answered in tuple(self._asking.values()):
                 await answered.wait()
@@ -92,39 +101,39 @@ class Space:
             await trio.sleep(_REFRESH_S)
             await self.refresh()
 
-    async def _ask(self, ident: DeviceId | None) -> None:
+    async def _ask(self, device: AttachedDevice | None) -> None:
         try:
-            if ident is None:
-                sizes = await trio.to_thread.run_sync(
-                    _folder_sizes, self._catalog, limiter=self._catalog_limiter, abandon_on_cancel=True
+            if device is None:
+                self._catalog_free = await trio.to_thread.run_sync(
+                    _has_room, self._catalog, limiter=self._catalog_limiter, abandon_on_cancel=True
                 )
             else:
-                device = self._devices[ident]
-                sizes = await device.read(_device_sizes, device)
-            self._sizes[ident] = sizes
+                self._sizes[device.id] = await device.read(_device_sizes, device)
         except (OSError, StratumError) as error:
-            _log.debug("free space is not known", place=ident.hex() if ident else "catalog", error=str(error))
+            _log.debug("free space is not known", place=device.label if device else "catalog", error=str(error))
         finally:
-            self._asking.pop(ident).set()
+            self._asking.pop(device.id if device else None).set()
 
     def _sum_up(self) -> None:
-        disks = Counter(self._devices[ident].disk for ident in self._sizes if ident is not None)
+        known = [device for device in self._fleet.up(self._tier) if device.id in self._sizes]
+        disks = Counter(device.disk for device in known)
+        taking = self._fleet.taking(self._tier)
         free, total = [], []
-        for ident, (size, left) in self._sizes.items():
-            if ident is not None:
-                sharing = disks[self._devices[ident].disk]  # folders of one disk share what it has
-                total.append((size - keep_free(size)) // sharing)
+        for device in known:
+            size, left = self._sizes[device.id]
+            sharing = disks[device.disk]  # folders of one disk share what it has
+            total.append((size - keep_free(size)) // sharing)
+            if device in taking:
                 free.append(max(0, left - keep_free(size)) // sharing)
-        size, left = self._sizes.get(None, (0, 0))
-        fits = usable(free, self._code) if left > keep_free(size) else 0
+        fits = usable(free, self._code) if self._catalog_free else 0
         self.now = TierSpace(usable(total, self._code), fits)
         self._taken = 0
 
 
+def _has_room(folder: Path) -> bool:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize > keep_free(found.f_blocks * found.f_frsize)
+
+
 def _device_sizes(device: AttachedDevice) -> tuple[int, int]:
     return device.total(), device.free()
-
-
-def _folder_sizes(folder: Path) -> tuple[int, int]:
-    found = os.statvfs(folder)
-    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize

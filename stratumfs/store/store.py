@@ -1,6 +1,6 @@
 """The store: what both doors are given."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
@@ -9,11 +9,12 @@ import trio
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.volumes import VolumeRow
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceError, StoreReadOnly
+from stratumfs.errors import DeviceError, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
 from stratumfs.shards.layout import ShardName
 from stratumfs.store.changes import Changes
 from stratumfs.store.committer import Committer
+from stratumfs.store.fleet import Fleet
 from stratumfs.store.ledger import CatalogLedger
 from stratumfs.store.locks import InodeLocks
 from stratumfs.store.maintenance import Maintenance
@@ -25,6 +26,7 @@ from stratumfs.store.reader import Reader
 from stratumfs.store.space import Space
 from stratumfs.store.writer import Writer
 from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.format import VolumeInfo
 from stratumfs.volumes.reader import VolumeReader
 from stratumfs.volumes.writer import VolumeWriter
 
@@ -43,17 +45,19 @@ class Store:
         catalog: Catalog,
         code: Code,
         tier: str,
-        devices: Mapping[DeviceId, AttachedDevice],
+        fleet: Fleet,
         nursery: trio.Nursery,
         observer: AccessObserver,
     ) -> None:
-        self.id, self.tier, self.code, self.devices = ident, tier, code, devices
+        self.id, self.tier, self.code, self.fleet, self.devices = ident, tier, code, fleet, fleet.devices
         self.catalog, self.observer = catalog, observer
         self.damaged: set[tuple[VolumeId, CellIndex]] = set()
-        self.volume_writer = VolumeWriter(ident, tier, code, devices, CatalogLedger(catalog), self._failed)
-        self.volume_reader = VolumeReader(ident, devices, self._damaged)
-        self.space = Space(devices, code, catalog.folder, nursery)
-        self.writer = Writer(self.volume_writer, self.space, nursery)
+        self._away: dict[VolumeId, frozenset[DeviceId]] = {}  # of volumes that are freed, where they are not gone yet
+        self.volume_writer = VolumeWriter(ident, tier, code, fleet, CatalogLedger(catalog))
+        fleet.writers.append(self.volume_writer)
+        self.volume_reader = VolumeReader(ident, fleet.devices, self._damaged)
+        self.space = Space(fleet, tier, code, catalog.folder, nursery)
+        self.writer = Writer(self.volume_writer, self.space, fleet, nursery)
         self.reader = Reader(catalog, self.volume_reader, nursery)
         self.changes = Changes(nursery)
         self.locks = InodeLocks()
@@ -71,34 +75,51 @@ class Store:
 
     def refuse_writes(self, reason: str) -> None:
         """From now on the store is read-only. The first reason stays."""
-        if self.writer.read_only is None:
-            _log.error("the store is read-only from now on", reason=reason)
-            self.writer.read_only = reason
+        _log.error("the store is read-only from now on", reason=reason)
+        self.writer.refuse(reason)
 
     async def serve(self) -> None:
         """Background tasks, until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.fleet.watch)
             nursery.start_soon(self.space.serve)
             nursery.start_soon(self.maintenance.serve)
 
-    def _failed(self, device: DeviceId, error: DeviceError) -> None:
-        label = self.devices[device].label if device in self.devices else device.hex()
-        self.refuse_writes(f"device {label} failed: {error}")
-
-    def _damaged(self, volume: VolumeId, index: CellIndex, reason: str) -> None:
-        if (volume, index) not in self.damaged:
-            self.damaged.add((volume, index))
-            _log.warning("a shard is damaged and was read around", volume=volume.hex(), cell=index, reason=reason)
+    def _damaged(self, volume: VolumeInfo, index: CellIndex, error: StratumError) -> None:
+        if (volume.id, index) not in self.damaged:
+            self.damaged.add((volume.id, index))
+            _log.warning(
+                "a shard is damaged and was read around", volume=volume.id.hex(), cell=index, reason=str(error)
+            )
+        if isinstance(error, DeviceError):
+            self.fleet.suspect(volume.devices[index], str(error))
 
     async def _free_shards(self, row: VolumeRow) -> bool:
         if self.reader.in_use(row.id):
             return False
+        up = {device.id: device for device in self.fleet.up(row.tier)}
+        away = frozenset(row.devices) - up.keys()
+        if self._away.get(row.id) == away:
+            return False  # nobody came back since it was tried
+        all_gone = True
         for cell, ident in enumerate(row.devices):
-            device = self.devices.get(ident)
-            if device is None:
-                return False
-            await device.write(device.shards.unlink, ShardName(row.id, CellIndex(cell)))
-        return True
+            if ident in up:
+                all_gone &= await _unlink(up[ident], ShardName(row.id, CellIndex(cell)))
+        if all_gone and away:
+            self._away[row.id] = away
+        else:
+            self._away.pop(row.id, None)
+        return all_gone and not away
+
+
+async def _unlink(device: AttachedDevice, name: ShardName) -> bool:
+    """False if it is to be tried again: no other device waits for that."""
+    try:
+        await device.write(device.shards.unlink, name)
+    except DeviceError as error:
+        _log.warning("shard_not_removed", device=device.label, shard=str(name), error=str(error))
+        return False
+    return True
 
 
 @asynccontextmanager
@@ -107,20 +128,18 @@ async def opened_store(
     catalog: Catalog,
     code: Code,
     tier: str,
-    devices: Mapping[DeviceId, AttachedDevice],
+    fleet: Fleet,
     *,
     observer: AccessObserver | None = None,
     read_only: str | None = None,
 ) -> AsyncIterator[Store]:
-    """Run a store over an open catalog whose ``serve`` runs already, and over the devices that are up.
+    """Run a store over an open catalog whose ``serve`` runs already, and over the devices that are there.
 
-    *read_only* is the reason why nothing may be written, if there is one; fewer than n devices are one by themselves.
-    At the end open volumes are sealed; the catalog is the caller's to close, afterwards.
+    *read_only* is the reason why nothing may be written, if there is one; fewer than 1 + m devices that are up are one
+    by themselves. At the end open volumes are sealed; the catalog is the caller's to close, afterwards.
     """
     async with trio.open_nursery() as nursery:
-        store = Store(ident, catalog, code, tier, devices, nursery, observer or NullObserver())
-        if len(devices) < code.n and read_only is None:
-            read_only = f"{len(devices)} of {code.n} devices of tier {tier} are there"
+        store = Store(ident, catalog, code, tier, fleet, nursery, observer or NullObserver())
         if read_only is not None:
             store.refuse_writes(read_only)
         await store.space.refresh()
@@ -133,6 +152,6 @@ async def opened_store(
                 with trio.CancelScope(shield=True):
                     try:
                         await store.volume_writer.close()
-                    except (DeviceError, StoreReadOnly) as error:
+                    except StratumError as error:
                         _log.error("a volume was left for the next start to seal", error=str(error))
             nursery.cancel_scope.cancel()

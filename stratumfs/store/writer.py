@@ -7,6 +7,7 @@ in a row before.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import trio
 
@@ -19,38 +20,74 @@ from stratumfs.limits import (
     STRIPE_UNNAMED_S,
     STRIPES_IN_FLIGHT,
     UNSYNCED_BYTES_MAX,
+    UNSYNCED_TOTAL_MAX,
 )
 from stratumfs.location import Location
 from stratumfs.store.digest import StreamDigest
+from stratumfs.store.fleet import Fleet
 from stratumfs.store.space import Space
 from stratumfs.values import NewExtent, Written
+from stratumfs.volumes.pending import PendingStripe
 from stratumfs.volumes.writer import VolumeWriter
+
+__all__ = ["Gathered", "PendingStripe", "StripeStream", "Writer", "merged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Bytes of a file that lie in a stripe with others, *skip* bytes behind its first."""
+
+    offset: int
+    length: int
+    stripe: PendingStripe
+    skip: int
+
+    @property
+    def extent(self) -> NewExtent:
+        """Once the stripe is synced."""
+        return NewExtent(self.offset, self.length, self.stripe.at.advanced(self.skip))
 
 
 class Writer:
     """What all writers of a store share: the tier's volumes, threads, space, and whether writing is possible at all.
 
-    Owned by the store, used on the loop. ``read_only`` is the reason why nothing is written any more.
+    Owned by the store, used on the loop. ``unsynced_bytes`` is the payload that all streams keep until it is synced.
     """
 
     def __init__(
-        self, volumes: VolumeWriter, space: Space, nursery: trio.Nursery, inline_bytes_max: int = INLINE_BYTES_MAX
+        self,
+        volumes: VolumeWriter,
+        space: Space,
+        fleet: Fleet,
+        nursery: trio.Nursery,
+        inline_bytes_max: int = INLINE_BYTES_MAX,
     ) -> None:
         self.volumes = volumes
         self.space = space
         self.nursery = nursery
-        self.read_only: str | None = None
         self.inline_bytes = 0
+        self.unsynced_bytes = 0
+        self._fleet = fleet
+        self._refused: str | None = None
         self._appended: dict[VolumeId, float] = {}
-        self._streams: dict[StripeStream, set[VolumeId]] = {}
+        self._streams: set[StripeStream] = set()
         self._inline_bytes_max = inline_bytes_max
         self._hashing = trio.CapacityLimiter(2)
         self.stripe_payload = STRIPE_PAYLOAD_MAX
 
+    @property
+    def read_only(self) -> str | None:
+        """Why nothing is written: for good, or as long as too few devices are up."""
+        return self._refused or self._fleet.refusal(self.volumes.tier)
+
+    def refuse(self, reason: str) -> None:
+        """Write nothing from now on. The first reason stays."""
+        self._refused = self._refused or reason
+
     def check_writable(self) -> None:
         """Raises: StoreReadOnly."""
-        if self.read_only is not None:
-            raise StoreReadOnly(self.read_only)
+        if (reason := self.read_only) is not None:
+            raise StoreReadOnly(reason)
 
     def reserve(self, count: int) -> None:
         """Make sure before *count* bytes are taken that they fit. Raises: StoreFull, StoreReadOnly."""
@@ -64,15 +101,18 @@ class Writer:
     def digest(self) -> StreamDigest:
         return StreamDigest(self.nursery, self._hashing)
 
-    async def stripe(self, payload: Buffer, after: Location | None = None) -> Location:
-        """Append one stripe. Not safe before ``sync``; *payload* stays alive and unchanged until then.
+    async def append(self, stripe: PendingStripe, after: PendingStripe | None = None) -> None:
+        """Write one stripe. Not safe before ``sync``, and it may move until then.
 
         Its volume is spared for ``STRIPE_UNNAMED_S``, in which a row has to name the stripe.
         """
         self.check_writable()
-        at = await self.volumes.append(payload, after)
-        self._appended[at.volume] = trio.current_time()
-        return at
+        stripe.placed = self._placed
+        await self.volumes.append(stripe, after)
+
+    async def sync(self, stripes: Iterable[PendingStripe]) -> None:
+        """Every shard has these stripes on stable storage; where that went wrong they were written again elsewhere."""
+        await self.volumes.sync(stripes)
 
     def spare(self, volumes: Iterable[VolumeId]) -> None:
         """Somebody still has stripes in these that he will name: they are spared for another ``STRIPE_UNNAMED_S``."""
@@ -83,59 +123,53 @@ class Writer:
         """Volumes that may hold bytes which no row names yet: they are not freed, however empty they look."""
         oldest = trio.current_time() - STRIPE_UNNAMED_S
         self._appended = {volume: when for volume, when in self._appended.items() if when >= oldest}
-        return frozenset(self._appended).union(*self._streams.values())
+        return frozenset(self._appended).union(*(stream.volumes for stream in self._streams))
 
     @contextmanager
     def stream(self) -> Iterator["StripeStream"]:
         """A body of any length; what it wrote is spared until the context ends, for it may take hours."""
         stream = StripeStream(self)
-        self._streams[stream] = stream.volumes
+        self._streams.add(stream)
         try:
             yield stream
         finally:
-            del self._streams[stream]
+            self._streams.discard(stream)
+            stream.let_go()
 
-    async def sync(self, locations: Iterable[Location]) -> None:
-        """Every shard has the stripes of these locations on stable storage."""
-        await self.volumes.sync({location.volume for location in locations})
-
-    async def gather(self, segments: Sequence[tuple[int, Buffer]]) -> list[NewExtent]:
+    async def gather(self, segments: Sequence[tuple[int, Buffer]]) -> list[Gathered]:
         """Many short segments, (offset, bytes) each, packed side by side into as few stripes as they need.
 
-        The stripes are not synced yet. Extents come in the order of the segments.
+        The last stripes are not synced yet. What is gathered comes in the order of the segments.
         """
-        extents: list[NewExtent] = []
-        batch: list[tuple[int, Buffer]] = []
-        size = 0
-        for offset, data in _pieces(segments, self.stripe_payload):
-            if size + len(data) > self.stripe_payload:
-                extents += await self._gather_stripe(batch)
-                batch, size = [], 0
-            batch.append((offset, data))
-            size += len(data)
-        return extents + await self._gather_stripe(batch) if batch else extents
+        gathered: list[Gathered] = []
+        unsynced: list[PendingStripe] = []
+        for batch in _batches(segments, self.stripe_payload):
+            if len(unsynced) * self.stripe_payload >= UNSYNCED_BYTES_MAX:
+                await self.sync(unsynced)
+                unsynced.clear()
+            stripe = PendingStripe(b"".join(data for _, data in batch))
+            await self.append(stripe)
+            unsynced.append(stripe)
+            skip = 0
+            for offset, data in batch:
+                gathered.append(Gathered(offset, len(data), stripe, skip))
+                skip += len(data)
+        return gathered
 
-    async def _gather_stripe(self, batch: list[tuple[int, Buffer]]) -> list[NewExtent]:
-        at = await self.stripe(b"".join(data for _, data in batch))
-        extents = []
-        skip = 0
-        for offset, data in batch:
-            extents.append(NewExtent(offset, len(data), at.advanced(skip)))
-            skip += len(data)
-        return extents
+    def _placed(self, location: Location) -> None:
+        self._appended[location.volume] = trio.current_time()
 
 
 class StripeStream:
     """A body from its first byte to its last, cut into stripes that are coded while the next bytes come in.
 
-    Used by one task. Memory: ``STRIPES_IN_FLIGHT`` stripes and the one that fills. Stopping before ``finish`` leaves
-    bytes that no row points at.
+    Used by one task. Memory: ``STRIPES_IN_FLIGHT`` stripes, the one that fills, and up to ``UNSYNCED_BYTES_MAX`` that
+    are not synced yet. Stopping before ``finish`` leaves bytes that no row points at.
     """
 
     def __init__(self, writer: Writer) -> None:
         self.size = 0
         self.extents: list[NewExtent] = []
-        self.volumes: set[VolumeId] = set()
         self._writer = writer
         self._digest = writer.digest()
         self._filling = bytearray()
@@ -143,10 +177,16 @@ class StripeStream:
         self._slots = trio.Semaphore(STRIPES_IN_FLIGHT)
         self._running = 0
         self._quiet = trio.Event()
-        self._last: Location | None = None
-        self._locations: dict[int, tuple[int, Location]] = {}
-        self._unsynced = 0
+        self._last: PendingStripe | None = None
+        self._stripes: dict[int, PendingStripe] = {}
+        self._unsynced: list[PendingStripe] = []
+        self._unsynced_bytes = 0
         self._error: BaseException | None = None
+
+    @property
+    def volumes(self) -> frozenset[VolumeId]:
+        """Those that hold bytes of it."""
+        return frozenset(stripe.location.volume for stripe in self._stripes.values() if stripe.location is not None)
 
     async def write(self, data: Buffer) -> None:
         """Take more bytes; the buffer is the caller's again on return. Raises: what an earlier stripe met."""
@@ -173,13 +213,17 @@ class StripeStream:
             return Written(self.size, await self._digest.digest())
         if self._filling:
             await self._send()
-        await self._drained()
+        await self._sync()
         self.size = self._offset
-        if sum(length for length, _ in self._locations.values()) != self.size:
+        self.extents = merged(NewExtent(at, each.length, each.at) for at, each in sorted(self._stripes.items()))
+        if sum(extent.length for extent in self.extents) != self.size:
             raise StoreClosing("the store closes: some of these bytes were not written")
-        self.extents = merged(NewExtent(offset, length, at) for offset, (length, at) in sorted(self._locations.items()))
-        await self._writer.sync(extent.location for extent in self.extents if extent.location is not None)
         return Written(self.size, await self._digest.digest())
+
+    def let_go(self) -> None:
+        """Nobody syncs what is not synced by now: its memory counts no more."""
+        self._writer.unsynced_bytes -= self._unsynced_bytes
+        self._unsynced_bytes = 0
 
     async def _send(self) -> None:
         payload, self._filling = self._filling, bytearray()
@@ -190,23 +234,19 @@ class StripeStream:
         placed = trio.Event()
         self._writer.nursery.start_soon(self._append, offset, payload, placed, hashed)
         await placed.wait()  # the next one may lie behind it
-        self._unsynced += len(payload)
-        if self._unsynced >= UNSYNCED_BYTES_MAX:
-            await self._drained()
-            await self._writer.sync(at for _, at in self._locations.values())
-            self._unsynced = 0
+        self._unsynced_bytes += len(payload)
+        self._writer.unsynced_bytes += len(payload)
+        if self._unsynced_bytes >= UNSYNCED_BYTES_MAX or self._writer.unsynced_bytes >= UNSYNCED_TOTAL_MAX:
+            await self._sync()
 
     async def _append(self, offset: int, payload: bytearray, placed: trio.Event, hashed: trio.Event | None) -> None:
-        def place(location: Location) -> None:
-            self._last = location
-            self.volumes.add(location.volume)
-            placed.set()
-
+        stripe, before = PendingStripe(payload, lambda _: placed.set()), self._last
+        self._stripes[offset] = self._last = stripe
+        self._unsynced.append(stripe)
         try:
             self._check()
             self._writer.check_writable()
-            location = await self._writer.volumes.append(payload, self._last, place)
-            self._locations[offset] = len(payload), location
+            await self._writer.volumes.append(stripe, before)
             if hashed is not None:
                 await hashed.wait()
         except Exception as error:  # whoever finishes the stream raises it
@@ -219,10 +259,13 @@ class StripeStream:
                 self._quiet.set()
                 self._quiet = trio.Event()
 
-    async def _drained(self) -> None:
+    async def _sync(self) -> None:
         while self._running:
             await self._quiet.wait()
         self._check()
+        await self._writer.sync(self._unsynced)
+        self._unsynced.clear()
+        self.let_go()
 
     def _check(self) -> None:
         if self._error is not None:
@@ -247,9 +290,18 @@ def merged(extents: Iterable[NewExtent]) -> list[NewExtent]:
     return found
 
 
-def _pieces(segments: Sequence[tuple[int, Buffer]], most: int) -> Iterator[tuple[int, memoryview]]:
-    """Segments, those over *most* bytes cut up."""
+def _batches(segments: Sequence[tuple[int, Buffer]], most: int) -> Iterator[list[tuple[int, memoryview]]]:
+    """Segments, those over *most* bytes cut up, together up to *most* bytes each time."""
+    batch: list[tuple[int, memoryview]] = []
+    size = 0
     for offset, data in segments:
         view = memoryview(data)
         for start in range(0, len(view), most):
-            yield offset + start, view[start : start + most]
+            piece = view[start : start + most]
+            if size + len(piece) > most:
+                yield batch
+                batch, size = [], 0
+            batch.append((offset + start, piece))
+            size += len(piece)
+    if batch:
+        yield batch

@@ -3,32 +3,35 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stratumfs.devices.health import DeviceState
 from stratumfs.erasure.checksum import digest
 from stratumfs.erasure.code import Codec
 from stratumfs.erasure.stripe import encode
 from stratumfs.errors import DeviceError, DeviceFull
 from stratumfs.ids import Buffer, CellIndex, StoreId
 from stratumfs.shards.backend import OpenShard
+from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import CellHeader, StripeAt, VolumeInfo, pack_headers
 from stratumfs.volumes.toc import PackedToc
 
 
 @dataclass(frozen=True, slots=True)
 class ShardFailure:
-    """What went wrong on the device of one shard."""
+    """What went wrong on the device of one shard. state: what it makes of the device, if that is not just full."""
 
     index: CellIndex
     error: DeviceError
-
-
-def worst(failures: Sequence[ShardFailure]) -> DeviceError | None:
-    """The error that says most: a device that failed before one that is full; None if there is none."""
-    errors = sorted((each.error for each in failures), key=lambda error: isinstance(error, DeviceFull))
-    return errors[0] if errors else None
+    state: DeviceState = DeviceState.FAILED
 
 
 def append_stripe(
-    store: StoreId, volume: VolumeInfo, codec: Codec, at: StripeAt, payload: Buffer, shards: Sequence[OpenShard]
+    store: StoreId,
+    volume: VolumeInfo,
+    codec: Codec,
+    at: StripeAt,
+    payload: Buffer,
+    shards: Sequence[OpenShard],
+    devices: Sequence[AttachedDevice],
 ) -> list[ShardFailure]:
     """Hash and encode *payload* and write its cells, all *n* of them even if some fail; returns which did.
 
@@ -53,20 +56,22 @@ def append_stripe(
         ]
     )
     failures = []
-    for number, shard in enumerate(shards):
+    for number, (shard, device) in enumerate(zip(shards, devices, strict=True)):
         try:
-            shard.write_at(at.position, (headers[number], cells[number]))
+            device.timed(shard.write_at, at.position, (headers[number], cells[number]))
         except DeviceError as error:
             failures.append(ShardFailure(CellIndex(number), error))
     return failures
 
 
-def preallocate(shards: Sequence[OpenShard], start: int, end: int) -> list[ShardFailure]:
+def preallocate(
+    shards: Sequence[OpenShard], devices: Sequence[AttachedDevice], start: int, end: int
+) -> list[ShardFailure]:
     """Make room from *start* to *end* in all *shards*; returns where that failed."""
     failures = []
-    for number, shard in enumerate(shards):
+    for number, (shard, device) in enumerate(zip(shards, devices, strict=True)):
         try:
-            shard.preallocate(start, end)
+            device.timed(shard.preallocate, start, end)
         except DeviceError as error:
             failures.append(ShardFailure(CellIndex(number), error))
     return failures

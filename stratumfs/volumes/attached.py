@@ -119,6 +119,11 @@ class AttachedDevice:
         self.struck = None
         self.doubtful = False
 
+    @property
+    def in_doubt(self) -> bool:
+        """Others are read first."""
+        return self.doubtful or self.struck is not None
+
     def writing_since(self) -> float | None:
         """When the oldest call that writes began which has not come back."""
         return min(list(self._writing_since.values()), default=None)

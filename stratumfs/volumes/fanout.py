@@ -10,8 +10,9 @@ import trio
 
 
 async def in_threads(calls: Sequence[Callable[[], None]]) -> list[BaseException | None]:
-    """Run all *calls* at once, each in a thread of its own; what each raised, by position. Not cancellable.
+    """Run all *calls* at once, each in a thread of its own; what each raised, by position.
 
+    A cancelled waiter goes on, and the threads to their ends.
     The caller bounds how many such calls are under way: no limiter is asked. Measured for six fdatasyncs: 0.8 ms, and
     0.7 ms less processor time, than the 1.4 ms of a task and a limiter each, which wake the loop six times.
     """
@@ -36,6 +37,5 @@ async def in_threads(calls: Sequence[Callable[[], None]]) -> list[BaseException 
 
     for at, call in enumerate(calls):
         trio.lowlevel.start_thread_soon(call, partial(deliver, at))
-    with trio.CancelScope(shield=True):
-        await done.wait()
+    await done.wait()
     return errors

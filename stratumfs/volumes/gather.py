@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import trio
 
-from stratumfs.errors import DeviceError, ShardCorrupt, ShardMissing, TooFewShards
+from stratumfs.errors import DeviceError, ShardCorrupt, ShardMissing, StratumError, TooFewShards
 from stratumfs.ids import CellIndex, DeviceId, StoreId
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.cells import read_cell
 from stratumfs.volumes.format import StripeAt, VolumeInfo
 
-OnDamage = Callable[[VolumeInfo, CellIndex, str], None]
+OnDamage = Callable[[VolumeInfo, CellIndex, StratumError], None]
+"""Told of each bad or missing cell, and by which error; may be called often for one shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,13 @@ class Gather:
         return self._wanted <= self.good.keys() or len(self.good) >= self._source.volume.code.k
 
     def _in_order(self) -> list[CellIndex]:
-        """Wanted cells before others, data before parity, cells on a device that stalls last."""
+        """Wanted cells before others, data before parity, cells on a device in doubt last."""
         indexes = [CellIndex(number) for number in range(self._source.volume.code.n)]
-        return sorted(indexes, key=lambda index: (self._stalls(index), index not in self._wanted, index))
+        return sorted(indexes, key=lambda index: (self._in_doubt(index), index not in self._wanted, index))
 
-    def _stalls(self, index: CellIndex) -> bool:
+    def _in_doubt(self, index: CellIndex) -> bool:
         device = self._source.device(index)
-        return device is not None and device.stalled(self._hedge_s)
+        return device is not None and (device.in_doubt or device.stalled(self._hedge_s))
 
     def _ask(self, nursery: trio.Nursery) -> None:
         """Start reads until the cells that are here or expected would do."""
@@ -105,7 +106,7 @@ class Gather:
             )
         except (ShardCorrupt, ShardMissing, DeviceError) as error:
             self._bad[index] = str(error)
-            self._on_damage(source.volume, index, str(error))
+            self._on_damage(source.volume, index, error)
         self._pending.discard(index)
         self._changed.set()
 

@@ -1,19 +1,17 @@
 """Reads ranges of extents: only the cells they touch, each verified, around whatever is missing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import trio
 
 from stratumfs.erasure.code import codec_for
-from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
+from stratumfs.ids import CellIndex, DeviceId, StoreId
 from stratumfs.limits import CODING_THREADS, HEDGE_DELAY_S, STRIPE_CACHE_BYTES, STRIPE_PAYLOAD_MAX
 from stratumfs.location import Location
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.cells import CellCache, CellKey, read_cell_nowait
 from stratumfs.volumes.format import StripeAt, VolumeInfo, stripe_of
-from stratumfs.volumes.gather import Gather, StripeSource
-
-OnDamage = Callable[[VolumeId, CellIndex, str], None]
+from stratumfs.volumes.gather import Gather, OnDamage, StripeSource
 
 LOOP_CELL_MAX = 64 * 1024
 """Cells up to this long are taken from the page cache and verified on the loop: some 15 µs, where a hop costs 40."""
@@ -23,7 +21,7 @@ class VolumeReader:
     """Reads from all volumes of a store; lives on one loop.
 
     devices    those that are up; the mapping may change while it is in use
-    on_damage  called on the loop for each bad or missing cell met, with a reason; may be called often for one shard
+    on_damage  called on the loop for each bad or missing cell met; may be called often for one shard
 
     Shared state is the cache and `_loading`: a cell that some task is getting already is waited for, not read twice. A
     loader that fails or is cancelled wakes the others, and one of them tries itself.
@@ -133,7 +131,7 @@ class VolumeReader:
             good = await trio.to_thread.run_sync(_read_nowait, source, wanted, limiter=self._threads)
         if len(good) == len(wanted):
             return good
-        gather = Gather(source, wanted, self._hedge_s, self._damaged)
+        gather = Gather(source, wanted, self._hedge_s, self._on_damage)
         await gather.run(good)
         lost = tuple(index for index in wanted if index not in gather.good)
         if not lost:
@@ -144,9 +142,6 @@ class VolumeReader:
             codec.recover, gather.good, lost, source.at.cell_size, limiter=self._threads
         )
         return gather.good | {index: cell.toreadonly() for index, cell in decoded.items()}
-
-    def _damaged(self, volume: VolumeInfo, index: CellIndex, reason: str) -> None:
-        self._on_damage(volume.id, index, reason)
 
 
 def _read_nowait(source: StripeSource, wanted: Sequence[CellIndex]) -> dict[CellIndex, memoryview]:

@@ -1,14 +1,14 @@
 """Appends stripes to the volumes of one tier: opens, rotates, syncs and seals them."""
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Iterable, Sequence
 
 import trio
 
 from stratumfs.erasure.code import Code
 from stratumfs.erasure.stripe import cell_size_for
-from stratumfs.errors import DeviceError, DeviceFailed, DeviceFull, StoreClosing, StratumError
-from stratumfs.ids import Buffer, CellIndex, DeviceId, StoreId, VolumeId, random_id
+from stratumfs.errors import DeviceError, DeviceFull, StoreClosing, StoreReadOnly, StratumError
+from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId, random_id
 from stratumfs.limits import (
     CODING_THREADS,
     SHARD_PREALLOCATE,
@@ -16,29 +16,29 @@ from stratumfs.limits import (
     VOLUME_PAYLOAD_SEAL,
     VOLUMES_OPEN_MAX,
 )
-from stratumfs.location import Location
 from stratumfs.shards.backend import OpenShard
 from stratumfs.shards.layout import ShardName
 from stratumfs.volumes import toc
-from stratumfs.volumes.append import ShardFailure, worst
+from stratumfs.volumes.append import ShardFailure
 from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.fleet import Devices, SealMark
 from stratumfs.volumes.format import VolumeInfo
 from stratumfs.volumes.ledger import VolumeLedger
-from stratumfs.volumes.open import OpenVolume
+from stratumfs.volumes.open import GivenUp, OpenVolume
+from stratumfs.volumes.pending import PendingStripe, release
 from stratumfs.volumes.placement import Candidate, choose_devices
-
-OnFailure = Callable[[DeviceId, DeviceError], None]
+from stratumfs.volumes.threads import LendingThreads
 
 
 class VolumeWriter:
     """The one writer of a tier.
 
-    All state lives on the loop. `_opening` is held over the awaits that open a volume; everything else changes between
-    awaits. Volumes that met an error stay in `_volumes`, closed to appends, so that whoever has yet to sync them hears
-    of it; the next owner seals them.
+    A device that fails or stalls is struck, and its callers see only a write that takes longer: an append goes to
+    another volume, and what was not synced yet is written again by whoever waits for its sync. A device that is full is
+    not struck; its volumes are sealed as they are when idle.
 
-    devices       those that are up; new volumes are placed on them
-    on_failure    told once of each device that fails a write or a sync; the writer puts nothing on it again
+    All state lives on the loop. `_opening` is held over the awaits that open a volume, `_again` over those that write
+    again; everything else changes between awaits.
     """
 
     def __init__(
@@ -46,73 +46,69 @@ class VolumeWriter:
         store: StoreId,
         tier: str,
         code: Code,
-        devices: Mapping[DeviceId, AttachedDevice],
+        devices: Devices,
         ledger: VolumeLedger,
-        on_failure: OnFailure,
         *,
         payload_seal: int = VOLUME_PAYLOAD_SEAL,
         preallocate: int = SHARD_PREALLOCATE,
     ) -> None:
-        self.code = code
+        self.tier, self.code = tier, code
         self._store = store
-        self._tier = tier
         self._devices = devices
         self._ledger = ledger
-        self._on_failure = on_failure
         self._payload_seal = payload_seal
         self._step = preallocate
         self._volumes: dict[VolumeId, OpenVolume] = {}
         self._current: OpenVolume | None = None
         self._opening = trio.Lock()
+        self._again = trio.Lock()
         self._sealing: dict[VolumeId, trio.Lock] = {}
-        self._failed: dict[DeviceId, DeviceError] = {}
-        self._threads = trio.CapacityLimiter(CODING_THREADS)
+        self._threads = LendingThreads(CODING_THREADS)
         self._closed = False
 
-    async def append(
-        self,
-        payload: Buffer,
-        after: Location | None = None,
-        placed: Callable[[Location], None] | None = None,
-    ) -> Location:
-        """Write *payload*, 1 to STRIPE_PAYLOAD_MAX bytes, as one stripe. It is safe only after `sync`.
+    async def append(self, stripe: PendingStripe, after: PendingStripe | None = None) -> None:
+        """Write *stripe*, 1 to STRIPE_PAYLOAD_MAX bytes. It is safe only after `sync`.
 
-        The caller keeps *payload* alive and unchanged until then. after: where the same stream's previous stripe lies;
-        if that was full, and this one comes to lie directly behind it with cells of the same size, its nonce is the
-        next one, and one row can name both. placed: told where the stripe will lie before it is written, for who sends
-        several at once.
+        after: the same stream's previous stripe; if that is full, and this one comes to lie directly behind it with
+        cells of the same size, its nonce is the next one, and one row can name both.
 
-        Raises: GeometryError; DeviceFull; DeviceFailed; what the ledger raises; StoreClosing.
+        Raises: GeometryError; DeviceFull; StoreReadOnly if too few devices are left; what the ledger raises;
+        StoreClosing.
         """
-        cell_size_for(len(payload), self.code)
+        cell_size_for(stripe.length, self.code)
         await trio.lowlevel.checkpoint_if_cancelled()
-        volume = self._accepting() or await self._open_next()
-        location, failures = await self._append_to(volume, payload, after, placed)
-        if failures:
-            raise self._report(volume, failures)
-        return location
+        while True:
+            volume = self._accepting() or await self._open_next()
+            if volume.payload + stripe.length >= self._payload_seal and self._current is volume:
+                self._current = None  # this one fills it; it is sealed when it has been idle
+            try:
+                failures = await volume.append(stripe, after, self._step, self._threads)
+            except GivenUp:
+                await self._devices.settle()
+                continue
+            if not failures:
+                return
+            await self._failed(volume, failures)
 
-    async def sync(self, volumes: Collection[VolumeId]) -> None:
-        """Return when all appends to *volumes* that finished before the call are on stable storage on every shard.
+    async def sync(self, stripes: Iterable[PendingStripe]) -> None:
+        """Return when all of *stripes* are on stable storage on every shard of their volumes; payloads are let go.
 
-        Raises: DeviceFailed or DeviceFull, naming the device; then nothing is known of what was not synced before.
+        What a volume that was given up has not synced is written again, in the order given, to another one; so are
+        stripes that were never written. Read their locations afterwards. May be called again after an error.
+
+        Raises: as `append`.
         """
-        found = [self._volumes[each] for each in set(volumes) if each in self._volumes]  # others are sealed: synced
-        if len(found) < 2:  # none, as of every small file: not even a turn of the loop is due
-            for volume in found:
-                await self._sync_one(volume)
-            return
-        errors: list[DeviceError] = []
-        async with trio.open_nursery() as nursery:
-            for volume in found:
-                nursery.start_soon(self._sync_collecting, volume, errors)
-        if errors:
-            raise errors[0]
+        stripes = list(stripes)
+        while left := [stripe for stripe in stripes if not stripe.synced]:
+            if any(stripe.lost for stripe in left):
+                await self._write_again(left)
+            await self._sync_volumes({stripe.at.volume for stripe in left})
+        release(stripes)
 
     async def seal(self, volume: VolumeId) -> None:
         """Take no more appends to *volume*, wait for those under way, write its table of contents, tell the ledger.
 
-        Not an error for one that is sealed already. Raises: DeviceFailed, DeviceFull; what the ledger raises.
+        Not an error for one that is sealed already. Raises: what the ledger raises.
         """
         opened = self._volumes.get(volume)
         if opened is None:
@@ -128,12 +124,18 @@ class VolumeWriter:
         """Seal what nobody has appended to for *idle_s* seconds. To be called every few seconds.
 
         Full volumes wait as long as others: what was written to them may be in a row only now, and only rows get into
-        the table of contents. Volumes that met an error are left to the next owner.
+        the table of contents.
         """
         for opened in list(self._volumes.values()):
-            idle = trio.current_time() - opened.used_at >= idle_s
-            if idle and not opened.appending and opened.sealable():
+            if trio.current_time() - opened.used_at >= idle_s and not opened.appending:
                 await self.seal(opened.info.id)
+
+    def give_up(self, device: DeviceId) -> list[SealMark]:
+        """Write no more to volumes that have a shard on *device*, which is struck. Returns their ends."""
+        found = [opened for opened in self._volumes.values() if device in opened.info.devices]
+        for opened in found:
+            self._let_go(opened)
+        return [opened.mark for opened in found]
 
     async def close(self) -> None:
         """Seal all volumes that can be sealed, and let go of the others. Further appends raise StoreClosing.
@@ -146,48 +148,57 @@ class VolumeWriter:
         errors: list[StratumError] = []
         for opened in list(self._volumes.values()):
             try:
-                if opened.sealable():
-                    await self.seal(opened.info.id)
+                await self.seal(opened.info.id)
             except StratumError as error:
                 errors.append(error)
-            finally:
-                opened.close()  # what could not be sealed stays here: a sync of it must fail, not succeed
+                opened.give_up()  # whoever syncs what is not synced must fail, not succeed
         if errors:
             raise errors[0]
 
-    @property
-    def failed(self) -> Mapping[DeviceId, DeviceError]:
-        """Devices that failed a write or a sync, with what they failed by."""
-        return self._failed
-
     def statistics(self) -> dict[str, int]:
-        """Open volumes (those waiting for their sealing included) and devices struck out."""
-        return {"volumes_open": len(self._volumes), "devices_failed": len(self._failed)}
+        """Open volumes, those waiting for their sealing included."""
+        return {"volumes_open": len(self._volumes)}
 
     def _accepting(self) -> OpenVolume | None:
         current = self._current
         return current if current is not None and current.accepts() else None
 
-    async def _append_to(
-        self,
-        volume: OpenVolume,
-        payload: Buffer,
-        after: Location | None,
-        placed: Callable[[Location], None] | None,
-    ) -> tuple[Location, list[ShardFailure]]:
-        if volume.payload + len(payload) >= self._payload_seal and self._current is volume:
-            self._current = None  # this one fills it; it is sealed when it has been idle
-        return await volume.append(payload, after, self._step, self._threads, placed)
+    async def _write_again(self, stripes: Sequence[PendingStripe]) -> None:
+        """Those of *stripes* that are lost, behind one another. Whoever failed is struck before."""
+        await self._devices.settle()
+        async with self._again:
+            before: PendingStripe | None = None
+            for stripe in stripes:
+                if stripe.lost:
+                    await self.append(stripe, before)
+                before = stripe
+
+    async def _sync_volumes(self, volumes: Iterable[VolumeId]) -> None:
+        found = [self._volumes[each] for each in volumes if each in self._volumes]  # others are sealed, or given up
+        if len(found) == 1:
+            await self._sync_one(found[0])
+            return
+        errors: list[StratumError] = []
+        async with trio.open_nursery() as nursery:
+            for volume in found:
+                nursery.start_soon(self._sync_collecting, volume, errors)
+        if errors:
+            raise errors[0]
 
     async def _sync_one(self, volume: OpenVolume) -> None:
-        failures = await volume.sync()
-        if failures:
-            raise self._report(volume, failures)
+        """All that is finished in *volume* is synced, or it is given up, and whoever failed is struck."""
+        try:
+            failures = await volume.sync()
+        except GivenUp:
+            await self._devices.settle()
+        else:
+            if failures:
+                await self._failed(volume, failures)
 
-    async def _sync_collecting(self, volume: OpenVolume, errors: list[DeviceError]) -> None:
+    async def _sync_collecting(self, volume: OpenVolume, errors: list[StratumError]) -> None:
         try:
             await self._sync_one(volume)
-        except DeviceError as error:
+        except StratumError as error:
             errors.append(error)
 
     async def _seal(self, opened: OpenVolume) -> None:
@@ -195,75 +206,86 @@ class VolumeWriter:
         if not opened.closed:  # else only the ledger is behind, for it failed the last time
             await self._sync_one(opened)
             entries = await self._ledger.contents(opened.info.id)
-            packed = await trio.to_thread.run_sync(toc.pack, entries, limiter=self._threads)
-            failures = await opened.finish(packed)
+            packed = await self._threads.run(toc.pack, entries)
+            try:
+                failures = await opened.finish(packed)
+            except GivenUp:
+                return
             if failures:
-                raise self._report(opened, failures)
+                await self._failed(opened, failures)
+                return
         await self._ledger.sealed(opened.info.id, opened.end, opened.stripes)
         del self._volumes[opened.info.id]
 
     async def _open_next(self) -> OpenVolume:
         async with self._opening:
-            found = self._accepting()
-            if found is not None:
-                return found
-            if self._closed:
-                raise StoreClosing("the store is closing: no new volumes")
-            await self._make_place()
-            opened = await self._open()
-            self._volumes[opened.info.id] = self._current = opened
-            return opened
+            while (found := self._accepting()) is None:
+                if self._closed:
+                    raise StoreClosing("the store is closing: no new volumes")
+                await self._make_place()
+                self._current = await self._open()
+            return found
 
     async def _make_place(self) -> None:
         """Seal volumes that wait for it, oldest first, until one more may be opened."""
         for opened in list(self._volumes.values()):
             if len(self._volumes) < VOLUMES_OPEN_MAX:
                 return
-            if opened.sealable():
-                await self.seal(opened.info.id)
-        if len(self._volumes) >= VOLUMES_OPEN_MAX:
-            error = next(iter(self._failed.values()), None)
-            raise DeviceFailed(f"too many volumes failed to be written: {error}", error.device if error else "")
+            await self.seal(opened.info.id)
 
-    async def _open(self) -> OpenVolume:
-        volume = VolumeId(random_id())
-        chosen = choose_devices(volume, self.code.n, await self._candidates())
-        info = VolumeInfo(volume, self._tier, self.code, chosen)
-        devices = [self._devices[each] for each in chosen]
+    async def _open(self) -> OpenVolume | None:
+        """A new volume; None if a device failed, was full or was struck meanwhile: then others are chosen."""
+        ident = VolumeId(random_id())
+        candidates = await self._candidates()
+        width = min(self.code.n, len(candidates))
+        code = Code(width - self.code.m, self.code.m)
+        info = VolumeInfo(ident, self.tier, code, choose_devices(ident, width, candidates))
+        up = {device.id: device for device in self._devices.up(self.tier)}
+        if not all(each in up for each in info.devices):
+            return None
+        devices = [up[each] for each in info.devices]
         shards = await self._create(info, devices)
+        if shards is None:
+            return None
         try:
             await self._ledger.opened(info)
         except BaseException:
             for shard in shards:
                 shard.close()  # the files stay, for nobody knows whether the row was written; no row: quarantine
             raise
-        return OpenVolume(self._store, info, devices, shards, self._step)
+        opened = self._volumes[ident] = OpenVolume(self._store, info, devices, shards, self._step)
+        if any(device.struck for device in devices):
+            await self._end(opened)
+            return None
+        return opened
 
     async def _candidates(self) -> list[Candidate]:
-        """Devices that are up and have room for a step of preallocation and one more."""
-        up = [device for device in self._devices.values() if device.id not in self._failed]
-        if len(up) < self.code.n:
-            why = "; ".join(map(str, self._failed.values())) or "the others are not attached"
-            label = next((error.device for error in self._failed.values()), "")
-            message = f"{len(up)} devices of tier {self._tier} are up, a volume needs {self.code.n}: {why}"
-            raise DeviceFailed(message, label)
+        """Devices that are up and have room for a step of preallocation and one more: 1 + m of them at least.
+
+        Raises: StoreReadOnly if fewer are up, DeviceFull if fewer have room.
+        """
+        if (why := self._devices.refusal(self.tier)) is not None:
+            raise StoreReadOnly(why)
         found: list[Candidate] = []
 
         async def ask(device: AttachedDevice) -> None:
             try:
                 free = await device.write(device.free)
             except (OSError, DeviceError):
-                return  # whoever writes to it will meet the error, and name it
+                free = 2 * self._step  # whoever writes to it meets the error, and strikes it
             if free >= 2 * self._step:
                 found.append(Candidate(device.id, device.disk, free))
 
         async with trio.open_nursery() as nursery:
-            for device in up:
+            for device in self._devices.taking(self.tier):
                 nursery.start_soon(ask, device)
+        if len(found) <= self.code.m:
+            needed = 1 + self.code.m
+            raise DeviceFull(f"{len(found)} devices of tier {self.tier} have room for a new volume, {needed} must")
         return found
 
-    async def _create(self, info: VolumeInfo, devices: list[AttachedDevice]) -> list[OpenShard]:
-        """All shards of a new volume, durable in their folders."""
+    async def _create(self, info: VolumeInfo, devices: Sequence[AttachedDevice]) -> list[OpenShard] | None:
+        """All shards of a new volume, durable in their folders; None if one could not be made, and none is left."""
         made: dict[CellIndex, OpenShard] = {}
         failures: list[ShardFailure] = []
 
@@ -280,31 +302,39 @@ class VolumeWriter:
                         nursery.start_soon(create, CellIndex(number), device)
         finally:
             if len(made) < len(devices):
-                for index, shard in made.items():
-                    shard.close()
-                    with trio.CancelScope(shield=True):
-                        await devices[index].write(_remove_shard, devices[index], ShardName(info.id, index))
+                with trio.CancelScope(shield=True):
+                    for index, shard in made.items():
+                        shard.close()
+                        await _remove_shard(devices[index], ShardName(info.id, index))
         if failures:
-            raise self._note(info, failures)
+            await self._note(info, failures)
+            return None
         return [made[CellIndex(number)] for number in range(len(devices))]
 
-    def _report(self, volume: OpenVolume, failures: list[ShardFailure]) -> DeviceError:
-        if self._current is volume:
-            self._current = None
-        return self._note(volume.info, failures)
+    async def _failed(self, volume: OpenVolume, failures: Sequence[ShardFailure]) -> None:
+        """Return when whoever failed is struck, and the volume ended if nothing more of it can be synced."""
+        await self._note(volume.info, failures)
+        if volume.given_up and volume.info.id in self._volumes:
+            await self._end(volume)
 
-    def _note(self, info: VolumeInfo, failures: list[ShardFailure]) -> DeviceError:
-        """Strike out the devices that failed (a full one has not), and choose the error that says most."""
+    async def _note(self, info: VolumeInfo, failures: Sequence[ShardFailure]) -> None:
         for failure in failures:
             device = info.devices[failure.index]
-            if not isinstance(failure.error, DeviceFull) and device not in self._failed:
-                self._failed[device] = failure.error
-                if self._current is not None and device in self._current.info.devices:
-                    self._current = None
-                self._on_failure(device, failure.error)
-        error = worst(failures)
-        assert error is not None
-        return type(error)(str(error), error.device)
+            if isinstance(failure.error, DeviceFull):
+                self._devices.full(device, failure.error)
+            else:
+                await self._devices.strike(device, failure.error, failure.state)
+
+    async def _end(self, volume: OpenVolume) -> None:
+        """It is given up and nobody was struck for it who would have sealed it."""
+        self._let_go(volume)
+        await self._ledger.sealed(volume.info.id, volume.mark.length, volume.mark.stripes)
+
+    def _let_go(self, volume: OpenVolume) -> None:
+        volume.give_up()
+        del self._volumes[volume.info.id]
+        if self._current is volume:
+            self._current = None
 
 
 def _create_shard(device: AttachedDevice, name: ShardName, step: int) -> OpenShard:
@@ -319,6 +349,6 @@ def _create_shard(device: AttachedDevice, name: ShardName, step: int) -> OpenSha
     return shard
 
 
-def _remove_shard(device: AttachedDevice, name: ShardName) -> None:
+async def _remove_shard(device: AttachedDevice, name: ShardName) -> None:
     with contextlib.suppress(StratumError):  # no row names it: else it is quarantined later
-        device.shards.unlink(name)
+        await device.write(device.shards.unlink, name)

@@ -1,6 +1,7 @@
-"""A folder shown in another place by a process of its own, which can be stopped: a device that hangs on demand.
+"""A folder shown in another place by a process of its own: a device that hangs, fails or is full on demand.
 
-``python -m tests.both.passthrough FOLDER MOUNT_POINT`` says READY once it is mounted, and ends when it is unmounted.
+``python -m tests.both.passthrough FOLDER MOUNT_POINT`` says READY once it is mounted, and ends when it is unmounted. A
+line with a number on its standard input makes it answer by that errno from then on, 0 by none; it says READY again.
 """
 
 import errno
@@ -31,6 +32,7 @@ class Passthrough(pyfuse3.Operations):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
+        self.error = 0
         self._paths: dict[int, Path] = {pyfuse3.ROOT_INODE: folder}
 
     async def lookup(self, parent: int, name: bytes, ctx: object) -> pyfuse3.EntryAttributes:
@@ -59,26 +61,31 @@ class Passthrough(pyfuse3.Operations):
                     return
 
     async def open(self, inode: int, flags: int, ctx: object) -> pyfuse3.FileInfo:
+        self._fail(errno.EIO)
         return pyfuse3.FileInfo(fh=_done(os.open, self._paths[inode], flags & ~os.O_CREAT), direct_io=True)
 
     async def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: object
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        self._fail(errno.EIO, errno.ENOSPC)
         path = self._paths[parent] / os.fsdecode(name)
         fh = _done(os.open, path, flags | os.O_CREAT, mode)
         return pyfuse3.FileInfo(fh=fh, direct_io=True), self._entry(path)
 
     async def read(self, fh: int, offset: int, size: int) -> bytes:
-        return os.pread(fh, size, offset)
+        self._fail(errno.EIO)
+        return _done(os.pread, fh, size, offset)
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
-        return os.pwrite(fh, data, offset)
+        self._fail(errno.EIO, errno.ENOSPC)
+        return _done(os.pwrite, fh, data, offset)
 
     async def fsync(self, fh: int, datasync: bool) -> None:
-        os.fsync(fh)
+        self._fail(errno.EIO)
+        _done(os.fsync, fh)
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        pass
+        self._fail(errno.EIO)
 
     async def flush(self, fh: int) -> None:
         pass
@@ -87,6 +94,7 @@ class Passthrough(pyfuse3.Operations):
         os.close(fh)
 
     async def mkdir(self, parent: int, name: bytes, mode: int, ctx: object) -> pyfuse3.EntryAttributes:
+        self._fail(errno.EIO, errno.ENOSPC)
         path = self._paths[parent] / os.fsdecode(name)
         _done(os.mkdir, path, mode)
         return self._entry(path)
@@ -110,6 +118,11 @@ class Passthrough(pyfuse3.Operations):
             setattr(found, f"f_{name}", getattr(seen, f"f_{name}"))
         return found
 
+    def _fail(self, *errors: int) -> None:
+        """What a disk with one of these errors cannot do."""
+        if self.error in errors:
+            raise pyfuse3.FUSEError(self.error)
+
     def _entry(self, path: Path) -> pyfuse3.EntryAttributes:
         seen = _done(os.lstat, path)
         found = pyfuse3.EntryAttributes()
@@ -131,18 +144,20 @@ def _done(call: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
 
 
 class Device:
-    """A mounted passthrough; ``stall`` stops its process, so that whoever asks it waits, until ``go_on``."""
+    """A mounted passthrough.
+
+    ``stall`` stops its process, so that whoever asks it waits, until ``go_on``; ``fail`` makes it answer by an error.
+    """
 
     def __init__(self, folder: Path, point: Path) -> None:
         for path in (folder, point):
             path.mkdir(parents=True, exist_ok=True)
         self.point = point
         command = [sys.executable, "-m", "tests.both.passthrough", str(folder), str(point)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
-        assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], READY_S)
-        assert ready, "the passthrough does not come up"
-        assert self._process.stdout.readline() == b"READY\n"
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+        )
+        self._wait_ready()
 
     def stall(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
@@ -150,12 +165,27 @@ class Device:
     def go_on(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
+    def fail(self, code: int) -> None:
+        """EIO: of a disk that died. ENOSPC: of one that is full. 0: all is well again."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"%d\n" % code)
+        self._process.stdin.flush()
+        self._wait_ready()
+
+    def _wait_ready(self) -> None:
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], READY_S)
+        assert ready, "the passthrough does not come up"
+        assert self._process.stdout.readline() == b"READY\n"
+
     def close(self) -> None:
         """Kill it, stopped or not: whoever waits for it gets an error."""
         self._process.kill()
         self._process.wait()
         assert self._process.stdout is not None
+        assert self._process.stdin is not None
         self._process.stdout.close()
+        self._process.stdin.close()
         subprocess.run(["fusermount3", "-u", "-z", str(self.point)], check=False, capture_output=True)
 
 
@@ -172,16 +202,27 @@ def devices(folder: Path, count: int) -> Iterator[list[Device]]:
             device.close()
 
 
-async def _serve() -> None:
-    print("READY", flush=True)
-    await pyfuse3.main()
+async def _serve(shown: Passthrough) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_listen, shown)
+        print("READY", flush=True)
+        await pyfuse3.main()
+        nursery.cancel_scope.cancel()
+
+
+async def _listen(shown: Passthrough) -> None:
+    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stream:
+        async for line in stream:  # one at a time: each is waited for
+            shown.error = int(line)
+            print("READY", flush=True)
 
 
 def main() -> None:
     folder, point = map(Path, sys.argv[1:])
-    pyfuse3.init(Passthrough(folder), str(point), {"fsname=passthrough", "default_permissions", "allow_other"})
+    shown = Passthrough(folder)
+    pyfuse3.init(shown, str(point), {"fsname=passthrough", "default_permissions", "allow_other"})
     try:
-        trio.run(_serve)
+        trio.run(_serve, shown)
     finally:
         pyfuse3.close(unmount=False)
 

@@ -130,9 +130,9 @@ async def publish(
     short = [(at, data) for at, data in pieces if store.writer.inline_allowed(len(data))]
     long = [(at, data) for at, data in pieces if not store.writer.inline_allowed(len(data))]
     gathered = await store.writer.gather(long) if long else []
-    await store.writer.sync(extent.location for extent in gathered if extent.location is not None)
+    await store.writer.sync([each.stripe for each in gathered])
     inline = [NewExtent(at, len(data), data=bytes(data)) for at, data in short]
-    publication = Publication(cut, (*gathered, *inline), size, time.time_ns(), etag)
+    publication = Publication(cut, (*(each.extent for each in gathered), *inline), size, time.time_ns(), etag)
     await store.files.publish(ino, publication, time.time_ns(), durable=durable)
 
 

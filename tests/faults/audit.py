@@ -107,14 +107,17 @@ async def audit_rows(store: Store, *, tidy: bool = False) -> list[str]:
 
 async def audit_shards(store: Store, tables_missing: int = 0) -> list[str]:
     """What is wrong on the devices: every cell that a row names is read. *tables_missing*: so many tables of contents
-    of each sealed volume may be missing; m+1 were written, and one is enough."""
+    of each sealed volume may be missing; m+1 were written, and one is enough. A volume that was sealed by a strike has
+    none."""
     wrong = []
     for state in (OPEN, SEALED):
         for row in await store.catalog.read(volumes, state):
             wrong += await _verify(store, row)
-            tables = _wrong_tables(store, row) if row.state == SEALED else []
+            struck = any(store.devices[each].struck for each in row.devices)
+            tables = _wrong_tables(store, row) if row.state == SEALED and not struck else []
             wrong += tables if len(tables) > tables_missing else []
-    return wrong + await _shards(store.catalog, store.devices)
+    written = {ident: device for ident, device in store.devices.items() if not device.struck}
+    return wrong + await _shards(store.catalog, written)
 
 
 def _rows(tx: Transaction, queries: Mapping[str, str]) -> list[str]:

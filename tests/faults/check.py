@@ -12,6 +12,7 @@ from stratumfs.errors import ConfigError, DeviceRefused
 from stratumfs.store.store import Store
 from tests.faults.acts import put
 from tests.faults.audit import audit_rows, audit_shards
+from tests.faults.base import STRIPED
 from tests.faults.disk import Image, image_below, write_image
 from tests.faults.look import look
 from tests.faults.run import make_here, opened, store_folder
@@ -36,9 +37,10 @@ async def wrong_here(root: Path, expected: Expected, tables_missing: int = 0) ->
         return _wrong_without_store(root)
     try:
         async with opened(root) as store:
-            if store.read_only is not None:
-                return [f"read-only: {store.read_only}"]
             found = await look(store)
+            if store.read_only is not None:
+                too_few = len(store.fleet.up(store.tier)) <= store.code.m
+                return expected.differences(found) if too_few else [f"read-only: {store.read_only}"]
             wrong = _identities(root) + expected.differences(found)
             return wrong or await audit_rows(store) or await _used(store, found, tables_missing)
     except Exception:
@@ -46,13 +48,23 @@ async def wrong_here(root: Path, expected: Expected, tables_missing: int = 0) ->
 
 
 async def wrong_without(image: Image, root: Path, expected: Expected, rng: random.Random) -> list[str]:
-    """What is wrong if, besides, as many devices are lost as a volume has parity: everything must be read still."""
+    """What is wrong if, besides, as many devices are lost as a volume has parity: everything must be read, and the
+    store be written to."""
     write_image(image, root)
     try:
         _lose_devices(root, rng)
         async with opened(root) as store:
-            wrong = [] if store.read_only else ["not read-only"]
-            return wrong + expected.differences(await look(store))
+            before = await look(store)
+            wrong = expected.differences(before)
+            struck = any(device.struck for device in store.devices.values())
+            wrong += [f"read-only: {store.read_only}"] if store.read_only and not struck else []
+            buckets = await store.objects.buckets()
+            if buckets and store.read_only is None:
+                path = f"{buckets[0].name}/{PROBE}/{PROBE}"
+                data = PROBE.encode() * STRIPED
+                before = before.put(path, data, await put(store, path, data))
+                wrong += before.differences(await look(store))
+            return wrong
     except Exception:
         return traceback.format_exc().splitlines()
 

@@ -12,7 +12,7 @@ import pyfuse3
 from stratumfs.errors import CatalogCorrupt, DeviceError, StoreError, StoreReadOnly, StratumError
 from stratumfs.store.store import Store
 from tests.faults.acts import delete, find, mkdir, put
-from tests.faults.base import INLINE, STRIPED
+from tests.faults.base import STRIPED
 from tests.faults.calls import Step
 from tests.faults.disk import Image
 from tests.faults.look import look
@@ -142,13 +142,22 @@ async def _wrong_while_open(store: Store, failer: Failer, error: Exception | Non
     else:  # S3 answers nothing that may not be durable: the mount reads on
         for _, allowed in expected.parts:
             wrong += await _wrong_bytes(store, allowed)
-    if step.verb in _NEEDED and (failer.code != errno.ENOSPC or str(step) in _UNSURE):
+    needed = step.verb in _NEEDED and (failer.code != errno.ENOSPC or str(step) in _UNSURE)
+    device = next((each for each in store.devices.values() if path.is_relative_to(each.label)), None)
+    if (needed and device is None) or (needed and _struck(store) > store.code.m):
         return wrong + await _wrong_unless_read_only(store, path)
     if store.read_only is not None:
         return [*wrong, f"read-only without need: {store.read_only}"]
-    if failer.code == errno.ENOSPC:
-        wrong += await _wrong_when_full(store, failer.dead)
-    return wrong
+    if len(store.fleet.taking(store.tier)) <= store.code.m:
+        return wrong  # some are struck, others full: nothing fits
+    if device is not None:
+        wrong += [f"the caller got {error!r} for a device that others make up for"] if error is not None else []
+        wrong += [] if bool(device.struck) == needed else [f"{device.label} is struck: {device.struck}"]
+    return wrong + await _wrong_when_used(store, failer)
+
+
+def _struck(store: Store) -> int:
+    return sum(device.struck is not None for device in store.devices.values())
 
 
 async def _wrong_bytes(store: Store, allowed: Sequence[Tree]) -> list[str]:
@@ -163,14 +172,11 @@ async def _wrong_bytes(store: Store, allowed: Sequence[Tree]) -> list[str]:
     return wrong
 
 
-async def _wrong_when_full(store: Store, full: Path | None) -> list[str]:
-    """A device that was full is not a failed one: the store takes, reads and deletes what it has room for.
-
-    full: goes on being full. A device takes no stripes then, the store folder nothing at all.
-    """
-    if full is not None and full.name.startswith("store"):
-        return []
-    data = bytes(STRIPED if full is None else INLINE)
+async def _wrong_when_used(store: Store, failer: Failer) -> list[str]:
+    """The store takes, reads and deletes as before: around a device that is full or has failed."""
+    if failer.dead is not None and failer.dead.name.startswith("store"):
+        return []  # goes on being full, and takes nothing at all
+    data = bytes(STRIPED)
     await put(store, "rest/later", data)
     found = await store.reader.read(await find(store, "rest/later"), 0, len(data) + 1)
     await delete(store, "rest/later")

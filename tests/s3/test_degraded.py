@@ -1,4 +1,4 @@
-"""With two devices gone, reads go on and writes say which device to replace."""
+"""With two devices gone, reads and writes go on; with four gone, writes say which devices to replace."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from tests.s3.errors import refusal
 pytestmark = pytest.mark.client
 
 
-def test_two_devices_are_gone(tmp_path: Path) -> None:
+def test_two_devices_are_gone_and_then_four(tmp_path: Path) -> None:
     small, large = os.urandom(1000), os.urandom(3_000_000)
     with gateway(tmp_path) as running:
         s3 = running.client()
@@ -28,6 +28,14 @@ def test_two_devices_are_gone(tmp_path: Path) -> None:
         assert s3.get_object(Bucket="bucket", Key="large")["Body"].read() == large
         assert s3.get_object(Bucket="bucket", Key="large", Range="bytes=5-99")["Body"].read() == large[5:100]
         assert s3.list_objects_v2(Bucket="bucket")["KeyCount"] == 2
+        s3.put_object(Bucket="bucket", Key="narrow", Body=large)
+        s3.delete_object(Bucket="bucket", Key="large")
+    for slot in (1, 2):
+        shutil.rmtree(tmp_path / f"store/d{slot}")
+    with gateway(tmp_path) as running:
+        s3 = running.client()
+        assert s3.get_object(Bucket="bucket", Key="small")["Body"].read() == small
+        assert s3.get_object(Bucket="bucket", Key="narrow")["Body"].read() == large  # 2+2
         for call, said in (
             (s3.put_object, {"Key": "new", "Body": b"x"}),
             (s3.delete_object, {"Key": "small"}),

@@ -12,20 +12,23 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
+from stratumfs.devices.health import DeviceState
 from stratumfs.erasure.code import Code
 from stratumfs.ids import DeviceId, StoreId, VolumeId, random_id
 from stratumfs.limits import STRIPE_PAYLOAD_MAX, UNSYNCED_BYTES_MAX
-from stratumfs.location import Location
 from stratumfs.shards.local import LocalShards
+from stratumfs.store.fleet import Fleet
 from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.fleet import SealMark
 from stratumfs.volumes.format import VolumeInfo
+from stratumfs.volumes.pending import PendingStripe
 from stratumfs.volumes.reader import VolumeReader
 from stratumfs.volumes.toc import TocEntry
 from stratumfs.volumes.writer import VolumeWriter
 
 
 class Rows:
-    """A ledger in memory."""
+    """Ledgers in memory."""
 
     def __init__(self) -> None:
         self.volumes: dict[VolumeId, VolumeInfo] = {}
@@ -34,6 +37,10 @@ class Rows:
         self.volumes[volume.id] = volume
 
     async def sealed(self, volume: VolumeId, length: int, stripes: int) -> None: ...
+
+    async def struck(self, device: DeviceId, state: DeviceState, reason: str, marks: Sequence[SealMark]) -> None: ...
+
+    async def restored(self, device: DeviceId) -> None: ...
 
     async def contents(self, volume: VolumeId) -> Sequence[TocEntry]:
         return []
@@ -53,8 +60,9 @@ class Bench:
             path.mkdir()
             ident = DeviceId(random_id())
             self.devices[ident] = AttachedDevice(ident, str(path), LocalShards(path))
-        self._writer = VolumeWriter(self._store, "hot", code, self.devices, self._rows, _report)
-        self._locations: list[Location] = []
+        fleet = Fleet(self.devices, {"hot": code}, self._rows)
+        self._writer = VolumeWriter(self._store, "hot", code, fleet, self._rows)
+        self._stripes: list[PendingStripe] = []
 
     async def write(self) -> None:
         """All stripes, some in flight, synced every 64 MiB as a long stream is."""
@@ -64,21 +72,22 @@ class Bench:
             async with trio.open_nursery() as nursery:
                 for _ in range(start, min(start + each, self._count)):
                     nursery.start_soon(self._append, limit)
-            await self._writer.sync({location.volume for location in self._locations[start:]})
+            await self._writer.sync(self._stripes[start:])
         await self._writer.close()
 
     async def read(self) -> None:
         """All of it, without a copy; nothing is cached between stripes."""
         reader = VolumeReader(self._store, self.devices, lambda *_: None, cache_bytes=0)
-        for location in self._locations:
-            await reader.read_parts(self._rows.volumes[location.volume], location, 0, len(self._payload))
+        for stripe in self._stripes:
+            await reader.read_parts(self._rows.volumes[stripe.at.volume], stripe.at, 0, len(self._payload))
 
     async def durable_us(self, count: int = 200) -> float:
         """Microseconds from a stripe of 4 KiB until it is safe, one after the other."""
         began = time.perf_counter()
         for _ in range(count):
-            location = await self._writer.append(self._payload[:4096])
-            await self._writer.sync({location.volume})
+            stripe = PendingStripe(self._payload[:4096])
+            await self._writer.append(stripe)
+            await self._writer.sync([stripe])
         return (time.perf_counter() - began) / count * 1e6
 
     @asynccontextmanager
@@ -91,7 +100,9 @@ class Bench:
 
     async def _append(self, limit: trio.CapacityLimiter) -> None:
         async with limit:
-            self._locations.append(await self._writer.append(self._payload))
+            stripe = PendingStripe(self._payload)
+            await self._writer.append(stripe)
+            self._stripes.append(stripe)
 
 
 def main(argv: list[str]) -> int:
@@ -124,7 +135,3 @@ async def _measure(folder: Path, code: Code, mib: int, flight: int) -> None:
     console = Console()
     console.print(table)
     console.print(f"4 KiB, until it is safe: {durable:.0f} µs")
-
-
-def _report(device: DeviceId, error: Exception) -> None:
-    raise SystemExit(f"{device.hex()}: {error}")

@@ -1,14 +1,20 @@
 """Write paths of the store itself: volumes, the catalog's checkpoint and ids, mkfs, opening, closing."""
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from unittest.mock import patch
 
 from stratumfs.catalog import extents
+from stratumfs.errors import DeviceFailed
 from stratumfs.ids import CellIndex, VolumeId
 from stratumfs.limits import ID_BLOCK
+from stratumfs.shards.backend import ShardBackend
 from stratumfs.shards.layout import ShardName
+from stratumfs.shards.local import LocalOpenShard
 from stratumfs.store import content, maintenance, writer
 from stratumfs.store.store import Store
+from stratumfs.store.writer import PendingStripe
 from stratumfs.values import NewExtent
 from tests.faults import acts
 from tests.faults.acts import etag_of
@@ -56,6 +62,41 @@ async def volume_free(run: Run) -> None:
                 await acts.unlink(store, "main/dir/new")
             for _ in range(3):
                 await store.maintenance.round()
+
+
+async def strike(run: Run) -> None:
+    """A sync of a device fails in the middle of a PUT: it is struck, its volume sealed behind what was synced, and the
+    stripes that were not are written again to a narrower volume."""
+    async with run.opened() as store:
+        await open_volume(run, store)
+        data = run.data(STRIPED)
+        failing = next(iter(store.devices.values())).shards
+        with (
+            patch.object(LocalOpenShard, "datasync", _sync_but(failing)),
+            run.recording(),
+            run.story.changing(run.tree.put("main/new", data, etag_of(data))),
+        ):
+            await acts.put(store, "main/new", data)
+
+
+def _sync_but(failing: ShardBackend) -> Callable[[LocalOpenShard], None]:
+    sync = LocalOpenShard.datasync
+
+    def datasync(shard: LocalOpenShard) -> None:
+        if vars(shard)["_shards"] is failing:
+            raise DeviceFailed("Input/output error", str(vars(failing)["root"]))
+        sync(shard)
+
+    return datasync
+
+
+async def narrow(run: Run) -> None:
+    """A PUT with a device struck: the volume that is opened for it lies on the others."""
+    async with run.opened() as store:
+        await store.fleet.strike(next(iter(store.devices)), DeviceFailed("Input/output error", "d0"))
+        data = run.data(STRIPED)
+        with run.recording(), run.story.changing(run.tree.put("main/new", data, etag_of(data))):
+            await acts.put(store, "main/new", data)
 
 
 def _at_once() -> AbstractContextManager[object]:
@@ -143,7 +184,7 @@ async def _leave_a_mess(run: Run, store: Store) -> None:
     staging = content.Staging(store.catalog, store.holds, time.time_ns())
     with smaller(content, TRANSACTION_ROWS_MAX=1):
         await staging.add([NewExtent(at, 1000, data=data) for at, data in pieces])
-    await store.writer.stripe(run.data(STRIPED))
+    await store.writer.append(PendingStripe(run.data(STRIPED)))
     shard = next(iter(store.devices.values())).shards.create(UNKNOWN)
     shard.write_at(0, [UNKNOWN_BYTES])
     shard.close()
@@ -177,6 +218,8 @@ async def identity(run: Run) -> None:
 PATHS = {
     "volume-open": volume_open,
     "volume-seal": volume_seal,
+    "strike": strike,
+    "narrow": narrow,
     "volume-free": volume_free,
     "checkpoint": checkpoint,
     "id-block": id_block,

@@ -10,8 +10,8 @@ from stratumfs import location
 from stratumfs.catalog import extents
 from stratumfs.catalog.extents import clear_void, clipped, cut_extents, insert_extents, layout, swap_location
 from stratumfs.catalog.transaction import Transaction
-from stratumfs.catalog.volumes import insert_volume
-from stratumfs.errors import CatalogCorrupt
+from stratumfs.catalog.volumes import insert_volume, seal_volume
+from stratumfs.errors import CatalogCorrupt, WriteConflict
 from stratumfs.ids import DeviceId, ExtentId, InodeNo, Nonce, StripeNo, VolumeId
 from stratumfs.location import Location
 from stratumfs.values import NewExtent
@@ -140,3 +140,14 @@ def test_a_damaged_row_can_be_overwritten_whole() -> None:
     tx.run("update extent set data = ?", (b"xxxxx",))
     insert_extents(tx, INO, [NewExtent(8, 9, data=b"123456789")], ExtentId(tables.ids(3)))
     assert content(tx, 20) == b"\0" * 8 + b"123456789" + b"\0" * 3
+
+
+def test_no_row_names_a_stripe_past_the_mark_of_a_sealed_volume() -> None:
+    tx = with_volume(Tables())
+    seal_volume(tx, VOLUME, 2 * (128 + location.STRIPE_PAYLOAD_MAX // 4), 2, 2)
+    full = location.STRIPE_PAYLOAD_MAX
+    at = Location(VOLUME, StripeNo(0), 0, full // 4, 0, Nonce(5))
+    insert_extents(tx, INO, [NewExtent(0, 2 * full, location=at)], ExtentId(1), fresh=True)
+    for length, first in ((2 * full + 1, at), (1, at.advanced(2 * full))):
+        with pytest.raises(WriteConflict, match="sealed before stripe 2"):
+            insert_extents(tx, INO, [NewExtent(0, length, location=first)], ExtentId(10), fresh=True)

@@ -33,6 +33,7 @@ def test_status_shows_a_path_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
             "m": 0,
             "owner": 7,
             "read_only": path,
+            "waiting": f"devices do not answer: {path}",
             "devices_survived": 0,
             "disks_survived": 0,
             "devices": [device | {"reason": f"{path} is gone"}],
@@ -44,7 +45,7 @@ def test_status_shows_a_path_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
             "doors": [{"kind": "mount", "where": [path], "state": "open", "since": 0}],
         }
     )
-    assert capsys.readouterr().out.count(path) == 5
+    assert capsys.readouterr().out.count(path) == 6
 
 
 def test_an_explanation_counts_what_is_not_there() -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,18 @@ from typing import Any
 import pytest
 import trio
 
-from stratumfs.errors import DeviceFailed, StoreBusy, StratumError
+from stratumfs.errors import DeviceFailed, StoreBusy, StoreReadOnly, StratumError
 from stratumfs.fuse import buffers as buffers_module
+from stratumfs.fuse import sender as sender_module
 from stratumfs.fuse.buffer import FileBuffer
 from stratumfs.fuse.buffers import Buffers
-from stratumfs.ids import MIB, InodeNo
+from stratumfs.ids import MIB, DeviceId, InodeNo
+from stratumfs.shards.layout import ShardName
+from stratumfs.shards.memory import MemoryShards
 from stratumfs.store.store import Store
 from stratumfs.values import Attributes, Name
-from tests.stores import running_store
+from stratumfs.volumes.attached import AttachedDevice
+from tests.stores import attached, make_store, running_store
 
 
 @dataclass
@@ -44,8 +48,10 @@ class Files:
 
 
 @asynccontextmanager
-async def open_files(folder: Path, **options: int) -> AsyncIterator[Files]:
-    async with running_store(folder) as store, trio.open_nursery() as nursery:
+async def open_files(
+    folder: Path, devices: Mapping[DeviceId, AttachedDevice] | None = None, **options: int
+) -> AsyncIterator[Files]:
+    async with running_store(folder, devices=devices) as store, trio.open_nursery() as nursery:
         published: list[Attributes] = []
         bucket = await store.objects.create_bucket("bucket", time.time_ns())
         yield Files(store, Buffers(store, nursery, published.append, **options), published, bucket.ino)
@@ -206,7 +212,7 @@ async def test_memory_is_bounded_over_all_files(tmp_path: Path) -> None:
 async def test_a_stripe_that_fails_is_written_again(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = await files.make()
     data = [os.urandom(MIB) for _ in range(4)]
-    monkeypatch.setattr(files.store.writer, "stripe", failing(2, DeviceFailed("x"), files.store.writer.stripe))
+    monkeypatch.setattr(files.store.writer, "append", failing(2, DeviceFailed("x"), files.store.writer.append))
     for number, each in enumerate(data):
         await buffer.write(number * MIB, each)
     await buffer.publish(durable=True)
@@ -221,6 +227,53 @@ async def test_stripes_that_were_not_synced_are_written_again(files: Files, monk
     with pytest.raises(DeviceFailed):
         await buffer.publish(durable=True)
     assert await buffer.read(0, 3 * MIB) == data
+    await buffer.publish(durable=True)
+    assert await files.committed(buffer) == data
+
+
+async def test_a_device_that_fails_beneath_a_file_costs_time_and_nothing_else(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    devices = attached(tmp_path)
+    data = os.urandom(9 * MIB + 100_000)
+    async with open_files(tmp_path, devices=devices) as files:
+        buffer = await files.make()
+        await buffer.write(0, data[: 4 * MIB])
+        await buffer.shrink()
+        files.store.devices[next(iter(devices))].shards = _FailingSyncs()  # for volumes that are opened from now on
+        await files.store.volume_writer.seal_idle(0)
+        await buffer.write(4 * MIB, data[4 * MIB :])
+        assert await buffer.read(0, len(data)) == data
+        await buffer.publish(durable=True)
+        assert len(files.store.fleet.up("hot")) == 5
+        assert files.store.read_only is None
+        assert await files.committed(buffer) == data
+        assert files.buffers.statistics()["buffer_memory_bytes"] == 0
+
+
+class _FailingSyncs(MemoryShards):
+    def __init__(self) -> None:
+        super().__init__("d0", self._fail)
+
+    def _fail(self, verb: str, name: ShardName | None) -> None:
+        if verb == "datasync":
+            raise DeviceFailed("device d0: EIO", "d0")
+
+
+async def test_a_writer_whose_stripes_cannot_be_synced_hears_why(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = await files.make()
+    monkeypatch.setattr(sender_module, "UNSYNCED_BYTES_MAX", 4 * MIB)
+    sync = files.store.writer.sync
+    monkeypatch.setattr(files.store.writer, "sync", failing(1000, StoreReadOnly("too few devices"), sync))
+    data = os.urandom(12 * MIB)
+
+    async def write_all() -> None:
+        for at in range(0, len(data), MIB):
+            await buffer.write(at, data[at : at + MIB])
+
+    with trio.fail_after(10), pytest.raises(StoreReadOnly):
+        await write_all()
+    monkeypatch.setattr(files.store.writer, "sync", sync)
+    await write_all()
     await buffer.publish(durable=True)
     assert await files.committed(buffer) == data
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from stratumfs.ids import CellIndex, VolumeId
 from stratumfs.repair.quarantine import quarantine_unknown
 from stratumfs.shards.layout import QUARANTINE_FOLDER, ShardName
+from stratumfs.store.writer import PendingStripe
 from tests.stores import running_store
 
 UNKNOWN = VolumeId(b"u" * 16)
@@ -12,7 +13,7 @@ UNKNOWN = VolumeId(b"u" * 16)
 
 async def test_unknown_shards_move_aside_and_known_ones_stay(tmp_path: Path) -> None:
     async with running_store(tmp_path) as store:
-        await store.writer.stripe(b"x" * 20_000)
+        await store.writer.append(PendingStripe(b"x" * 20_000))
         known = {device.id: list(device.shards.names()) for device in store.devices.values()}
         odd = next(iter(store.devices.values()))
         shard = odd.shards.create(ShardName(UNKNOWN, CellIndex(0)))

@@ -14,9 +14,9 @@ from tests.suites.tier import STEP, STORE, Tier, payload
 async def crashed() -> tuple[Tier, Location]:
     """A tier whose owner wrote one stripe that a row names and one that none does, and is gone."""
     tier = Tier()
-    named = await tier.writer.append(payload(1000))
-    await tier.writer.sync({named.volume})
-    await tier.writer.append(payload(500, 1))
+    named = await tier.append(payload(1000))
+    await tier.sync(named)
+    await tier.append(payload(500, 1))
     tier.ledger.entries[named.volume] = [TocEntry(InodeNo(5), b"", 0, 1000, named, b"b/k")]
     return tier, named
 

@@ -18,7 +18,7 @@ async def verified(tier: Tier, locations: list[Location]) -> list[Damage]:
 
 async def test_a_sound_volume_has_no_damage() -> None:
     tier = Tier()
-    locations = [await tier.writer.append(payload(1000, number)) for number in range(3)]
+    locations = [await tier.append(payload(1000, number)) for number in range(3)]
     assert await verified(tier, locations) == []
     await tier.writer.close()
     assert await verified(tier, locations) == []
@@ -26,7 +26,7 @@ async def test_a_sound_volume_has_no_damage() -> None:
 
 async def test_every_kind_of_damage_is_named() -> None:
     tier = Tier()
-    locations = [await tier.writer.append(payload(1000, number)) for number in range(2)]
+    locations = [await tier.append(payload(1000, number)) for number in range(2)]
     volume = locations[0].volume
     tier.shard(volume, 5)[200] ^= 1
     tier.shards_of(volume, 0).contents = {}
@@ -37,7 +37,7 @@ async def test_every_kind_of_damage_is_named() -> None:
 
 async def test_parity_that_agrees_with_its_own_hash_only_is_found() -> None:
     tier = Tier()
-    at = await tier.writer.append(payload(1000))
+    at = await tier.append(payload(1000))
     shard = tier.shard(at.volume, 4)
     header = unpack_header(shard[:HEADER_SIZE])
     wrong = payload(250, 9)

@@ -107,3 +107,30 @@ def test_a_full_device_says_so(tmp_path: Path) -> None:
     with pytest.raises(DeviceFull) as caught:
         full.write_at(0, [b"x"])
     assert caught.value.device == str(tmp_path)
+
+
+def test_a_folder_that_was_emptied_under_a_new_shard_is_the_devices_failure(tmp_path: Path) -> None:
+    shards = LocalShards(tmp_path)
+    shards.create(NAME)
+    shutil.rmtree(tmp_path / "volumes")
+    with pytest.raises(DeviceFailed, match="cannot sync the folder"):
+        shards.sync_folder(NAME)
+
+
+def test_a_shard_that_is_let_go_of_is_closed_by_its_last_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that hangs must not find that the number of its file is another file's by now."""
+    shard = LocalShards(tmp_path).create(NAME)
+    numbers: list[int] = []
+
+    def hanging(number: int, parts: object, position: int) -> int:
+        shard.close()
+        os.fstat(number)  # still open
+        numbers.append(number)
+        return 1
+
+    monkeypatch.setattr(os, "pwritev", hanging)
+    shard.write_at(0, [b"x"])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(numbers[0])
+    with pytest.raises(DeviceFailed):
+        shard.datasync()

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from stratumfs.location import Location
 from stratumfs.store.store import Store
+from stratumfs.store.writer import PendingStripe
 from stratumfs.values import Conditions, ObjectInfo, ObjectSpec
 from tests.stores import running_store
 
@@ -26,6 +28,14 @@ async def get(store: Store, key: bytes, start: int = 0, stop: int | None = None)
     async with store.objects.open("bucket", key) as reader:
         stop = reader.info.size if stop is None else stop
         return b"".join([bytes(chunk) async for chunk in reader.chunks(start, stop)])
+
+
+async def stored(store: Store, data: bytes) -> Location:
+    """One stripe that is synced, and that no row names."""
+    stripe = PendingStripe(data)
+    await store.writer.append(stripe)
+    await store.writer.sync([stripe])
+    return stripe.at
 
 
 @asynccontextmanager

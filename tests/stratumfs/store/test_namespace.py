@@ -14,7 +14,7 @@ from stratumfs.ids import InodeNo
 from stratumfs.store import namespace
 from stratumfs.store.store import Store
 from stratumfs.values import Name, NewExtent, Publication
-from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
+from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put, stored
 
 
 async def top(store: Store) -> InodeNo:
@@ -81,8 +81,7 @@ async def test_volumes_are_sealed_however_deep_a_file_in_them_lies(tmp_path: Pat
         for _ in range(4200):
             place = (await store.files.make_directory(place, Name(b"d"), 0o755, 0, 0, 1)).ino
         ino = (await store.files.make(place, Name(b"k"), 0o100644, 0, 0, 1)).ino
-        at = await store.writer.stripe(b"x" * 20_000)
-        await store.writer.sync([at])
+        at = await stored(store, b"x" * 20_000)
         publication = Publication(None, (NewExtent(0, 20_000, location=at),), 20_000, 1)
         await store.files.publish(ino, publication, 1, durable=True)
         await store.volume_writer.seal_idle(0)

@@ -10,26 +10,43 @@ from hypothesis import strategies as st
 
 from stratumfs.erasure.code import Code
 from stratumfs.errors import DeviceFailed, StoreFull
+from stratumfs.store.fleet import Fleet
 from stratumfs.store.space import Space, usable
 from stratumfs.values import Name
 from tests.stores import attached, make_store
 from tests.stratumfs.store.helpers import ANY, bucket, get, put
+from tests.suites.tier import Ledger
 
 
-@given(st.lists(st.integers(0, 1000), min_size=6, max_size=9))
-def test_what_fits_is_what_a_greedy_placement_reaches(free: list[int]) -> None:
-    left, stripes = list(free), 0
-    while True:  # one more unit on the six devices that have most room
+def greedy(free: list[int], narrowest: int) -> int:
+    """Payload of 4+2, and of narrower volumes down to so many devices, one unit after the other."""
+    left, fits = list(free), 0
+    while True:  # one more unit on the devices that have most room, six of them if there are so many
         left.sort(reverse=True)
-        if left[5] == 0:
-            break
-        left[:6] = [each - 1 for each in left[:6]]
-        stripes += 1
-    assert usable(free, Code(4, 2)) == stripes * 4
+        width = min(6, sum(each > 0 for each in left))
+        if width < narrowest:
+            return fits
+        left[:width] = [each - 1 for each in left[:width]]
+        fits += width - 2
 
 
-def test_too_few_devices_hold_nothing() -> None:
-    assert usable([100] * 5, Code(4, 2)) == 0
+@given(st.lists(st.integers(0, 1000), min_size=2, max_size=9))
+def test_what_fits_is_no_more_than_a_greedy_placement_reaches(free: list[int]) -> None:
+    assert greedy(free, 6) <= usable(free, Code(4, 2)) <= greedy(free, 3)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=2, max_size=6))
+def test_what_fits_is_exactly_that_where_there_is_no_choice(free: list[int]) -> None:
+    assert usable(free, Code(4, 2)) == greedy(free, 3)
+
+
+def test_narrower_volumes_fit_where_devices_are_full_or_missing() -> None:
+    code = Code(4, 2)
+    assert usable([100] * 6, code) == 400
+    assert usable([100] * 5, code) == usable([0, *[100] * 5], code) == 300
+    assert usable([50, *[100] * 5], code) == 50 * 4 + 50 * 3
+    assert usable([100] * 3, code) == 100
+    assert usable([100] * 2, code) == 0
 
 
 async def test_a_device_that_fails_to_answer_keeps_its_last_number(tmp_path: Path) -> None:
@@ -40,7 +57,8 @@ async def test_a_device_that_fails_to_answer_keeps_its_last_number(tmp_path: Pat
         raise DeviceFailed("no answer", "d0")
 
     async with trio.open_nursery() as nursery:
-        space = Space(devices, Code(4, 2), tmp_path / "catalog", nursery)
+        code = Code(4, 2)
+        space = Space(Fleet(devices, {"hot": code}, Ledger()), "hot", code, tmp_path / "catalog", nursery)
         await space.refresh()
         before = space.now
         assert before.free > 0

@@ -36,7 +36,7 @@ async def run_of(tier: Tier, *sizes: int) -> tuple[Location, bytes]:
     first = None
     at = 0
     for size in sizes:
-        after = await tier.writer.append(data[at : at + size], after)
+        after = await tier.append(data[at : at + size], after)
         first = first or after
         at += size
     assert first is not None
@@ -46,7 +46,7 @@ async def run_of(tier: Tier, *sizes: int) -> tuple[Location, bytes]:
 async def test_ranges_within_a_stripe_are_read() -> None:
     tier = Tier()
     data = payload(1000)
-    location = await tier.writer.append(data)
+    location = await tier.append(data)
     for start, length in [(0, 1000), (0, 1), (999, 1), (249, 2), (250, 250), (100, 800), (5, 0)]:
         assert await tier.read(location, start, length) == data[start : start + length]
 
@@ -67,14 +67,14 @@ async def test_ranges_that_span_the_stripes_of_a_run_are_read() -> None:
 async def test_an_extent_may_begin_inside_a_stripe() -> None:
     tier = Tier()
     data = payload(1000)
-    at = await tier.writer.append(data)
+    at = await tier.append(data)
     trimmed = Location(at.volume, at.stripe, at.position, at.cell_size, 300, at.nonce)
     assert await tier.read(trimmed, 10, 400) == data[310:710]
 
 
 async def test_only_the_cells_of_the_range_are_read() -> None:
     tier = Tier()
-    location = await tier.writer.append(payload(1000))
+    location = await tier.append(payload(1000))
     calls = counting(tier, "read_at")
     await tier.read(location, 250, 250)
     assert calls == [ShardName(location.volume, CellIndex(1))]
@@ -87,7 +87,7 @@ async def test_only_the_cells_of_the_range_are_read() -> None:
 async def test_the_cache_is_bounded() -> None:
     tier = Tier()
     tier.reader = tier.new_reader(cache_bytes=600)
-    locations = [await tier.writer.append(payload(1000, number)) for number in range(5)]
+    locations = [await tier.append(payload(1000, number)) for number in range(5)]
     for _ in range(2):
         for number, location in enumerate(locations):
             assert await tier.read(location, 0, 1000) == payload(1000, number)
@@ -96,7 +96,7 @@ async def test_the_cache_is_bounded() -> None:
 
 async def test_a_range_inside_one_cell_is_not_copied_and_is_read_only() -> None:
     tier = Tier()
-    location = await tier.writer.append(payload(1000))
+    location = await tier.append(payload(1000))
     found = await tier.reader.read(tier.info(location), location, 10, 20)
     assert isinstance(found, memoryview)
     assert found.readonly
@@ -105,7 +105,7 @@ async def test_a_range_inside_one_cell_is_not_copied_and_is_read_only() -> None:
 async def test_any_two_shards_may_be_missing() -> None:
     tier = Tier()
     data = payload(1000)
-    location = await tier.writer.append(data)
+    location = await tier.append(data)
     kept = {index: tier.shards_of(location.volume, index).contents for index in range(6)}
     for lost in itertools.combinations(range(6), 2):
         tier.reader = tier.new_reader()
@@ -121,7 +121,7 @@ async def test_any_two_shards_may_be_missing() -> None:
 async def test_every_byte_of_a_cell_and_its_header_may_flip() -> None:
     tier = Tier(2, 1)
     data = payload(40)
-    location = await tier.writer.append(data)
+    location = await tier.append(data)
     shard = tier.shard(location.volume, 0)
     for place in range(128 + 20):
         shard[place] ^= 0xA5
@@ -135,7 +135,7 @@ async def test_every_byte_of_a_cell_and_its_header_may_flip() -> None:
 async def test_damage_is_reported_with_a_reason() -> None:
     tier = Tier()
     data = payload(1000)
-    location = await tier.writer.append(data)
+    location = await tier.append(data)
     tier.shard(location.volume, 2)[130] ^= 1
     del tier.shard(location.volume, 0)[200:]
     assert await tier.read(location, 0, 1000) == data
@@ -147,7 +147,7 @@ async def test_damage_is_reported_with_a_reason() -> None:
 
 async def test_three_losses_of_4_plus_2_are_too_many() -> None:
     tier = Tier()
-    location = await tier.writer.append(payload(1000))
+    location = await tier.append(payload(1000))
     for index in (0, 3, 5):
         tier.shard(location.volume, index)[140] ^= 1
     with pytest.raises(TooFewShards, match="3 good cells where 4 are needed"):
@@ -157,7 +157,7 @@ async def test_three_losses_of_4_plus_2_are_too_many() -> None:
 
 async def test_a_cell_of_another_write_is_not_believed() -> None:
     tier = Tier()
-    location = await tier.writer.append(payload(1000))
+    location = await tier.append(payload(1000))
     stale = Location(
         location.volume, location.stripe, location.position, location.cell_size, 0, Nonce(location.nonce ^ 1)
     )
@@ -167,8 +167,8 @@ async def test_a_cell_of_another_write_is_not_believed() -> None:
 
 async def test_a_misdirected_write_is_not_believed() -> None:
     tier = Tier()
-    first = await tier.writer.append(payload(1000, 1))
-    second = await tier.writer.append(payload(1000, 2))
+    first = await tier.append(payload(1000, 1))
+    second = await tier.append(payload(1000, 2))
     shard = tier.shard(first.volume, 0)
     shard[first.position : first.position + 378] = shard[second.position : second.position + 378]
     assert await tier.read(first, 0, 1000) == payload(1000, 1)
@@ -177,7 +177,7 @@ async def test_a_misdirected_write_is_not_believed() -> None:
 
 async def test_a_device_that_errs_is_read_around() -> None:
     tier = Tier()
-    location = await tier.writer.append(payload(1000))
+    location = await tier.append(payload(1000))
 
     def fault(verb: str, name: ShardName | None) -> None:
         raise DeviceFailed("EIO", "it")
@@ -189,7 +189,7 @@ async def test_a_device_that_errs_is_read_around() -> None:
 
 async def test_devices_that_are_down_are_read_around_without_a_report() -> None:
     tier = Tier()
-    location = await tier.writer.append(payload(1000))
+    location = await tier.append(payload(1000))
     for index in (0, 1):
         del tier.devices[tier.info(location).devices[index]]
     assert await tier.read(location, 0, 1000) == payload(1000)
@@ -202,7 +202,7 @@ async def test_devices_that_are_down_are_read_around_without_a_report() -> None:
 
 async def test_readers_of_one_stripe_share_its_cells() -> None:
     tier = Tier()
-    location = await tier.writer.append(payload(1000))
+    location = await tier.append(payload(1000))
     calls = counting(tier, "read_at")
 
     async def read() -> None:
@@ -216,7 +216,7 @@ async def test_readers_of_one_stripe_share_its_cells() -> None:
 
 async def test_readers_of_a_lost_cell_share_one_decode() -> None:
     tier = Tier()
-    location = await tier.writer.append(payload(1000))
+    location = await tier.append(payload(1000))
     tier.shards_of(location.volume, 0).contents = {}
 
     async def read() -> None:
@@ -253,7 +253,7 @@ class Stall:
 async def test_a_stalled_device_is_hedged() -> None:
     tier = Tier()
     tier.reader = tier.new_reader(hedge_s=0.01)
-    location = await tier.writer.append(payload(1000))
+    location = await tier.append(payload(1000))
     with Stall(tier, location, 0):
         assert await tier.read(location, 0, 1000) == payload(1000)
     assert tier.damage == []  # slow is not damaged
@@ -261,8 +261,8 @@ async def test_a_stalled_device_is_hedged() -> None:
 
 async def test_two_hundred_readers_of_a_stalled_device_stop_nobody() -> None:
     tier = Tier(1, 0, devices=2, payload_seal=10)  # no parity: whoever needs the stalled device must wait
-    stalled = await tier.writer.append(payload(10))
-    others = [await tier.writer.append(payload(10, number)) for number in range(1, 20)]
+    stalled = await tier.append(payload(10))
+    others = [await tier.append(payload(10, number)) for number in range(1, 20)]
     other = next(each for each in others if tier.info(each).devices != tier.info(stalled).devices)
     with Stall(tier, stalled, 0) as stall:
         async with trio.open_nursery() as nursery:
@@ -284,7 +284,7 @@ async def ignoring_loss(tier: Tier, location: Location) -> None:
 
 async def test_a_device_known_to_stall_is_asked_last() -> None:
     tier = Tier()
-    location = await tier.writer.append(payload(1000))
+    location = await tier.append(payload(1000))
     asked = counting(tier, "read_at")
     device = tier.devices[tier.info(location).devices[0]]
     device._reading_since[object()] = -1e9  # a read that never came back
@@ -298,7 +298,7 @@ async def test_a_device_known_to_stall_is_asked_last() -> None:
 
 async def test_a_cancelled_reader_leaves_its_cells_to_the_others() -> None:
     tier = Tier(1, 0)
-    location = await tier.writer.append(payload(100))
+    location = await tier.append(payload(100))
     with Stall(tier, location, 0) as stall:
         async with trio.open_nursery() as nursery:
             scope = trio.CancelScope()
@@ -330,7 +330,7 @@ def test_any_range_survives_any_damage_within_m(data: st.DataObject) -> None:
 
     async def check() -> None:
         tier = Tier(k, m)
-        location = await tier.writer.append(payload(size))
+        location = await tier.append(payload(size))
         for index in lost:
             shard = tier.shard(location.volume, index)
             shard[data.draw(st.integers(128, 127 + location.cell_size))] ^= 0x10

@@ -12,7 +12,7 @@ from tests.suites.tier import STORE, Tier, payload
 
 
 async def filled(tier: Tier, *sizes: int) -> list[Location]:
-    return [await tier.writer.append(payload(size, number)) for number, size in enumerate(sizes)]
+    return [await tier.append(payload(size, number)) for number, size in enumerate(sizes)]
 
 
 def walked(tier: Tier, at: Location, index: int = 0, start: int = 0) -> list[WalkedCell]:
@@ -65,9 +65,9 @@ async def test_the_next_header_is_found_wherever_a_scan_is_cut() -> None:
 async def test_a_header_inside_a_payload_is_none() -> None:
     tier = Tier(1, 0)
     other = Tier(1, 0)
-    stored = await other.writer.append(b"stored in a store")
+    stored = await other.append(b"stored in a store")
     image = bytes(other.shard(stored.volume, 0)[:200])
-    at = await tier.writer.append(image)
+    at = await tier.append(image)
     tier.shard(at.volume, 0)[:100] = bytes(100)
     assert walked(tier, at) == []
 
