@@ -108,6 +108,8 @@ DEVICE_DEADLINE_S = 30.0
 to spin up."""
 DEVICE_LOOK_S = 1.0
 """So often the devices' calls are looked at."""
+DEVICE_STANDSTILL_S = 5.0
+"""Where there is more than this between two looks, the process itself was stopped, or its loop was."""
 DEVICE_FULL_S = 5.0
 """A device that had no room, whatever it says it has (a quota), is tried again after this."""
 DEVICE_SUSPECT_S = 60.0
@@ -164,7 +166,7 @@ SMALL_CHUNKS_MAX = 10_000
 TRAILERS_MAX = 8 * KIB
 SIGNING_KEYS_MAX = 256
 
-assert DEVICE_LOOK_S < DEVICE_DEADLINE_S
+assert DEVICE_LOOK_S < DEVICE_STANDSTILL_S < DEVICE_DEADLINE_S
 assert PENDING_AGE_S_MAX < STRIPE_UNNAMED_S
 assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL

@@ -65,7 +65,7 @@ class Explainer:
             content = await self._content(found)
             shown = list(content.volumes.values())[:VOLUMES_SHOWN_MAX]
             present, _ = await shards_present(
-                self._store.devices, [volume_info(part.row) for part in shown], ANSWER_WAIT_S
+                self._store.fleet.counted(), [volume_info(part.row) for part in shown], ANSWER_WAIT_S
             )
         volumes = [self._volume(part, present[part.row.id]) for part in shown]
         total = self._survival(shown, present)
@@ -141,8 +141,11 @@ class Explainer:
 
     def _shard(self, row: VolumeRow, cell: CellIndex, device: DeviceId, present: set[CellIndex]) -> dict[str, Any]:
         entry: DeviceEntry | None = self._entries.get(device)
+        attached = self._store.devices.get(device)
         if device in self._refused:
             state = self._refused[device]
+        elif attached is not None and attached.struck is not None:
+            state = str(attached.struck)
         elif cell not in present:
             state = "missing"
         elif (row.id, cell) in self._store.damaged:
@@ -160,8 +163,8 @@ class Explainer:
             volumes.append(Shards(row.k, tuple(self._disk(row.devices[cell]) for cell in good)))
         if not volumes:
             code = self._store.code
-            up = [device.disk for device in self._store.devices.values()]
-            volumes.append(Shards(code.k, tuple(up[: code.n])))
+            up = [device.disk for device in self._store.fleet.up(self._store.tier)][: code.n]
+            volumes.append(Shards(max(1, len(up) - code.m), tuple(up)))
         return survival(volumes, [self._store_disk])
 
     def _disk(self, device: DeviceId) -> Any:

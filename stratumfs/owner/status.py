@@ -27,8 +27,8 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
     """The whole state as plain values for JSON. A device that hangs delays it by ANSWER_WAIT_S, not for ever."""
     store = running.store
     rows = [*await _rows(running, OPEN), *await _rows(running, SEALED)]
-    counted = {ident: device for ident, device in store.devices.items() if device.struck is None}
-    present, silent = await shards_present(counted, [volume_info(row) for row in rows], ANSWER_WAIT_S)
+    infos = [volume_info(row) for row in rows]
+    present, silent = await shards_present(store.fleet.counted(), infos, ANSWER_WAIT_S)
     spaces = await _spaces(running, silent)
     total = _survival(running, rows, present, silent)
     used = await store.catalog.read(usage)
@@ -83,8 +83,8 @@ async def _volume_counts(running: Running) -> dict[str, int]:
 
 async def _spaces(running: Running, silent: set[DeviceId]) -> dict[DeviceId, Space]:
     spaces = {}
-    for ident, device in running.store.devices.items():
-        if ident in silent or device.struck:
+    for ident, device in running.store.fleet.counted().items():
+        if ident in silent:
             continue
         try:
             spaces[ident] = await device.read(space_of, running.attached.facts[ident].path)

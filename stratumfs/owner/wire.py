@@ -20,7 +20,7 @@ from stratumfs.devices.folder import look_at
 from stratumfs.devices.identity import Identity
 from stratumfs.erasure.code import Code
 from stratumfs.errors import ConfigError, DeviceFailed
-from stratumfs.ids import DeviceId
+from stratumfs.ids import DeviceId, StoreId
 from stratumfs.owner.attach import (
     Attached,
     attach_devices,
@@ -110,8 +110,7 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
         try:
             fleet = await _fleet(found, catalog, {HOT: code})
             if fleet.refusal(HOT) is None:
-                up = {device.id: device for device in fleet.up(HOT)}
-                await _strike(fleet, await mend(ident, catalog, up))
+                await _mend(ident, catalog, fleet)
             async with opened_store(ident, catalog, code, HOT, fleet) as store:
                 explainer = Explainer(store, found.identity, found.attached.refused, found.store_disk)
                 store.files.explainer = explainer
@@ -135,6 +134,15 @@ async def _fleet(found: Locked, catalog: Catalog, codes: Mapping[str, Code]) -> 
         fleet.read_only(ident, reason)
     await _strike(fleet, found.failed)
     return fleet
+
+
+async def _mend(ident: StoreId, catalog: Catalog, fleet: Fleet) -> None:
+    """What a crash left, on the devices that are up; a device that stalls in it is struck as later."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fleet.watch)
+        up = {device.id: device for device in fleet.up(HOT)}
+        await _strike(fleet, await mend(ident, catalog, up))
+        nursery.cancel_scope.cancel()
 
 
 async def _strike(fleet: Fleet, failed: Mapping[DeviceId, DeviceFailed]) -> None:

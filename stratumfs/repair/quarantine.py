@@ -15,6 +15,9 @@ from stratumfs.volumes.attached import AttachedDevice
 
 _log = structlog.get_logger(__name__)
 
+_CHUNK = 100
+"""Shards that one call moves: it has a deadline."""
+
 
 async def quarantine_unknown(
     catalog: Catalog, devices: Mapping[DeviceId, AttachedDevice]
@@ -65,7 +68,8 @@ async def _unknown(catalog: Catalog, idents: set[VolumeId]) -> set[VolumeId]:
 
 async def _move(device: AttachedDevice, names: list[ShardName], failures: dict[DeviceId, DeviceError]) -> None:
     try:
-        await device.write(device.shards.quarantine, names)
+        for start in range(0, len(names), _CHUNK):
+            await device.write(device.shards.quarantine, names[start : start + _CHUNK])
     except DeviceError as error:
         _log.warning("shards_not_quarantined", device=device.label, error=str(error))
         failures[device.id] = error

@@ -12,7 +12,7 @@ from stratumfs.devices.health import STRUCK, TAKES_VOLUMES, DeviceState, moved
 from stratumfs.erasure.code import Code
 from stratumfs.errors import DeviceError, DeviceFailed, StratumError
 from stratumfs.ids import DeviceId
-from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_LOOK_S, DEVICE_SUSPECT_S
+from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_LOOK_S, DEVICE_STANDSTILL_S, DEVICE_SUSPECT_S
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.fleet import GivesUp, SealMark
 
@@ -98,6 +98,8 @@ class Fleet:
         self._codes, self._ledger, self._epoch, self._deadline_s = codes, ledger, epoch, deadline_s
         self._turn = trio.Lock()
         self._probing: set[DeviceId] = set()
+        self._looked: float | None = None
+        self._awake_since = float("-inf")  # on the devices' clock
         self._standings = {each.id: _Standing(each.tier, each.label) for each in devices.values()}
         for row in rows:
             if row.id in devices:
@@ -116,6 +118,10 @@ class Fleet:
     def up(self, tier: str) -> list[AttachedDevice]:
         """Those that take writes, full ones too."""
         return self._in_state(tier, frozenset(DeviceState) - STRUCK)
+
+    def counted(self) -> dict[DeviceId, AttachedDevice]:
+        """Those that data may be counted upon to be on: all that are there and not struck."""
+        return {ident: device for ident, device in self.devices.items() if device.struck is None}
 
     def taking(self, tier: str) -> list[AttachedDevice]:
         """Those that take new volumes."""
@@ -172,7 +178,7 @@ class Fleet:
         self._observe(device, DeviceState.FULL, str(error), DEVICE_FULL_S)
 
     def suspect(self, device: DeviceId, reason: str) -> None:
-        """A read of it failed: it is read last for a while, and whoever repairs hears of it."""
+        """A read of it failed or hangs: it is read last for a while, and whoever repairs hears of it."""
         if self._standings[device].state is not DeviceState.FULL:
             self._observe(device, DeviceState.SUSPECT, reason, DEVICE_SUSPECT_S)
         if device in self.devices:
@@ -194,9 +200,12 @@ class Fleet:
 
         More than m, or fewer than 1 + m left: that is the machine, nobody is struck. Who has not answered anything
         since the first late call began is asked by a probe, and counts as not answering until then. A struck device
-        whose call hangs still is one of the m.
+        whose call hangs still is one of the m. If this process itself stood still, time begins anew: nobody could say
+        that a call had come back.
         """
+        self._notice_standstill()
         self._forget_observed()
+        self._suspect_slow_readers()
         waited, self.waiting = self.waiting, None
         for tier, code in self._codes.items():
             late = [each for each in self._of(tier) if self._is_late(each)]
@@ -245,6 +254,12 @@ class Fleet:
                 self._set(device.id, DeviceState.ONLINE, None)
                 device.doubtful = False
 
+    def _suspect_slow_readers(self) -> None:
+        """Reads go around a device that hangs; nobody is struck for it."""
+        for device in self.devices.values():
+            if device.stalled(self._deadline_s) and not device.in_doubt:
+                self.suspect(device.id, f"a read has not come back for {self._deadline_s:.0f} s")
+
     async def _record(self, device: DeviceId, standing: _Standing) -> None:
         reason = str(standing.reason)
         await self._epoch(device, reason)
@@ -257,9 +272,14 @@ class Fleet:
         for listener in self.listeners:
             listener(device)
 
+    def _notice_standstill(self) -> None:
+        looked, self._looked = self._looked, trio.current_time()
+        if looked is not None and self._looked - looked > DEVICE_STANDSTILL_S:
+            self._awake_since = max((device.clock() for device in self.devices.values()), default=0.0)
+
     def _is_late(self, device: AttachedDevice) -> bool:
         since = device.writing_since()
-        return since is not None and device.clock() - since >= self._deadline_s
+        return since is not None and device.clock() - max(since, self._awake_since) >= self._deadline_s
 
     def _stalled(self, device: AttachedDevice) -> DeviceFailed:
         message = f"device {device.label} has not answered for {self._deadline_s:.0f} s"

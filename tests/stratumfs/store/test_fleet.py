@@ -202,6 +202,22 @@ async def test_an_erring_device_is_read_last_for_a_while_and_told_of() -> None:
     assert not world.devices[ident(5)].doubtful
 
 
+async def test_a_device_whose_reads_hang_is_suspect_and_not_struck() -> None:
+    world = World()
+    device = world.devices[ident(1)]
+    world.hang[1].clear()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(device.read, device.shards.probe)
+        await until(lambda: device.stalled(-1))
+        world.now += DEVICE_DEADLINE_S + 1
+        await world.look(nursery)
+        await world.look(nursery)
+        world.hang[1].set()
+    assert world.fleet.state(ident(1)) == (DeviceState.SUSPECT, "a read has not come back for 30 s")
+    assert world.told == [ident(1)]
+    assert not world.recorded
+
+
 async def test_a_file_system_that_the_kernel_made_read_only_is_observed_and_not_recorded() -> None:
     world = World()
     world.fleet.read_only(ident(2), "its file system is read-only")
@@ -276,6 +292,24 @@ async def test_nobody_is_struck_for_slowness_below_one_and_m() -> None:
         await world.look(nursery)
         assert not world.recorded
         assert world.fleet.waiting == "1 of 3 devices of tier hot do not answer"
+        world.hang[0].set()
+
+
+async def test_a_process_that_was_stopped_blames_nobody(mock_clock: trio.testing.MockClock) -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        await world.look(nursery)
+        await world.stall(nursery, 0)
+        world.now += 1
+        await world.answer(1, 2, 3, 4, 5)
+        world.now += DEVICE_DEADLINE_S
+        mock_clock.jump(DEVICE_DEADLINE_S)
+        await world.look(nursery)
+        assert not world.recorded
+        assert world.fleet.waiting is None
+        world.now += DEVICE_DEADLINE_S
+        await world.look(nursery)
+        assert [device for device, _, _, _ in world.recorded] == [ident(0)]
         world.hang[0].set()
 
 
