@@ -22,6 +22,7 @@ from stratumfs.limits import (
     UNSYNCED_BYTES_MAX,
     UNSYNCED_TOTAL_MAX,
 )
+from stratumfs.location import Location
 from stratumfs.store.digest import StreamDigest
 from stratumfs.store.fleet import Fleet
 from stratumfs.store.space import Space
@@ -73,7 +74,6 @@ class Writer:
         self._inline_bytes_max = inline_bytes_max
         self._hashing = trio.CapacityLimiter(2)
         self.stripe_payload = STRIPE_PAYLOAD_MAX
-        volumes.placed = self._placed
 
     @property
     def read_only(self) -> str | None:
@@ -107,6 +107,7 @@ class Writer:
         Its volume is spared for ``STRIPE_UNNAMED_S``, in which a row has to name the stripe.
         """
         self.check_writable()
+        stripe.placed = self._placed
         await self.volumes.append(stripe, after)
 
     async def sync(self, stripes: Iterable[PendingStripe]) -> None:
@@ -155,8 +156,8 @@ class Writer:
                 skip += len(data)
         return gathered
 
-    def _placed(self, volume: VolumeId) -> None:
-        self._appended[volume] = trio.current_time()
+    def _placed(self, location: Location) -> None:
+        self._appended[location.volume] = trio.current_time()
 
 
 class StripeStream:
@@ -239,13 +240,13 @@ class StripeStream:
             await self._sync()
 
     async def _append(self, offset: int, payload: bytearray, placed: trio.Event, hashed: trio.Event | None) -> None:
-        stripe, before = PendingStripe(payload), self._last
+        stripe, before = PendingStripe(payload, lambda _: placed.set()), self._last
         self._stripes[offset] = self._last = stripe
         self._unsynced.append(stripe)
         try:
             self._check()
             self._writer.check_writable()
-            await self._writer.volumes.append(stripe, before, placed.set)
+            await self._writer.volumes.append(stripe, before)
             if hashed is not None:
                 await hashed.wait()
         except Exception as error:  # whoever finishes the stream raises it

@@ -1,6 +1,6 @@
 """One volume while it is open for writing."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -93,22 +93,20 @@ class OpenVolume:
         after: PendingStripe | None,
         step: int,
         threads: LendingThreads,
-        placed: Callable[[], None],
     ) -> list[ShardFailure]:
         """Write the payload of *stripe*. Returns which devices failed: then it is not written.
 
-        placed: told at once that its location is known, so that the next stripe of a stream can be placed behind it.
+        Its location is known at once, so that the next stripe of a stream can be placed behind it.
         step: bytes by which shards are preallocated. Nothing here may be cut short by cancellation: it would leave a
         place reserved and perhaps half written. Raises: GivenUp.
         """
         payload = stripe.payload
         assert payload is not None
         at = self._reserve(len(payload), after.location if after is not None else None)
-        stripe.location = Location(self.info.id, at.stripe, at.position, at.cell_size, 0, at.nonce)
         self._appending += 1
         whole = False
         try:
-            placed()
+            stripe.place(Location(self.info.id, at.stripe, at.position, at.cell_size, 0, at.nonce))
             with self._until_given_up():
                 failures = await self._make_room(at.position + HEADER_SIZE + at.cell_size, step, threads)
                 if not failures:

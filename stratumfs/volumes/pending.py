@@ -1,6 +1,6 @@
 """A stripe on its way to stable storage."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from stratumfs.ids import Buffer
@@ -20,6 +20,10 @@ class Holder(Protocol):
         ...
 
 
+def _nobody(_: Location) -> None:
+    pass
+
+
 class PendingStripe:
     """From its payload to stable storage on every shard of a volume. Changed by the writer of volumes alone.
 
@@ -27,14 +31,16 @@ class PendingStripe:
     payload   never changed by anybody; kept until it is synced, for until then it may have to be written again
     location  where it lies; None before it is appended. It moves when a device fails: who names it reads it after the
               sync
+    placed    told of each location before anything is written there
     """
 
-    __slots__ = ("_turn", "_volume", "length", "location", "payload")
+    __slots__ = ("_turn", "_volume", "length", "location", "payload", "placed")
 
-    def __init__(self, payload: Buffer) -> None:
+    def __init__(self, payload: Buffer, placed: Callable[[Location], None] = _nobody) -> None:
         self.payload: Buffer | None = payload
         self.length = len(payload)
         self.location: Location | None = None
+        self.placed = placed
         self._volume: Holder | None = None
         self._turn = 0
 
@@ -52,6 +58,11 @@ class PendingStripe:
     def lost(self) -> bool:
         """It is not synced, and never will be where it lies; or it was never written."""
         return not self.synced and (self._volume is None or self._volume.given_up)
+
+    def place(self, location: Location) -> None:
+        """It is about to be written there."""
+        self.location = location
+        self.placed(location)
 
     def appended(self, volume: Holder, turn: int) -> None:
         """It is written to *volume*, and not synced yet."""

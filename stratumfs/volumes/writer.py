@@ -1,7 +1,7 @@
 """Appends stripes to the volumes of one tier: opens, rotates, syncs and seals them."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import trio
 
@@ -30,14 +30,6 @@ from stratumfs.volumes.placement import Candidate, choose_devices
 from stratumfs.volumes.threads import LendingThreads
 
 
-def _nobody(_: VolumeId) -> None:
-    pass
-
-
-def _nothing() -> None:
-    pass
-
-
 class VolumeWriter:
     """The one writer of a tier.
 
@@ -47,8 +39,6 @@ class VolumeWriter:
 
     All state lives on the loop. `_opening` is held over the awaits that open a volume, `_again` over those that write
     again; everything else changes between awaits.
-
-    placed  told of each volume that a stripe is to lie in, before it is written
     """
 
     def __init__(
@@ -63,7 +53,6 @@ class VolumeWriter:
         preallocate: int = SHARD_PREALLOCATE,
     ) -> None:
         self.tier, self.code = tier, code
-        self.placed: Callable[[VolumeId], None] = _nobody
         self._store = store
         self._devices = devices
         self._ledger = ledger
@@ -77,17 +66,11 @@ class VolumeWriter:
         self._threads = LendingThreads(CODING_THREADS)
         self._closed = False
 
-    async def append(
-        self,
-        stripe: PendingStripe,
-        after: PendingStripe | None = None,
-        placed: Callable[[], None] = _nothing,
-    ) -> None:
+    async def append(self, stripe: PendingStripe, after: PendingStripe | None = None) -> None:
         """Write *stripe*, 1 to STRIPE_PAYLOAD_MAX bytes. It is safe only after `sync`.
 
         after: the same stream's previous stripe; if that is full, and this one comes to lie directly behind it with
-        cells of the same size, its nonce is the next one, and one row can name both. placed: told that its location is
-        known, before it is written, for who sends several at once; again if it moves.
+        cells of the same size, its nonce is the next one, and one row can name both.
 
         Raises: GeometryError; DeviceFull; StoreReadOnly if too few devices are left; what the ledger raises;
         StoreClosing.
@@ -98,9 +81,8 @@ class VolumeWriter:
             volume = self._accepting() or await self._open_next()
             if volume.payload + stripe.length >= self._payload_seal and self._current is volume:
                 self._current = None  # this one fills it; it is sealed when it has been idle
-            self.placed(volume.info.id)
             try:
-                failures = await volume.append(stripe, after, self._step, self._threads, placed)
+                failures = await volume.append(stripe, after, self._step, self._threads)
             except GivenUp:
                 await self._devices.settle()
                 continue

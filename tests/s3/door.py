@@ -112,4 +112,4 @@ def gateway(folder: Path) -> Iterator[Gateway]:
         if failure:
             raise failure[0]
     assert running[0].door.statistics().unexpected_errors == 0
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)

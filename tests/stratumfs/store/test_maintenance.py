@@ -8,9 +8,10 @@ import pytest
 
 from stratumfs.catalog.reap import orphans, reap, usage
 from stratumfs.catalog.volumes import empty_volumes, free_volumes, volume_summary
-from stratumfs.errors import WriteConflict
+from stratumfs.errors import DeviceFailed, WriteConflict
 from stratumfs.ids import ROOT_INODE, InodeNo
 from stratumfs.store import maintenance
+from stratumfs.store.writer import PendingStripe
 from stratumfs.values import Name, NewExtent, ObjectSpec, Publication
 from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put, stored
 
@@ -88,6 +89,28 @@ async def test_a_volume_is_not_freed_under_a_slow_upload(tmp_path: Path, monkeyp
             assert shards(tmp_path) == 6
             await writer.commit(b"slow", ObjectSpec(), ANY, time.time_ns())
         assert await get(store, b"slow") == data
+
+
+async def test_a_volume_of_deleted_objects_is_freed_as_soon_as_nobody_uploads_to_it(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        await put(store, b"k", os.urandom(2 * MIB))
+        await store.volume_writer.seal_idle(0)
+        await store.objects.delete("bucket", b"k", ANY, time.time_ns())
+        await store.maintenance.round()
+        assert await store.catalog.read(empty_volumes) == []  # marked, not waiting for a stripe to be named
+
+
+async def test_the_volume_that_a_stripe_was_moved_to_is_spared(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        stripe = PendingStripe(b"x" * 20_000)
+        await store.writer.append(stripe)
+        before = stripe.at
+        await store.fleet.strike(next(iter(store.devices)), DeviceFailed("EIO", "d0"))
+        await store.writer.sync([stripe])
+        assert stripe.at.volume != before.volume
+        await store.volume_writer.seal_idle(0)
+        await store.maintenance.round()
+        assert stripe.at.volume in await store.catalog.read(empty_volumes)
 
 
 async def test_a_volume_that_was_freed_takes_no_new_rows(tmp_path: Path) -> None:

@@ -95,9 +95,9 @@ async def test_full_stripes_of_one_stream_are_a_run() -> None:
 
 async def test_who_sends_several_learns_the_place_before_the_write() -> None:
     tier = Tier()
-    stripe = PendingStripe(payload(100))
-    places: list[Location | None] = []
-    await tier.writer.append(stripe, placed=lambda: places.append(stripe.location))
+    places: list[Location] = []
+    stripe = PendingStripe(payload(100), places.append)
+    await tier.writer.append(stripe)
     assert places == [stripe.at]
 
 
