@@ -7,6 +7,7 @@ is found on the day it was needed.
 import ipaddress
 import re
 import tomllib
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from stratumfs.errors import ConfigError
 from stratumfs.limits import SHARDS_MAX
 
 SETTINGS_FILE = "stratumfs.toml"
+HOT, WARM = "hot", "warm"
 _PARITY_MAX = 64
 """More parity than this is a slip of the finger; the code itself would take any k + m up to SHARDS_MAX."""
 _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -65,9 +67,17 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """hot takes new data; warm: None in a store that has no second tier."""
+
     hot: Tier
+    warm: Tier | None = None
     gateway: Gateway = Gateway()
     log: Log = Log()
+
+    @property
+    def tiers(self) -> dict[str, Tier]:
+        """Those that there are, by name; the one that takes new data first."""
+        return {HOT: self.hot} | ({WARM: self.warm} if self.warm is not None else {})
 
 
 def load(path: Path) -> Settings:
@@ -104,14 +114,14 @@ def parse(text: str, source: str) -> Settings:
     return settings
 
 
-def check_code(k: int, m: int) -> None:
+def check_code(k: int, m: int, tier: str) -> None:
     """k data and m parity shards that a tier may have. Raises: ConfigError."""
     if k < 1:
-        raise ConfigError(f"k = {k}: a volume needs at least one data shard")
+        raise ConfigError(f"{tier}.k = {k}: a volume needs at least one data shard")
     if not 0 <= m <= _PARITY_MAX:
-        raise ConfigError(f"m = {m}: parity shards must be 0 to {_PARITY_MAX}")
+        raise ConfigError(f"{tier}.m = {m}: parity shards must be 0 to {_PARITY_MAX}")
     if k + m > SHARDS_MAX:
-        raise ConfigError(f"k + m = {k + m}: a volume has at most {SHARDS_MAX} shards")
+        raise ConfigError(f"{tier}: k + m = {k + m}: a volume has at most {SHARDS_MAX} shards")
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -128,15 +138,21 @@ def parse_listen(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def render(k: int, m: int) -> str:
+def render(tiers: Mapping[str, Tier]) -> str:
     """What mkfs.stratumfs(8) writes: what must be said, and what may be."""
-    return f"""\
-# Settings of this store; every key is described in stratumfs.toml(5).
+    return (
+        "# Settings of this store; every key is described in stratumfs.toml(5).\n"
+        + "".join(_TIER.format(name=name, k=tier.k, m=tier.m) for name, tier in tiers.items())
+        + _OPTIONAL
+    )
 
-[hot]
+
+_TIER = """
+[{name}]
 k = {k}    # data shards of each new volume
 m = {m}    # parity shards: as many devices may be lost at once
-
+"""
+_OPTIONAL = """
 # [gateway]
 # listen = "127.0.0.1:9000"
 # region = "us-east-1"
@@ -151,7 +167,8 @@ m = {m}    # parity shards: as many devices may be lost at once
 
 
 def _check(settings: Settings) -> None:
-    check_code(settings.hot.k, settings.hot.m)
+    for name, tier in settings.tiers.items():
+        check_code(tier.k, tier.m, name)
     gateway = settings.gateway
     parse_listen(gateway.listen)
     if not _REGION.fullmatch(gateway.region):

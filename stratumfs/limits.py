@@ -101,6 +101,12 @@ REAP_CHUNK = 20
 """Inodes that one transaction reaps."""
 UPLOAD_REMEMBERED_S = 24 * 3600.0
 """A completed upload is remembered so long, to answer a repeated completion."""
+REPACK_BYTES = 32 * MIB
+"""That one step of a repack copies and syncs before it swaps rows."""
+REPACK_RUNS = 2000
+"""Of one step, however few bytes they are."""
+MOVES_MAX = 100
+"""Moves that wait for the one under way; further ones are refused."""
 READAHEAD_STRIPES = 2
 VOLUMES_KNOWN_MAX = 65_536
 """Volumes whose geometry and devices are kept in memory: 16 TiB of them."""
@@ -180,6 +186,7 @@ assert PENDING_AGE_S_MAX < STRIPE_UNNAMED_S
 assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert UNSYNCED_BYTES_MAX <= UNSYNCED_TOTAL_MAX
+assert REPACK_BYTES <= UNSYNCED_BYTES_MAX
 assert INLINE_MAX <= STRIPE_PAYLOAD_MAX
 assert INLINE_MAX * TRANSACTION_ROWS_MAX <= ROUND_BYTES_MAX
 assert PART_MIN <= PART_MAX <= OBJECT_MAX

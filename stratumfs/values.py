@@ -246,6 +246,15 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
+class MovedRun:
+    """*length* bytes of a volume, from *source* on, that lie at *target* too, on stable storage."""
+
+    source: Location
+    length: int
+    target: Location
+
+
+@dataclass(frozen=True, slots=True)
 class Publication:
     """All that is pending of an inode, to become visible in one transaction.
 

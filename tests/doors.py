@@ -60,13 +60,15 @@ class Doors:
 
     folder    everything lies in it: store, d0 to d5, mount, owner.log
     devices   given where they are not to be folders there
+    warm      devices of a second tier, 2+1, where there is to be one
     expected  parts of lines in the owner's log that are no complaint, because a test causes them
     """
 
-    def __init__(self, folder: Path, devices: Sequence[Path] = ()) -> None:
+    def __init__(self, folder: Path, devices: Sequence[Path] = (), warm: Sequence[Path] = ()) -> None:
         self.folder = folder
         self.store, self.mount, self.log = folder / "store", folder / "mount", folder / "owner.log"
         self.devices = tuple(devices) or tuple(folder / f"d{slot}" for slot in range(6))
+        self.warm = tuple(warm)
         self.port = free_port()
         self.expected: list[str] = []
         self._clients: list[Any] = []
@@ -75,9 +77,10 @@ class Doors:
 
     def make(self) -> None:
         """mkfs.stratumfs, once."""
-        for path in (*self.devices, self.mount):
+        for path in (*self.devices, *self.warm, self.mount):
             path.mkdir(parents=True, exist_ok=True)
-        run([BIN / "mkfs.stratumfs", "--hot", *self.devices, self.store])
+        second = ["--warm", *self.warm, "--warm-k", "2", "--warm-m", "1"] if self.warm else []
+        run([BIN / "mkfs.stratumfs", "--hot", *self.devices, *second, self.store])
 
     def start(self, *options: str) -> None:
         """mount.stratumfs with a gateway beside it; both answer on return."""
@@ -240,12 +243,14 @@ class Doors:
 
 
 @contextmanager
-def opened_doors(folder: Path, devices: Sequence[Path] = (), *, seconds: float = TEST_S) -> Iterator[Doors]:
+def opened_doors(
+    folder: Path, devices: Sequence[Path] = (), warm: Sequence[Path] = (), *, seconds: float = TEST_S
+) -> Iterator[Doors]:
     """A store, made if it is not there, both doors open for at most *seconds*.
 
     Stopped cleanly if all went well, ended in any case.
     """
-    doors = Doors(folder, devices)
+    doors = Doors(folder, devices, warm)
     try:
         with doors.within(seconds):
             if not (doors.store / "identity.json").exists():
@@ -266,6 +271,14 @@ def opened_doors(folder: Path, devices: Sequence[Path] = (), *, seconds: float =
 def doors(tmp_path: Path) -> Iterator[Doors]:
     """A store of this test alone, both doors open. The test may kill, stop and start it."""
     with opened_doors(tmp_path) as found:
+        yield found
+        assert found.complaints() == []
+
+
+@pytest.fixture
+def tiered(tmp_path: Path) -> Iterator[Doors]:
+    """As ``doors``, with a second tier of three devices."""
+    with opened_doors(tmp_path, warm=[tmp_path / f"w{slot}" for slot in range(3)]) as found:
         yield found
         assert found.complaints() == []
 

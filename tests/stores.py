@@ -28,13 +28,19 @@ def make_store(folder: Path, devices: int = 6) -> None:
     Catalog.create(folder / "catalog", (*schema.TABLES, *schema.ROWS), schema.VERSION, page_size=CATALOG_PAGE_SIZE)
 
 
-def attached(folder: Path) -> dict[DeviceId, AttachedDevice]:
+def make_warm(folder: Path, devices: int = 3) -> None:
+    """Devices of a second tier, which ``running_store`` finds."""
+    for slot in range(devices):
+        (folder / f"w{slot}").mkdir(parents=True)
+
+
+def attached(folder: Path, pattern: str = "d[0-9]*", tier: str = "hot") -> dict[DeviceId, AttachedDevice]:
     """The devices that are there. Their ids follow from their slots."""
     found = {}
-    for path in sorted(folder.glob("d[0-9]*")):
+    for path in sorted(folder.glob(pattern)):
         ident = DeviceId(path.name.encode().ljust(16, b"-"))
         found[ident] = AttachedDevice(
-            ident, str(path), LocalShards(path), disk=path.name, total=lambda: 1 << 40, free=lambda: 1 << 39
+            ident, str(path), LocalShards(path), disk=path.name, total=lambda: 1 << 40, free=lambda: 1 << 39, tier=tier
         )
     return found
 
@@ -43,18 +49,23 @@ def attached(folder: Path) -> dict[DeviceId, AttachedDevice]:
 async def running_store(
     folder: Path, code: Code | None = None, devices: Mapping[DeviceId, AttachedDevice] | None = None
 ) -> AsyncIterator[Store]:
-    """The store in *folder*, open; made if it is not there. *devices*: others than the folders there."""
+    """The store in *folder*, open; made if it is not there. *devices*: others than the folders there.
+
+    Its second tier, if ``make_warm`` made devices for one, is coded 2+1.
+    """
     if not (folder / "catalog").exists():
         make_store(folder)
     catalog = await Catalog.open(folder / "catalog", schema.VERSION)
     async with trio.open_nursery() as nursery:
         await nursery.start(catalog.serve)
         try:
-            code = code or Code(4, 2)
+            codes = {"hot": code or Code(4, 2)}
             rows = await catalog.read(device_rows)
-            found = attached(folder) if devices is None else devices
-            fleet = Fleet(found, {"hot": code}, CatalogLedger(catalog), rows=rows)
-            async with opened_store(STORE, catalog, code, "hot", fleet) as store:
+            found = attached(folder) if devices is None else dict(devices)
+            if warm := attached(folder, "w[0-9]*", "warm"):
+                codes["warm"] = Code(2, 1)
+            fleet = Fleet(found | warm, codes, CatalogLedger(catalog), rows=rows)
+            async with opened_store(STORE, catalog, "hot", fleet) as store:
                 yield store
         finally:
             with trio.CancelScope(shield=True):

@@ -1,10 +1,11 @@
 """Where the bytes of an object are: tier, volumes, devices, since when, and how many losses they survive.
 
-Observed, not remembered: each shard file is looked for on its device at the time of the question. Moves and their
-reasons come with the engine that makes them; until then every object is in the tier that took it.
+Observed, not remembered: each shard file is looked for on its device at the time of the question. Remembered is the
+last move: who asked for it, when, and why. What no move took along lies in the tier that takes new data.
 """
 
 import json
+import pwd
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stratumfs.catalog.described import Described, described
+from stratumfs.catalog.moves import LastMove, last_move
 from stratumfs.catalog.volumes import VolumeRow, volume
 from stratumfs.devices.identity import DeviceEntry, Identity
 from stratumfs.errors import CatalogCorrupt, NotFound
@@ -23,6 +25,8 @@ from stratumfs.volumes.survival import Shards, Survival, survival
 
 ANSWER_WAIT_S = 5.0
 """A device that does not say by then what it has counts as one that has nothing."""
+IN_CATALOG = "catalog"
+"""Where bytes are that are in no tier: inline, or none at all."""
 VOLUMES_SHOWN_MAX = 1000
 _SLICE = 64 << 30
 """Bytes of a file whose extents are read at once."""
@@ -66,11 +70,15 @@ class Explainer:
             present, _ = await shards_present(
                 self._store.fleet.counted(), [volume_info(part.row) for part in shown], ANSWER_WAIT_S
             )
+            moved = await self._store.catalog.read(last_move, ino)
         volumes = [self._volume(part, present[part.row.id]) for part in shown]
+        tiers = _tiers(content)
         total = self._survival(shown, present)
         return {
             **_about(found),
-            "tier": self._tier(content),
+            "tier": next(iter(tiers), None),
+            "tiers": tiers,
+            "moved": _moved(moved) if moved is not None and moved.move.tier in tiers else None,
             "inline_bytes": content.inline_bytes,
             "volumes": volumes,
             "volumes_left_off": len(content.volumes) - len(shown),
@@ -80,7 +88,8 @@ class Explainer:
 
     async def tier(self, ino: InodeNo) -> str:
         with self._store.holds.holding(ino):
-            return self._tier(await self._content(await self._store.catalog.read(described, ino)))
+            content = await self._content(await self._store.catalog.read(described, ino))
+        return ",".join(_tiers(content)) or IN_CATALOG
 
     async def explanation(self, ino: InodeNo) -> str:
         return json.dumps(await self.explain(inode=ino), ensure_ascii=False)
@@ -112,13 +121,6 @@ class Explainer:
         if row is None:
             raise CatalogCorrupt(f"an extent names volume {ident.hex()}, which has no row")
         return row
-
-    def _tier(self, content: _Content) -> str:
-        """Where most of its bytes are; inline bytes belong to the tier that takes writes."""
-        sizes = {self._store.tier: content.inline_bytes}
-        for part in content.volumes.values():
-            sizes[part.row.tier] = sizes.get(part.row.tier, 0) + part.bytes
-        return max(sizes, key=lambda tier: sizes[tier])
 
     def _volume(self, part: _Part, present: set[CellIndex]) -> dict[str, Any]:
         row = part.row
@@ -168,6 +170,34 @@ class Explainer:
 
     def _disk(self, device: DeviceId) -> Any:
         return self._store.devices[device].disk
+
+
+def _tiers(content: _Content) -> dict[str, int]:
+    """Bytes in each tier, most first; what is inline lies in none."""
+    sizes: dict[str, int] = {}
+    for part in content.volumes.values():
+        sizes[part.row.tier] = sizes.get(part.row.tier, 0) + part.bytes
+    return dict(sorted(sizes.items(), key=lambda each: -each[1]))
+
+
+def _moved(last: LastMove) -> dict[str, Any]:
+    return {
+        "from": last.source,
+        "to": last.move.tier,
+        "at": _time(last.at_ns),
+        "uid": last.move.uid,
+        "user": _user(last.move.uid),
+        "asked": _time(last.move.begun_ns),
+        "named": last.move.path.decode("utf-8", "replace"),
+        "reason": last.move.reason,
+    }
+
+
+def _user(uid: int) -> str | None:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
 
 
 def _about(found: Described) -> dict[str, Any]:

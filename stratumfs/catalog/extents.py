@@ -37,7 +37,7 @@ def insert_extents(
     for extent in extents:
         if not fresh:
             left |= _clear(tx, ino, extent.offset, extent.offset + extent.length, ids)
-        _insert(tx, next(ids), ino, extent.offset, extent.length, extent.location, extent.data)
+        insert_row(tx, next(ids), ino, extent.offset, extent.length, extent.location, extent.data)
     return left
 
 
@@ -58,7 +58,7 @@ def delete_extents(
         (ino, start, stop, upto, limit + 1),
     )
     for row in rows[:limit]:
-        _delete(tx, *row)
+        delete_row(tx, *row)
     return min(len(rows), limit), len(rows) > limit
 
 
@@ -83,7 +83,7 @@ def layout(tx: Transaction, ino: InodeNo, start: int, stop: int, limit: int = TR
 
     Raises: CatalogCorrupt if a row fails its check.
     """
-    shown = _SHOWN if _has_void(tx, ino) else ""
+    shown = _SHOWN if has_void(tx, ino) else ""
     at_start = _row_over(tx, ino, start, shown)
     inner = tx.all(
         f"select {COLUMNS} from extent where ino = ? and offset > ? and offset < ?{shown} order by offset limit ?",  # noqa: S608
@@ -92,21 +92,10 @@ def layout(tx: Transaction, ino: InodeNo, start: int, stop: int, limit: int = TR
     return [checked(row) for row in (*at_start, *inner)][:limit]
 
 
-def swap_location(tx: Transaction, old: Extent, location: Location) -> bool:
-    """Point an extent at a copy of its bytes, if it is still the one that was read. False if it is not."""
-    row = tx.one(f"select {COLUMNS} from extent where id = ?", (old.id,))  # noqa: S608 - our own columns
-    if row is None or checked(row) != old:
-        return False
-    tx.touch_inode(old.ino)
-    _delete(tx, old.id, old.location.volume if old.location else None, old.length)
-    _insert(tx, old.id, old.ino, old.offset, old.length, location, None)
-    return True
-
-
 def copy_rows(tx: Transaction, extents: Sequence[Extent], ino: InodeNo, shift: int, first_id: ExtentId) -> None:
     """Let *ino* share the bytes of *extents*, each *shift* bytes further on. Takes one id each."""
     for ident, extent in enumerate(extents, first_id):
-        _insert(tx, ident, ino, extent.offset + shift, extent.length, extent.location, extent.data)
+        insert_row(tx, ident, ino, extent.offset + shift, extent.length, extent.location, extent.data)
 
 
 def clipped(extent: Extent, start: int, stop: int) -> Extent:
@@ -144,7 +133,8 @@ _CLEAR_MAX = 64
 """More rows than this below one new extent are hidden by a void and cleared later."""
 
 
-def _has_void(tx: Transaction, ino: InodeNo) -> bool:
+def has_void(tx: Transaction, ino: InodeNo) -> bool:
+    """Whether rows of the inode may lie below others."""
     return tx.one("select 1 from void where ino = ? limit 1", (ino,)) is not None
 
 
@@ -159,7 +149,7 @@ def _row_over(tx: Transaction, ino: InodeNo, offset: int, shown: str) -> list[tu
 
 def _clear(tx: Transaction, ino: InodeNo, start: int, stop: int, ids: Iterator[int]) -> bool:
     """Make room in [start, stop): what sticks out is kept under new ids. True if a void was left to clear."""
-    shown = _SHOWN if _has_void(tx, ino) else ""
+    shown = _SHOWN if has_void(tx, ino) else ""
     for edge in (start, stop):
         for row in _row_over(tx, ino, edge, shown) if edge < END else []:
             if row[2] < start or row[2] + row[3] > stop:  # else it goes as it is, damaged or not
@@ -170,7 +160,7 @@ def _clear(tx: Transaction, ino: InodeNo, start: int, stop: int, ids: Iterator[i
     )
     if len(rows) <= _CLEAR_MAX:
         for row in rows:
-            _delete(tx, *row)
+            delete_row(tx, *row)
         return False
     newest = tx.one("select max(id) from extent where ino = ? and offset >= ? and offset < ?", (ino, start, stop))
     assert newest is not None
@@ -183,16 +173,17 @@ def _cut(tx: Transaction, old: Extent, start: int, stop: int, ids: Iterator[int]
     end = old.offset + old.length
     if end <= start or old.offset >= stop:
         return
-    _delete(tx, old.id, old.location.volume if old.location else None, old.length)
+    delete_row(tx, old.id, old.location.volume if old.location else None, old.length)
     for low, high in ((old.offset, min(start, end)), (max(stop, old.offset), end)):
         if low < high:
             rest = clipped(old, low, high)
-            _insert(tx, next(ids), old.ino, rest.offset, rest.length, rest.location, rest.data)
+            insert_row(tx, next(ids), old.ino, rest.offset, rest.length, rest.location, rest.data)
 
 
-def _insert(
+def insert_row(
     tx: Transaction, ident: int, ino: InodeNo, offset: int, length: int, at: Location | None, data: bytes | None
 ) -> None:
+    """One extent as it is, and what is counted of it. Raises: WriteConflict if its volume was freed."""
     assert length > 0
     columns: tuple[Any, ...]
     if at is not None:
@@ -217,7 +208,8 @@ def _insert(
     )
 
 
-def _delete(tx: Transaction, ident: int, volume: bytes | None, length: int) -> None:
+def delete_row(tx: Transaction, ident: int, volume: bytes | None, length: int) -> None:
+    """Take one extent away, and what is counted of it."""
     tx.run("delete from extent where id = ?", (ident,))
     if volume is not None:
         tx.run("update volume set live = live - ? where id = ?", (length, volume))

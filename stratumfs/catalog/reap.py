@@ -33,7 +33,7 @@ def reap(tx: Transaction, inos: tuple[InodeNo, ...], limit: int = TRANSACTION_RO
         limit -= count
         if more:
             return list(inos[at:])
-        for table in ("void", "xattr", "parts", "inode", "orphan"):
+        for table in ("void", "xattr", "parts", "moved", "inode", "orphan"):
             tx.run(f"delete from {table} where ino = ?", (ino,))  # noqa: S608 - our own names
     return []
 

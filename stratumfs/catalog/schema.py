@@ -114,6 +114,29 @@ TABLES: tuple[str, ...] = (
         device blob not null,
         primary key (volume, cell)
     ) without rowid""",
+    # Moves between tiers that somebody asked for: the log of them, and what the next owner goes on with.
+    """
+    create table move (
+        id       blob primary key,        -- 128 random bits
+        ino      integer not null,        -- what was named: a file, or a directory with all below it
+        path     blob not null,           -- bucket/key of it at that time
+        tier     text not null,           -- where to
+        uid      integer not null,        -- who asked
+        reason   text not null,           -- in words
+        begun_ns integer not null,
+        ended_ns integer,                 -- null: not ended, the next owner goes on
+        outcome  text not null,           -- done, stopped, superseded, or what it failed of; empty until it ends
+        bytes    integer not null         -- that extents point at in the new place now
+    ) without rowid""",
+    "create index move_ended on move (ended_ns)",
+    # The last move that took bytes of an inode along.
+    """
+    create table moved (
+        ino    integer primary key,
+        move   blob not null,
+        source text not null,             -- the tier that they came from
+        at_ns  integer not null
+    )""",
     # Devices that are not simply online; the list of all is in the identity files.
     """
     create table device (

@@ -70,6 +70,12 @@ def _tail(found: Mapping[str, Any]) -> Iterator[str]:
     for each in found["devices"]:
         if each["reason"]:
             yield f"{each['tier']} {each['slot']} is {each['state']}: {each['reason']}"
+    for tier in found["tiers"]:
+        yield (
+            f"tier {tier['name']} ({tier['k']}+{tier['m']}): {size_text(tier['used'])} used, "
+            f"{size_text(tier['usable_free'])} of {size_text(tier['usable_total'])} usable are free"
+            + (f"; READ-ONLY: {tier['read_only']}" if tier["read_only"] else "")
+        )
     counts = ", ".join(f"{number} {state}" for state, number in found["volumes"].items())
     yield f"volumes: {counts}; shards missing: {found['missing_shards']}, damaged: {found['damaged_shards']}"
     space = found["space"]
@@ -79,6 +85,8 @@ def _tail(found: Mapping[str, Any]) -> Iterator[str]:
         f"{size_text(space['usable_total'])} usable are free; raw {size_text(space['raw_total'])}"
     )
     yield f"repairs under way: {len(found['repairs'])}"
+    for move in found["moves"]:
+        yield f"move of {move['path']} to {move['to']}: {size_text(move['bytes'])} of {size_text(move['total'])}"
     if not found["doors"]:
         yield "doors: none"
     for door in found["doors"]:

@@ -38,6 +38,7 @@ class Connection:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
+        self.user = peer_user(stream.socket)
         self._buffer = bytearray()
         self._sending = trio.Lock()
 

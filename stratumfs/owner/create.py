@@ -6,7 +6,7 @@ That file makes the folder a store. Whatever fails before it is there takes away
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from stratumfs.devices.check import check_new
 from stratumfs.devices.folder import FolderFacts, look_at
 from stratumfs.devices.identity import DEVICE_FILE, STORE_FILE, DeviceEntry, Identity, sync_folder, write_identity
 from stratumfs.errors import ConfigError, DeviceRefused
-from stratumfs.ids import STORE_PLACE, DeviceId, PlaceId, StoreId, random_id
+from stratumfs.ids import STORE_PLACE, DeviceId, Disk, PlaceId, StoreId, random_id
 from stratumfs.limits import CATALOG_PAGE_SIZE
 from stratumfs.owner import credentials
 from stratumfs.owner.locate import is_utf8
@@ -32,35 +32,43 @@ from stratumfs.owner.places import CATALOG_FOLDER, listed, place_of, travelling_
 from stratumfs.volumes.survival import Shards, Survival, survival
 
 DEVICES_FOLDER = "devices"
-HOT = "hot"
 EMBEDDED_DEVICES = 6
 EMBEDDED_K, EMBEDDED_M = 4, 2
 _NOT_FOREIGN = frozenset({LOCK_FILE, "lost+found"})
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A new store."""
+class NewTier:
+    """Devices of a tier that is to be, and the code of its volumes."""
 
-    identity: Identity
+    devices: Sequence[Path]
     k: int
     m: int
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new store. survival: of all data, in whichever tier it comes to lie."""
+
+    identity: Identity
+    tiers: Mapping[str, config.Tier]
     survival: Survival
 
 
-def make_store(store: Path, devices: Sequence[Path], k: int, m: int, keys: Credentials) -> Made:
-    """Make a store in *store* over *devices*, all of the hot tier.
+def make_store(
+    store: Path, hot: Sequence[Path], k: int, m: int, keys: Credentials, warm: NewTier | None = None
+) -> Made:
+    """Make a store in *store* over the devices *hot*, coded k + m, and those of a second tier.
 
     Raises: ConfigError, DeviceRefused, StoreInUse, OSError; then nothing was changed.
     """
-    config.check_code(k, m)
+    tiers = {config.HOT: NewTier(hot, k, m)} | ({config.WARM: warm} if warm is not None else {})
+    devices = [path for tier in tiers.values() for path in tier.devices]
     for path in (store, *devices):
         if not is_utf8(path):
             raise ConfigError(f"{str(path)!r} is not UTF-8, and identity files name it: choose another name")
-    if len(devices) < k + m:
-        raise ConfigError(
-            f"k + m = {k + m} needs {k + m} devices, and {len(devices)} are given: give more, or choose -k and -m"
-        )
+    for name, tier in tiers.items():
+        _check_tier(name, tier)
     check_new(store, devices)
     _check_store_folder(store, devices)
     locks = Locks()
@@ -74,7 +82,7 @@ def make_store(store: Path, devices: Sequence[Path], k: int, m: int, keys: Crede
                 raise DeviceRefused(reason)
             # Once more under the locks: somebody may have been quicker.
             facts = check_new(store, devices)
-            made = _fill(store, facts, k, m, keys, undo)
+            made = _fill(store, tiers, facts, keys, undo)
         finally:
             locks.release()
     return made
@@ -101,10 +109,22 @@ def make_embedded(folder: Path, keys: Credentials) -> Made:
         return make_store(folder, devices, EMBEDDED_K, EMBEDDED_M, keys)
 
 
-def _fill(store: Path, facts: Sequence[FolderFacts], k: int, m: int, keys: Credentials, undo: "_Undo") -> Made:
+def _check_tier(name: str, tier: NewTier) -> None:
+    config.check_code(tier.k, tier.m, name)
+    n = tier.k + tier.m
+    if len(tier.devices) < n:
+        raise ConfigError(
+            f"{name}: k + m = {n} needs {n} devices, and {len(tier.devices)} are given: give more, or choose k and m"
+        )
+
+
+def _fill(
+    store: Path, tiers: Mapping[str, NewTier], facts: Sequence[FolderFacts], keys: Credentials, undo: "_Undo"
+) -> Made:
+    slots = [(name, slot) for name, tier in tiers.items() for slot in range(len(tier.devices))]
     entries = tuple(
-        DeviceEntry(DeviceId(random_id()), HOT, slot, each.path, each.mount_point, each.st_dev, each.fs_uuid)
-        for slot, each in enumerate(facts)
+        DeviceEntry(DeviceId(random_id()), tier, slot, each.path, each.mount_point, each.st_dev, each.fs_uuid)
+        for (tier, slot), each in zip(slots, facts, strict=True)
     )
     own = look_at(store)
     identity = Identity(StoreId(random_id()), own.path, entries, store_mount_point=own.mount_point)
@@ -115,24 +135,29 @@ def _fill(store: Path, facts: Sequence[FolderFacts], k: int, m: int, keys: Crede
         undo.files.append(entry.path / DEVICE_FILE)
         write_identity(entry.path, identity.of_device(entry.id))
     undo.files += [store / config.SETTINGS_FILE, store / credentials.CREDENTIALS_FILE, store / STORE_FILE]
-    _write_settings(store, k, m)
+    settings = {name: config.Tier(tier.k, tier.m) for name, tier in tiers.items()}
+    _write_settings(store, settings)
     credentials.write(store, keys)
     undo.trees.append(store / CATALOG_FOLDER)
     _make_catalog(store, epoch)
     sync_folder(store)  # the next file makes it a store: a power cut must not leave it without the others
     write_identity(store, identity)
-    disks = [entry.st_dev for entry in entries]
-    copies = choose_members(
-        [Candidate(STORE_PLACE, own.st_dev)],
-        [Candidate(place_of(entry.id), entry.st_dev) for entry in entries],
-        max(m, 1) + 2,
-    )
-    catalog = [own.st_dev if each == STORE_PLACE else _disk_of(each, entries) for each in copies]
-    return Made(identity, k, m, survival([Shards(k, tuple(disks[: k + m]))], catalog))
+    volumes = [_first_volume(entries, name, tier) for name, tier in settings.items()]
+    catalog = _catalog_disks(own, entries, max(tier.m for tier in settings.values()))
+    return Made(identity, settings, survival(volumes, catalog))
 
 
-def _disk_of(place: PlaceId, entries: Sequence[DeviceEntry]) -> int:
-    return next(entry.st_dev for entry in entries if place_of(entry.id) == place)
+def _first_volume(entries: Sequence[DeviceEntry], name: str, tier: config.Tier) -> Shards:
+    disks = [entry.st_dev for entry in entries if entry.tier == name]
+    return Shards(tier.k, tuple(disks[: tier.k + tier.m]))
+
+
+def _catalog_disks(store: FolderFacts, entries: Sequence[DeviceEntry], m: int) -> list[Disk]:
+    """Of those who will hold the catalog once it is opened."""
+    disks: dict[PlaceId, Disk] = {place_of(entry.id): entry.st_dev for entry in entries}
+    keep = [Candidate(STORE_PLACE, store.st_dev)]
+    members = choose_members(keep, [Candidate(*each) for each in disks.items()], max(m, 1) + 2)
+    return [disks.get(each, store.st_dev) for each in members]
 
 
 def _make_catalog(store: Path, epoch: Epoch) -> None:
@@ -150,11 +175,11 @@ def _make_folder(path: Path, undo: "_Undo") -> None:
     sync_folder(path.parent)
 
 
-def _write_settings(store: Path, k: int, m: int) -> None:
+def _write_settings(store: Path, tiers: Mapping[str, config.Tier]) -> None:
     path = store / config.SETTINGS_FILE
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(config.render(k, m))
+        stream.write(config.render(tiers))
         stream.flush()
         os.fsync(stream.fileno())
 

@@ -74,15 +74,32 @@ class Explain(msgspec.Struct, tag_field="do", tag="explain", frozen=True, forbid
     key: str | None = None
 
 
+class Move(msgspec.Struct, tag_field="do", tag="move", frozen=True, forbid_unknown_fields=True):
+    """Move bytes to a tier: of an inode and what lies below it, of an object or of all below ``key/``, of a bucket.
+
+    Answered when it has ended; a client that closes its side stops it, and learns how far it came.
+    """
+
+    to: str
+    inode: int | None = None
+    bucket: str | None = None
+    key: str | None = None
+    reason: str = ""
+
+
 class Shutdown(msgspec.Struct, tag_field="do", tag="shutdown", frozen=True, forbid_unknown_fields=True):
     """Close all doors and end; answered when the store is closed, the connection ends with the process."""
 
 
-Request = OpenMount | OpenGateway | CloseDoor | Status | Explain | Shutdown
+Request = OpenMount | OpenGateway | CloseDoor | Status | Explain | Move | Shutdown
 
 
 class Progress(msgspec.Struct, tag_field="is", tag="progress", frozen=True):
+    """In words; where it can be counted, how much of *total* is *done*."""
+
     text: str
+    done: int | None = None
+    total: int | None = None
 
 
 class Done(msgspec.Struct, tag_field="is", tag="done", frozen=True):

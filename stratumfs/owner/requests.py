@@ -24,6 +24,7 @@ from stratumfs.owner.messages import (
     Done,
     Ended,
     Explain,
+    Move,
     OpenGateway,
     OpenMount,
     Progress,
@@ -33,6 +34,7 @@ from stratumfs.owner.messages import (
     failed,
 )
 from stratumfs.owner.mounts import mount_at
+from stratumfs.owner.moves import ended, progress_of
 from stratumfs.owner.status import status
 from stratumfs.owner.wire import Running
 
@@ -87,6 +89,8 @@ class Requests:
                 return Done(await status(self._running, self._doors))
             case Explain(inode, bucket, key):
                 return Done(await self._running.explainer.explain(inode=inode, bucket=bucket, key=key))
+            case Move():
+                return await self._move(request, connection)
             case Shutdown():
                 return await self._shut_down(connection)
 
@@ -155,6 +159,25 @@ class Requests:
                 return door, False
         serving = await trio.to_thread.run_sync(_gateway_door)
         return await self._doors.open(Kind.GATEWAY, serving(self._running, self._settings, request)), True
+
+    async def _move(self, request: Move, connection: Connection) -> Answer:
+        """Say once a second how far it is; a client that leaves stops it, and if it listens still, learns how far."""
+        mover = self._running.mover
+        ino = await mover.find(request.inode, request.bucket, request.key)
+        move = await mover.ask(ino, request.to, connection.user, request.reason)
+
+        async def stop_with_client() -> None:
+            await connection.wait_closed()
+            await mover.stop(move)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop_with_client)
+            while not move.ended.is_set():
+                await connection.send(progress_of(move, mover))
+                with trio.move_on_after(PROGRESS_S):
+                    await move.ended.wait()
+            nursery.cancel_scope.cancel()
+        return ended(move)
 
     async def _close(self, where: str, connection: Connection) -> Answer:
         door = self._doors.find(where)

@@ -72,6 +72,8 @@ async def own(store: Path, settings: Settings, first_client: trio.SocketStream |
                     requests = Requests(running, doors, settings, ended)
                     await asking.start(control.serve, listener, requests.handle)
                     serving.start_soon(watch_loop)
+                    await running.mover.resume()
+                    serving.start_soon(running.mover.serve)
                     _log.info("owner_started", store=str(store))
                     await _serve_until_last_door(doors, requests, first_client, asking, quiet)
                     await doors.close_all()

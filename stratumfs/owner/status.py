@@ -44,6 +44,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
         "devices_survived": total.devices,
         "disks_survived": total.disks,
         "devices": [_device(running, entry, spaces, silent) for entry in running.identity.devices],
+        "tiers": await _tiers(running),
         "volumes": await _volume_counts(running),
         "damaged_shards": len(store.damaged),
         "missing_shards": sum(len(row.devices) - len(present[row.id]) for row in rows),
@@ -59,6 +60,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
         "inodes": await store.files.count(),
         "uploads": used.uploads,
         "repairs": [],
+        "moves": [move.summary() for move in running.mover],
         "doors": [door.summary() for door in doors],
         "catalog": asdict(store.catalog.statistics()),
     }
@@ -72,6 +74,25 @@ async def _rows(running: Running, state: str) -> list[VolumeRow]:
         found += [row for row in chunk if row.live]
         after = chunk[-1].id
     return found
+
+
+async def _tiers(running: Running) -> list[dict[str, Any]]:
+    """Of each tier, the one that takes new data first: its code, and payload bytes that fit and that are there."""
+    used: dict[str, int] = {}
+    for tier, _, _, _, _, live in await running.store.catalog.read(volume_summary):
+        used[tier] = used.get(tier, 0) + live
+    return [
+        {
+            "name": name,
+            "k": writer.volumes.code.k,
+            "m": writer.volumes.code.m,
+            "read_only": writer.read_only,
+            "used": used.get(name, 0),
+            "usable_free": writer.space.now.free,
+            "usable_total": writer.space.now.total,
+        }
+        for name, writer in running.store.writers.items()
+    ]
 
 
 async def _volume_counts(running: Running) -> dict[str, int]:

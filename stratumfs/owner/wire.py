@@ -4,6 +4,7 @@ Nothing forks after the catalog is open; commands that an open door needs (fuser
 """
 
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.migrations import MIGRATIONS
 from stratumfs.catalog.schema import VERSION
-from stratumfs.config import SETTINGS_FILE, Settings
+from stratumfs.config import HOT, SETTINGS_FILE, Settings
 from stratumfs.devices.folder import FolderFacts, look_at
 from stratumfs.devices.identity import Identity
 from stratumfs.erasure.code import Code
@@ -31,7 +32,6 @@ from stratumfs.owner.attach import (
     look_at_devices,
     refresh_identities,
 )
-from stratumfs.owner.create import HOT
 from stratumfs.owner.locate import identity_of
 from stratumfs.owner.lock import Locks
 from stratumfs.owner.places import listed, place_of, places, travelling_files
@@ -41,6 +41,7 @@ from stratumfs.store.fleet import Absent, Fleet
 from stratumfs.store.ledger import CatalogLedger
 from stratumfs.store.store import Store, opened_store
 from tiering.explain import Explainer
+from tiering.move import Mover
 
 _log = structlog.get_logger(__name__)
 
@@ -70,6 +71,7 @@ class Running:
     attached: Attached
     store: Store
     explainer: Explainer
+    mover: Mover
 
 
 @asynccontextmanager
@@ -106,29 +108,40 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
 
     Raises: ConfigError, CatalogCorrupt, DeviceError, OSError while opening.
     """
-    code = Code(settings.hot.k, settings.hot.m)
-    if len(found.identity.devices) < code.n:
-        devices = len(found.identity.devices)
-        raise ConfigError(f"{found.folder / SETTINGS_FILE}: k + m = {code.n}, but the store has {devices} devices")
+    codes = _codes(found, settings)
     ident = found.identity.store
-    booted = await _boot(found, max(settings.hot.m, 1))
+    booted = await _boot(found, max(1, *(code.m for code in codes.values())))
     catalog = Catalog.among(booted)
     async with trio.open_nursery() as nursery:
         await nursery.start(catalog.serve)
         try:
-            fleet = await _fleet(found, catalog, {HOT: code}, booted.members, nursery)
+            fleet = await _fleet(found, catalog, codes, booted.members, nursery)
             if fleet.refusal(HOT) is None and booted.members is not None:
                 await _mend(ident, catalog, fleet)
-            async with opened_store(ident, catalog, code, HOT, fleet) as store:
+            async with opened_store(ident, catalog, HOT, fleet) as store:
                 explainer = Explainer(store, found.identity, found.attached.refused)
                 store.files.explainer = explainer
-                yield Running(found.folder, found.identity, found.attached, store, explainer)
+                yield Running(found.folder, found.identity, found.attached, store, explainer, Mover(store))
         finally:
             with trio.CancelScope(shield=True):
                 await catalog.close()
                 if booted.scratch is not None:
                     await trio.to_thread.run_sync(shutil.rmtree, booted.scratch, True)
             nursery.cancel_scope.cancel()
+
+
+def _codes(found: Locked, settings: Settings) -> dict[str, Code]:
+    """Of each tier of the settings. Raises: ConfigError where settings and devices differ."""
+    source = found.folder / SETTINGS_FILE
+    count = Counter(entry.tier for entry in found.identity.devices)
+    for tier in count:
+        if tier not in settings.tiers:
+            raise ConfigError(f"{source}: [{tier}] is missing, but the store has devices of that tier")
+    codes = {name: Code(tier.k, tier.m) for name, tier in settings.tiers.items()}
+    for tier, code in codes.items():
+        if count[tier] < code.n:
+            raise ConfigError(f"{source}: {tier}.k + m = {code.n}, but the store has {count[tier]} devices of it")
+    return codes
 
 
 async def _boot(found: Locked, m: int) -> Booted:
@@ -188,7 +201,7 @@ async def _mend(ident: StoreId, catalog: Catalog, fleet: Fleet) -> None:
     """What a crash left, on the devices that are up; a device that stalls in it is struck as later."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fleet.watch)
-        up = {device.id: device for device in fleet.up(HOT)}
+        up = {device.id: device for tier in fleet.codes for device in fleet.up(tier)}
         await _strike(fleet, await mend(ident, catalog, up))
         nursery.cancel_scope.cancel()
 

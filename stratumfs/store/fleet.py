@@ -75,6 +75,7 @@ class Fleet:
     file system that the kernel made read-only) ends with what is observed. States change between awaits; `_turn` is
     held by a strike until the ledger has it.
 
+    codes       of each tier that there is
     devices     those that are there, struck ones too: they serve verified reads if they can
     waiting     why writes wait for devices and nobody is struck, while it is so
     listeners   told of each device that is struck or gives bad reads; the same one may be told of often
@@ -95,7 +96,7 @@ class Fleet:
         self.waiting: str | None = None
         self.listeners: list[Listener] = []
         self.writers: list[GivesUp] = []
-        self._codes, self._ledger, self._epoch, self._deadline_s = codes, ledger, epoch, deadline_s
+        self.codes, self._ledger, self._epoch, self._deadline_s = codes, ledger, epoch, deadline_s
         self._turn = trio.Lock()
         self._probing: set[DeviceId] = set()
         self._looked: float | None = None
@@ -129,7 +130,7 @@ class Fleet:
 
     def refusal(self, tier: str) -> str | None:
         """Why the tier takes no writes at all: fewer than 1 + m devices are up. Names those to replace."""
-        needed = 1 + self._codes[tier].m
+        needed = 1 + self.codes[tier].m
         up = len(self.up(tier))
         if up >= needed:
             return None
@@ -207,7 +208,7 @@ class Fleet:
         self._forget_observed()
         self._suspect_slow_readers()
         waited, self.waiting = self.waiting, None
-        for tier, code in self._codes.items():
+        for tier, code in self.codes.items():
             late = [each for each in self._of(tier) if self._is_late(each)]
             up = self.up(tier)
             to_strike = [each for each in late if each in up]

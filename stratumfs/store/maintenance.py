@@ -1,7 +1,7 @@
 """What the store tidies behind its users: inodes without a name, large truncates, uploads, empty and idle volumes."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 import trio
@@ -22,6 +22,7 @@ from stratumfs.limits import (
     VOLUME_FREE_GRACE_S,
 )
 from stratumfs.store.holds import Holds
+from stratumfs.store.reader import Reader
 from stratumfs.store.writer import Writer
 
 _log = structlog.get_logger(__name__)
@@ -34,11 +35,16 @@ class Maintenance:
     """One task in the store's nursery. Each step is a bounded transaction and leaves a state that is right by itself.
 
     ``_waiting`` holds orphans that somebody still has open; they are looked at again when they are let go.
+
+    writer   of the tier that takes new data; writers: of all tiers
     """
 
-    def __init__(self, catalog: Catalog, writer: Writer, free_shards: FreeShards) -> None:
+    def __init__(
+        self, catalog: Catalog, reader: Reader, writer: Writer, writers: Collection[Writer], free_shards: FreeShards
+    ) -> None:
         self.holds = Holds(self._released)
-        self._catalog, self._writer, self._free_shards = catalog, writer, free_shards
+        self._catalog, self._reader, self._free_shards = catalog, reader, free_shards
+        self._writer, self._writers = writer, writers
         self._due = trio.Event()
         self._waiting: set[InodeNo] = set()
         self._voided: set[InodeNo] = set()
@@ -66,7 +72,9 @@ class Maintenance:
             return
         await self._tidy_uploads()
         await self.reap()
-        await self._writer.volumes.seal_idle()
+        for writer in self._writers:
+            if writer.read_only is None:
+                await writer.volumes.seal_idle()
         await self._free_volumes()
 
     async def reap(self) -> None:
@@ -128,8 +136,8 @@ class Maintenance:
         """Empty volumes are marked; their shards go after the sync of that and the grace period, then their rows."""
         now_ns = time.time_ns()
         empty = await self._catalog.read(empty_volumes)
-        # Asked without an await in between: a sealed volume gets no more stripes.
-        spare = self._writer.unnamed()
+        # Asked without an await in between: a sealed volume gets no more stripes, and nobody finds an empty one.
+        spare = self._reader.kept().union(*(writer.unnamed() for writer in self._writers))
         if free := [ident for ident in empty if ident not in spare]:
             await self._catalog.write(free_volumes, tuple(free), now_ns)
         await self._unlink_freed(now_ns - int(VOLUME_FREE_GRACE_S * 1e9))
@@ -139,7 +147,7 @@ class Maintenance:
         after = b""
         while rows := await self._catalog.read(volumes, FREED, after, TRANSACTION_ROWS_MAX):
             after = rows[-1].id
-            due = [row for row in rows if row.changed_ns <= before_ns]
+            due = [row for row in rows if row.changed_ns <= before_ns and row.id not in self._reader.kept()]
             if due:
                 await self._catalog.sync()
             for row in due:

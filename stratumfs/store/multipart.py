@@ -15,7 +15,7 @@ from stratumfs.catalog.engine import Catalog, Transaction
 from stratumfs.catalog.listing import behind
 from stratumfs.catalog.objects import object_at
 from stratumfs.errors import InvalidPart, InvalidPartOrder, NoSuchUpload, PartTooSmall
-from stratumfs.ids import Buffer, InodeNo, UploadId, random_id
+from stratumfs.ids import Buffer, InodeNo, UploadId, VolumeId, random_id
 from stratumfs.limits import PART_MIN, TRANSACTION_ROWS_MAX
 from stratumfs.store.content import Staging, shared
 from stratumfs.store.objects import Objects
@@ -232,17 +232,19 @@ class Uploads:
         etag = f"{md5(digests, usedforsecurity=False).hexdigest()}-{len(found)}"
         staging = Staging(self._catalog, self.objects.holds, now_ns)
         offset = 0
+        volumes: set[VolumeId] = set()
         try:
-            for ino, part in found:
-                with self.objects.holds.holding(ino):
-                    found_in = await self.objects.reader.layout(ino, 0, part.size)
-                    await staging.add(shared(found_in, 0, part.size, offset))
-                offset += part.size
-            sizes = tuple(part.size for _, part in found)
-            new = await staging.new_object(key, spec, offset, etag, sizes)
-            return await self._committer.commit(
-                catalog_uploads.complete_upload, place.ino, key, ident, seen, new, conditions, now_ns
-            )
+            with self.objects.reader.keeping(volumes):
+                for ino, part in found:
+                    with self.objects.holds.holding(ino):
+                        found_in = await self.objects.reader.layout(ino, 0, part.size, volumes)
+                        await staging.add(shared(found_in, 0, part.size, offset))
+                    offset += part.size
+                sizes = tuple(part.size for _, part in found)
+                new = await staging.new_object(key, spec, offset, etag, sizes)
+                return await self._committer.commit(
+                    catalog_uploads.complete_upload, place.ino, key, ident, seen, new, conditions, now_ns
+                )
         finally:
             staging.close()
 

@@ -27,7 +27,7 @@ class Explainer(Protocol):
     """Says where the bytes of an inode are. The doors ask it and never learn who stands behind it."""
 
     async def tier(self, ino: InodeNo) -> str:
-        """The tier in which most of it is. Raises: NotFound."""
+        """The tiers in which it is, most of it first, with commas; ``catalog`` if in none. Raises: NotFound."""
         ...
 
     async def explanation(self, ino: InodeNo) -> str:

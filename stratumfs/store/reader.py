@@ -1,7 +1,7 @@
 """Bytes out of the store: extents, and for each the verified cells that it needs."""
 
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from itertools import repeat
 
@@ -15,11 +15,16 @@ from stratumfs.erasure.code import Code
 from stratumfs.errors import CatalogCorrupt, NotFound
 from stratumfs.ids import Buffer, InodeNo, VolumeId
 from stratumfs.limits import READAHEAD_STRIPES, STRIPE_PAYLOAD_MAX, TRANSACTION_ROWS_MAX, VOLUMES_KNOWN_MAX
+from stratumfs.location import Location
 from stratumfs.values import Extent, ObjectInfo
 from stratumfs.volumes.format import VolumeInfo
 from stratumfs.volumes.reader import VolumeReader
 
 _ZEROS = bytes(STRIPE_PAYLOAD_MAX)
+
+
+def volumes_of(extents: Iterable[Extent]) -> set[VolumeId]:
+    return {each.location.volume for each in extents if each.location is not None}
 
 
 def volume_info(row: VolumeRow) -> VolumeInfo:
@@ -35,7 +40,7 @@ class Reader:
     def __init__(self, catalog: Catalog, volumes: VolumeReader, nursery: trio.Nursery) -> None:
         self._catalog, self._volumes, self._nursery = catalog, volumes, nursery
         self._infos: OrderedDict[VolumeId, VolumeInfo] = OrderedDict()
-        self._open: set[OpenContent] = set()
+        self._kept: dict[object, Set[VolumeId]] = {}
 
     async def read(self, ino: InodeNo, offset: int, length: int) -> Buffer:
         """Up to *length* bytes from *offset* on: zeros in holes, short at the end of the file.
@@ -46,26 +51,28 @@ class Reader:
         stop = min(size, offset + length)
         if stop <= offset:
             return b""
-        extents = await self._rest(ino, extents, stop)
-        if len(extents) == 1 and extents[0].offset <= offset and extents[0].offset + extents[0].length >= stop:
-            return await self.extent(clipped(extents[0], offset, stop))
-        found = bytearray(stop - offset)
-        for extent in extents:
-            part = clipped(extent, offset, stop)
-            found[part.offset - offset : part.offset - offset + part.length] = await self.extent(part)
-        return found
+        volumes = volumes_of(extents)
+        with self.keeping(volumes):
+            extents = await self._rest(ino, extents, stop, volumes)
+            return await self._bytes(extents, offset, stop)
 
-    async def layout(self, ino: InodeNo, start: int, stop: int) -> list[Extent]:
-        """All extents that overlap [start, stop), in order."""
-        return await self._rest(ino, await self._catalog.read(layout, ino, start, stop), stop)
+    async def layout(self, ino: InodeNo, start: int, stop: int, keep: set[VolumeId] | None = None) -> list[Extent]:
+        """All extents that overlap [start, stop), in order; *keep* gets their volumes before anything is awaited."""
+        keep = set() if keep is None else keep
+        extents = await self._catalog.read(layout, ino, start, stop)
+        keep |= volumes_of(extents)
+        return await self._rest(ino, extents, stop, keep)
 
     async def extent(self, extent: Extent) -> Buffer:
         """The bytes of one extent, verified."""
         if extent.location is None:
             assert extent.data is not None
             return extent.data
-        info = await self._info(extent.location.volume)
-        return await self._volumes.read(info, extent.location, 0, extent.length)
+        return await self.run(extent.location, extent.length)
+
+    async def run(self, location: Location, length: int) -> Buffer:
+        """Bytes of one run in a volume, verified."""
+        return await self._volumes.read(await self.volume(location.volume), location, 0, length)
 
     @contextmanager
     def opened(self, info: ObjectInfo, head: Sequence[Extent]) -> Iterator["OpenContent"]:
@@ -74,15 +81,25 @@ class Reader:
         *head* is the first chunk of its layout, of the transaction that *info* is of. The inode is held.
         """
         content = OpenContent(info, head)
-        self._open.add(content)
-        try:
+        with self.keeping(content.volumes):
             yield content
-        finally:
-            self._open.discard(content)
 
-    def in_use(self, ident: VolumeId) -> bool:
-        """Whether somebody may still read this volume by extents that are gone."""
-        return any(ident in content.volumes for content in self._open)
+    @contextmanager
+    def keeping(self, volumes: Set[VolumeId]) -> Iterator[None]:
+        """Keep these volumes while the context lasts, also when no row points at them any more; the set may change.
+
+        For who goes by extents that a rewrite or a repack may take away: enter it before anything is awaited.
+        """
+        key = object()
+        self._kept[key] = volumes
+        try:
+            yield
+        finally:
+            del self._kept[key]
+
+    def kept(self) -> frozenset[VolumeId]:
+        """Volumes that somebody may still read, or name, by extents that are gone."""
+        return frozenset().union(*self._kept.values())
 
     async def extents(self, content: "OpenContent", start: int, stop: int) -> list[Extent]:
         """All extents of an open object that overlap [start, stop), in order. Raises: WriteConflict."""
@@ -114,6 +131,15 @@ class Reader:
             for pending in ahead:
                 pending.cancel()
 
+    async def _bytes(self, extents: Sequence[Extent], offset: int, stop: int) -> Buffer:
+        if len(extents) == 1 and extents[0].offset <= offset and extents[0].offset + extents[0].length >= stop:
+            return await self.extent(clipped(extents[0], offset, stop))
+        found = bytearray(stop - offset)
+        for extent in extents:
+            part = clipped(extent, offset, stop)
+            found[part.offset - offset : part.offset - offset + part.length] = await self.extent(part)
+        return found
+
     async def _chunk(self, content: "OpenContent", start: int, stop: int) -> tuple[list[Extent], int]:
         """The extents from *start* on that one transaction gives, and up to where they say all."""
         if start < content.head_end:
@@ -123,16 +149,18 @@ class Reader:
         content.keep(found)
         return found, stop if len(found) < TRANSACTION_ROWS_MAX else found[-1].offset + found[-1].length
 
-    async def _rest(self, ino: InodeNo, extents: list[Extent], stop: int) -> list[Extent]:
+    async def _rest(self, ino: InodeNo, extents: list[Extent], stop: int, keep: set[VolumeId]) -> list[Extent]:
         """A layout that filled one transaction goes on."""
         chunk = extents
         while len(chunk) >= TRANSACTION_ROWS_MAX:
             await trio.lowlevel.checkpoint()
             chunk = await self._catalog.read(layout, ino, chunk[-1].offset + chunk[-1].length, stop)
+            keep |= volumes_of(chunk)
             extents = extents + chunk
         return extents
 
-    async def _info(self, ident: VolumeId) -> VolumeInfo:
+    async def volume(self, ident: VolumeId) -> VolumeInfo:
+        """Raises: CatalogCorrupt if there is no such volume."""
         info = self._infos.get(ident)
         if info is None:
             row = await self._catalog.read(volume, ident)
@@ -160,7 +188,7 @@ class OpenContent:
         self.keep(head)
 
     def keep(self, extents: Sequence[Extent]) -> None:
-        self.volumes.update(each.location.volume for each in extents if each.location is not None)
+        self.volumes |= volumes_of(extents)
 
 
 class _Pending:

@@ -8,7 +8,6 @@ import trio
 
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.volumes import VolumeRow
-from stratumfs.erasure.code import Code
 from stratumfs.errors import DeviceError, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
 from stratumfs.shards.layout import ShardName
@@ -34,34 +33,34 @@ _log = structlog.get_logger(__name__)
 
 
 class Store:
-    """Catalog and volumes of one tier, and the two ways to use them: ``objects`` and ``uploads``, and ``files``.
+    """Catalog and volumes, and the two ways to use them: ``objects`` and ``uploads``, and ``files``.
 
-    Made by ``opened_store`` and used on its loop. ``read_only`` is why nothing is written, once there is a reason.
+    Made by ``opened_store`` and used on its loop. ``read_only`` is why nothing is written, once there is a reason. New
+    data goes to the tier whose name, code, space and writer are attributes here; ``writers`` has those of all tiers,
+    and a tier that cannot be written to is no reason for the store.
     """
 
     def __init__(
         self,
         ident: StoreId,
         catalog: Catalog,
-        code: Code,
         tier: str,
         fleet: Fleet,
         nursery: trio.Nursery,
         observer: AccessObserver,
     ) -> None:
-        self.id, self.tier, self.code, self.fleet, self.devices = ident, tier, code, fleet, fleet.devices
+        self.id, self.tier, self.code, self.fleet, self.devices = ident, tier, fleet.codes[tier], fleet, fleet.devices
         self.catalog, self.observer = catalog, observer
         self.damaged: set[tuple[VolumeId, CellIndex]] = set()
         self._away: dict[VolumeId, frozenset[DeviceId]] = {}  # of volumes that are freed, where they are not gone yet
-        self.volume_writer = VolumeWriter(ident, tier, code, fleet, CatalogLedger(catalog))
-        fleet.writers.append(self.volume_writer)
         self.volume_reader = VolumeReader(ident, fleet.devices, self._damaged)
-        self.space = Space(fleet, tier, code, catalog.folder, nursery)
-        self.writer = Writer(self.volume_writer, self.space, fleet, nursery)
+        self.writers = {name: self._writer(name, nursery) for name in fleet.codes}
+        self.writer = self.writers[tier]
+        self.volume_writer, self.space = self.writer.volumes, self.writer.space
         self.reader = Reader(catalog, self.volume_reader, nursery)
         self.changes = Changes(nursery)
         self.locks = InodeLocks()
-        self.maintenance = Maintenance(catalog, self.writer, self._free_shards)
+        self.maintenance = Maintenance(catalog, self.reader, self.writer, self.writers.values(), self._free_shards)
         self.holds = self.maintenance.holds
         self.objects = Objects(
             Committer(catalog, self.changes, self.maintenance.wake), self.writer, self.reader, self.holds, observer
@@ -82,8 +81,15 @@ class Store:
         """Background tasks, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.fleet.watch)
-            nursery.start_soon(self.space.serve)
+            for writer in self.writers.values():
+                nursery.start_soon(writer.space.serve)
             nursery.start_soon(self.maintenance.serve)
+
+    def _writer(self, tier: str, nursery: trio.Nursery) -> Writer:
+        code = self.fleet.codes[tier]
+        volumes = VolumeWriter(self.id, tier, code, self.fleet, CatalogLedger(self.catalog))
+        self.fleet.writers.append(volumes)
+        return Writer(volumes, Space(self.fleet, tier, code, self.catalog.folder, nursery), self.fleet, nursery)
 
     def _damaged(self, volume: VolumeInfo, index: CellIndex, error: StratumError) -> None:
         if (volume.id, index) not in self.damaged:
@@ -95,8 +101,6 @@ class Store:
             self.fleet.suspect(volume.devices[index], str(error))
 
     async def _free_shards(self, row: VolumeRow) -> bool:
-        if self.reader.in_use(row.id):
-            return False
         up = {device.id: device for device in self.fleet.up(row.tier)}
         away = frozenset(row.devices) - up.keys()
         if self._away.get(row.id) == away:
@@ -126,7 +130,6 @@ async def _unlink(device: AttachedDevice, name: ShardName) -> bool:
 async def opened_store(
     ident: StoreId,
     catalog: Catalog,
-    code: Code,
     tier: str,
     fleet: Fleet,
     *,
@@ -135,23 +138,32 @@ async def opened_store(
 ) -> AsyncIterator[Store]:
     """Run a store over an open catalog whose ``serve`` runs already, and over the devices that are there.
 
-    *read_only* is the reason why nothing may be written, if there is one; fewer than 1 + m devices that are up are one
-    by themselves. At the end open volumes are sealed; the catalog is the caller's to close, afterwards.
+    *tier* takes new data; what is moved to the others of the fleet lies there. *read_only* is the reason why nothing
+    may be written, if there is one; fewer than 1 + m devices that are up are one by themselves, for their tier. At the
+    end open volumes are sealed; the catalog is the caller's to close, afterwards.
     """
     async with trio.open_nursery() as nursery:
-        store = Store(ident, catalog, code, tier, fleet, nursery, observer or NullObserver())
+        store = Store(ident, catalog, tier, fleet, nursery, observer or NullObserver())
         if read_only is not None:
             store.refuse_writes(read_only)
-        await store.space.refresh()
+        for writer in store.writers.values():
+            await writer.space.refresh()
         nursery.start_soon(store.serve)
         try:
             yield store
         finally:
             nursery.cancel_scope.shield = True
             if store.read_only is None:
-                with trio.CancelScope(shield=True):
-                    try:
-                        await store.volume_writer.close()
-                    except StratumError as error:
-                        _log.error("a volume was left for the next start to seal", error=str(error))
+                for writer in store.writers.values():
+                    await _close(writer)
             nursery.cancel_scope.cancel()
+
+
+async def _close(writer: Writer) -> None:
+    if writer.read_only is not None:
+        return
+    with trio.CancelScope(shield=True):
+        try:
+            await writer.volumes.close()
+        except StratumError as error:
+            _log.error("a volume was left for the next start to seal", error=str(error))

@@ -126,9 +126,13 @@ class Writer:
         return frozenset(self._appended).union(*(stream.volumes for stream in self._streams))
 
     @contextmanager
-    def stream(self) -> Iterator["StripeStream"]:
-        """A body of any length; what it wrote is spared until the context ends, for it may take hours."""
-        stream = StripeStream(self)
+    def stream(self, *, copying: bool = False) -> Iterator["StripeStream"]:
+        """A body of any length; what it wrote is spared until the context ends, for it may take hours.
+
+        copying: of bytes that the store has already. They are not hashed (the digest is that of nothing), and never
+        become inline.
+        """
+        stream = StripeStream(self, copying)
         self._streams.add(stream)
         try:
             yield stream
@@ -167,10 +171,10 @@ class StripeStream:
     are not synced yet. Stopping before ``finish`` leaves bytes that no row points at.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, copying: bool) -> None:
         self.size = 0
         self.extents: list[NewExtent] = []
-        self._writer = writer
+        self._writer, self._copying = writer, copying
         self._digest = writer.digest()
         self._filling = bytearray()
         self._offset = 0  # of the first byte of `_filling`
@@ -203,7 +207,7 @@ class StripeStream:
 
     async def finish(self) -> Written:
         """All bytes are hashed and on stable storage, or inline in ``extents``."""
-        if self._offset == 0 and self._writer.inline_allowed(len(self._filling)):
+        if self._offset == 0 and not self._copying and self._writer.inline_allowed(len(self._filling)):
             self._check()
             self._writer.check_writable()
             data = bytes(self._filling)
@@ -229,7 +233,7 @@ class StripeStream:
         payload, self._filling = self._filling, bytearray()
         offset, self._offset = self._offset, self._offset + len(payload)
         await self._slots.acquire()
-        hashed = self._digest.update(payload)
+        hashed = None if self._copying else self._digest.update(payload)
         self._running += 1
         placed = trio.Event()
         self._writer.nursery.start_soon(self._append, offset, payload, placed, hashed)

@@ -5,6 +5,8 @@ import time
 from collections.abc import Sequence
 from hashlib import md5
 
+import trio
+
 from stratumfs.ids import ROOT_INODE, Buffer, InodeNo, UploadId
 from stratumfs.store.store import Store
 from stratumfs.values import (
@@ -18,6 +20,7 @@ from stratumfs.values import (
     Publication,
 )
 from tests.faults.tree import FILE, LINK
+from tiering.move import Mover
 
 UID = GID = 1000
 
@@ -140,3 +143,28 @@ async def write_file(store: Store, path: str, data: bytes) -> None:
     """create, write, fsync."""
     ino = (await make(store, path)).ino
     await publish(store, ino, [(0, data)], len(data), durable=True)
+
+
+async def finish_moves(store: Store) -> None:
+    """What the next owner does with moves that have not ended."""
+    mover = Mover(store)
+    await mover.resume()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mover.serve)
+        for move in mover:
+            await move.ended.wait()
+            if move.error is not None:
+                raise move.error
+        nursery.cancel_scope.cancel()
+
+
+async def move(store: Store, path: str, tier: str) -> None:
+    """stratum-tier move."""
+    mover = Mover(store)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mover.serve)
+        asked = await mover.ask(await find(store, path), tier, UID, "by hand")
+        await asked.ended.wait()
+        if asked.error is not None:
+            raise asked.error
+        nursery.cancel_scope.cancel()

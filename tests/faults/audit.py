@@ -31,6 +31,8 @@ _NONE: Mapping[str, str] = {
     "attributes of missing inodes": "select ino, name from xattr where ino not in (select ino from inode)",
     "sizes of parts of missing inodes": "select ino from parts where ino not in (select ino from inode)",
     "voids of missing inodes": "select ino from void where ino not in (select ino from inode)",
+    "moves of missing inodes that were recorded": "select ino from moved where ino not in (select ino from inode)",
+    "inodes that no move took along": "select ino from moved where move not in (select id from move)",
     "orphans without an inode": "select ino from orphan where ino not in (select ino from inode)",
     "orphans with a name": "select ino from orphan where ino in (select inode from entry)",
     "parts of missing uploads": "select upload, number from part where upload not in (select id from upload)",
@@ -92,6 +94,7 @@ _NONE: Mapping[str, str] = {
 _TIDY: Mapping[str, str] = {
     "orphans": "select ino from orphan",
     "voids": "select ino from void",
+    "moves that have not ended": "select path from move where ended_ns is null",
     "parts of uploads that are done": (
         "select p.upload from part p join upload u on u.id = p.upload where u.state = 'done'"
     ),

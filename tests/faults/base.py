@@ -44,7 +44,7 @@ async def furnish(store: Store) -> Tree:
 
 async def make_base(root: Path, k: int = 4, m: int = 2) -> tuple[Image, Tree]:
     """A furnished store below *root*, which is left behind, and what it shows."""
-    write_image({f"d{slot}": None for slot in range(k + m)}, root)
+    write_image({**{f"d{slot}": None for slot in range(k + m)}, **{f"w{slot}": None for slot in range(3)}}, root)
     make_here(root, k, m)
     async with opened(root) as store:
         expected = await furnish(store)

@@ -11,7 +11,7 @@ from stratumfs import config
 from stratumfs.devices.identity import Identity, has_identity, read_identity
 from stratumfs.errors import ConfigError, DeviceRefused
 from stratumfs.store.store import Store
-from tests.faults.acts import put
+from tests.faults.acts import finish_moves, put
 from tests.faults.audit import audit_rows, audit_shards
 from tests.faults.base import STRIPED
 from tests.faults.disk import Image, image_below, write_image
@@ -84,6 +84,7 @@ async def _used(store: Store, before: Tree, tables_missing: int) -> list[str]:
         before = before.make(f"{PROBE}/", DIRECTORY)
     path = f"{buckets[0].name if buckets else PROBE}/{PROBE}/{PROBE}"
     before = before.put(path, PROBE.encode(), await put(store, path, PROBE.encode()))
+    await finish_moves(store)
     for _ in range(2):  # the second frees what the first emptied
         await store.maintenance.round()
     wrong = before.differences(await look(store))

@@ -95,10 +95,11 @@ def _part_inodes(tx: Transaction, ident: bytes) -> list[tuple[int, InodeNo]]:
 
 
 def _rows(tx: Transaction) -> dict[int, bytes]:
-    """A digest of all rows that speak of an inode, by its number; of extents those that no void hides."""
+    """A digest of all rows that speak of an inode, by its number; of extents those that are inline and that no void
+    hides: what lies in a volume may move, and its bytes are compared."""
     said: dict[int, list[object]] = {}
     for table, column in _SPEAKING.items():
-        shown = f" and not {HIDDEN}" if table == "extent" else ""
+        shown = f" and volume is null and not {HIDDEN}" if table == "extent" else ""
         query = f"select {column}, * from {table} where {column} is not null{shown} order by 1, 2, 3"
         for number, *row in tx.all(query):
             said.setdefault(number, []).append((table, row))

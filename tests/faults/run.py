@@ -12,7 +12,7 @@ from stratumfs import config
 from stratumfs.catalog.extents import voided_inodes
 from stratumfs.catalog.membership import Membership
 from stratumfs.owner import wire
-from stratumfs.owner.create import make_embedded, make_store
+from stratumfs.owner.create import NewTier, make_embedded, make_store
 from stratumfs.owner.messages import Credentials
 from stratumfs.store.maintenance import Maintenance
 from stratumfs.store.store import Store
@@ -40,10 +40,14 @@ class StepWatch(Watch, Protocol):
 
 
 def make_here(root: Path, k: int = 4, m: int = 2) -> None:
-    """mkfs below *root*: over the folders ``d0``, ``d1`` ... if they are there, else with folders of its own."""
+    """mkfs below *root*: over the folders ``d0``, ``d1`` ... if they are there, else with folders of its own.
+
+    ``w0`` to ``w2``, if they are there, are a second tier.
+    """
     devices = sorted(root.glob("d[0-9]*"))
     if devices:
-        make_store(root / "store", devices, k, m, KEYS)
+        warm = sorted(root.glob("w[0-9]*"))
+        make_store(root / "store", devices, k, m, KEYS, NewTier(warm, 2, 1) if warm else None)
     else:
         make_embedded(root / "store", KEYS)
 
@@ -56,7 +60,8 @@ async def opened(root: Path) -> AsyncIterator[Store]:
         async with wire.locked(folder) as locked:
             settings = config.load(folder / config.SETTINGS_FILE)
             async with wire.opened(locked, settings) as running:
-                vars(running.store.volume_writer)["_step"] = SHARD_STEP
+                for writer in running.store.writers.values():
+                    vars(writer.volumes)["_step"] = SHARD_STEP
                 yield running.store
 
 

@@ -20,13 +20,15 @@ HOT = "[hot]\nk = 4\nm = 2\n"
 
 
 def test_what_mkfs_writes_is_read_back() -> None:
-    assert parse(render(8, 3), "x") == Settings(hot=Tier(8, 3))
+    assert parse(render({"hot": Tier(8, 3)}), "x") == Settings(hot=Tier(8, 3))
+    both = {"hot": Tier(8, 3), "warm": Tier(1, 1)}
+    assert parse(render(both), "x").tiers == both
 
 
 def test_every_line_that_mkfs_comments_out_is_valid_when_it_is_not() -> None:
     lines = [
         line.removeprefix("# ") if line.startswith(("# [", "# l", "# r", "# d", "# t", "# f")) else line
-        for line in render(4, 2).splitlines()
+        for line in render({"hot": Tier(4, 2)}).splitlines()
     ]
     settings = parse("\n".join(lines), "x")
     assert settings.gateway.domains == ("s3.example.org",)
@@ -94,11 +96,11 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 
 def test_codes_and_certificates_have_bounds() -> None:
-    check_code(1, 0)
-    check_code(191, 64)
+    check_code(1, 0, "hot")
+    check_code(191, 64, "hot")
     check_tls(None, None)
     check_tls("a", "b")
-    with pytest.raises(ConfigError):
-        check_code(4, 65)
+    with pytest.raises(ConfigError, match=r"warm\.m = 65"):
+        check_code(4, 65, "warm")
     with pytest.raises(ConfigError):
         check_tls("a", None)

@@ -55,7 +55,7 @@ async def volume_free(run: Run) -> None:
         await acts.write_file(store, "main/dir/new", data)
         run.story.tree = run.tree.make("main/dir/new", data=data)
         await store.writer.volumes.seal_idle(0)
-        with _at_once(), run.recording():
+        with at_once(), run.recording():
             with run.story.changing(run.tree.delete("main/earlier")):
                 await acts.delete(store, "main/earlier")
             with run.story.changing(run.tree.unlink("main/dir/new"), durable=False):
@@ -99,7 +99,7 @@ async def narrow(run: Run) -> None:
             await acts.put(store, "main/new", data)
 
 
-def _at_once() -> AbstractContextManager[object]:
+def at_once() -> AbstractContextManager[object]:
     """Nobody is waited for before a volume is freed: in these paths nobody comes."""
     stack = ExitStack()
     stack.enter_context(smaller(maintenance, VOLUME_FREE_GRACE_S=0.0))
@@ -155,7 +155,7 @@ async def recovery(run: Run) -> None:
     knows moved aside; then orphans reaped, voids cleared, uploads dropped, empty volumes freed."""
     async with run.crashed() as store:
         await _leave_a_mess(run, store)
-    with _at_once(), run.recording():
+    with at_once(), run.recording():
         async with run.opened() as store:
             for _ in range(3):
                 await store.maintenance.round()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stratumfs import location
 from stratumfs.catalog import extents
-from stratumfs.catalog.extents import clear_void, clipped, cut_extents, insert_extents, layout, swap_location
+from stratumfs.catalog.extents import clear_void, clipped, cut_extents, insert_extents, layout
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.volumes import insert_volume, seal_volume
 from stratumfs.errors import CatalogCorrupt, WriteConflict
@@ -118,19 +118,6 @@ def test_a_flipped_column_is_noticed() -> None:
         tx.run("delete from extent")
         for row in before:
             tx.run(f"insert into extent values ({', '.join('?' * len(row))})", row)
-
-
-def test_a_swap_hits_only_the_extent_that_was_read() -> None:
-    tables = Tables()
-    tx = with_volume(tables)
-    insert_extents(tx, INO, [NewExtent(0, 8, data=b"abcdefgh")], ExtentId(tables.ids(3)))
-    (old,) = layout(tx, INO, 0, 8)
-    target = Location(VOLUME, StripeNo(0), 0, CELL, 0, Nonce(1))
-    insert_extents(tx, INO, [NewExtent(2, 2, data=b"XY")], ExtentId(tables.ids(3)))
-    assert not swap_location(tx, old, target)
-    middle = layout(tx, INO, 2, 4)[0]
-    assert swap_location(tx, middle, target)
-    assert layout(tx, INO, 2, 4)[0].location == target
 
 
 def test_a_damaged_row_can_be_overwritten_whole() -> None:

@@ -37,6 +37,8 @@ def test_status_shows_a_path_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
             "devices_survived": 0,
             "disks_survived": 0,
             "devices": [device | {"reason": f"{path} is gone"}],
+            "tiers": [],
+            "moves": [],
             "volumes": {"open": 0},
             "missing_shards": 0,
             "damaged_shards": 0,
@@ -52,6 +54,7 @@ def test_an_explanation_counts_what_is_not_there() -> None:
     shards = [{"cell": cell, "device": f"/d{cell}", "state": "missing" if cell < 2 else "present"} for cell in range(6)]
     volume = {
         "id": "ab",
+        "tier": "warm",
         "k": 4,
         "m": 2,
         "state": "sealed",
@@ -63,7 +66,17 @@ def test_an_explanation_counts_what_is_not_there() -> None:
     found = {
         "kind": "file",
         "size": 2060,
-        "tier": "hot",
+        "tier": "warm",
+        "tiers": {"warm": 2048},
+        "moved": {
+            "from": "hot",
+            "to": "warm",
+            "at": "2026-02-01T00:00:00Z",
+            "uid": 1000,
+            "user": "ann",
+            "named": "photos/",
+            "reason": "it is old",
+        },
         "since": "2026-01-01T00:00:00Z",
         "inline_bytes": 12,
         "volumes": [volume],
@@ -72,8 +85,9 @@ def test_an_explanation_counts_what_is_not_there() -> None:
         "disks_survived": 0,
     }
     lines = list(explanation_lines("/mnt/x", found))
-    assert lines[0] == "/mnt/x: file, 2.0 KiB, tier hot since 2026-01-01T00:00:00Z"
-    assert "  12 B inline in the catalog" in lines
+    assert lines[0] == "/mnt/x: file, 2.0 KiB, tier warm, written 2026-01-01T00:00:00Z"
+    assert lines[1] == "  moved from hot to warm 2026-02-01T00:00:00Z for ann (uid 1000), with photos/: it is old"
+    assert "  12 B in the catalog" in lines
     assert "    shard 1: missing on /d1" in lines
     assert "  and 3 volumes more" in lines
     assert "  shards: 4 present, 2 missing" in lines

@@ -1,0 +1,150 @@
+"""Points extents at a copy of their bytes: what every move of bytes ends in.
+
+Volumes are never rewritten in place, so that what was copied is what lies under (volume, stripe, nonce) for ever. The
+guard is therefore taken where it cannot be late: the transaction that swaps a row reads it, and swaps what of it lies
+in a run that was copied. Rows that an overwrite or a truncate took away meanwhile are not found, what they left of
+older ones is, and all that share the bytes (copies of objects) go on sharing them.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from stratumfs.catalog.extents import COLUMNS, checked, clipped, delete_row, has_void, insert_row
+from stratumfs.catalog.transaction import Transaction
+from stratumfs.errors import CatalogCorrupt
+from stratumfs.ids import ExtentId, InodeNo
+from stratumfs.limits import STRIPE_PAYLOAD_MAX, TRANSACTION_ROWS_MAX, VOLUME_PAYLOAD_SEAL
+from stratumfs.location import NONCE_MASK, Location
+from stratumfs.values import Extent, MovedRun
+
+IDS_PER_SWAP = 3 * TRANSACTION_ROWS_MAX
+"""An extent that lies in the run in part leaves up to two rests, and its middle is a new row too."""
+
+_REACH_MAX = VOLUME_PAYLOAD_SEAL // STRIPE_PAYLOAD_MAX
+"""Stripes of the longest run: so far back may an extent begin that reaches into another one's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a swap has come: the run, and behind which extent of those that begin in it (position, id)."""
+
+    run: int = 0
+    position: int = -1
+    ident: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """bytes: that extents point at in the new place now; resume: where to go on, None at the end."""
+
+    bytes: int
+    resume: Place | None
+
+
+def swap_runs(
+    tx: Transaction, runs: tuple[MovedRun, ...], start: Place, first_id: ExtentId, move: bytes | None, now_ns: int
+) -> Swapped:
+    """Swap a chunk of the extents that point into *runs*, each in one volume, from *start* on.
+
+    Takes ``IDS_PER_SWAP`` ids. An extent of an inode with a void is left where only a part of it lies in a run: new ids
+    could bring to light what the void hides, or hide what it does not. *move*: the row that the move is recorded under.
+    """
+    ids = iter(range(first_id, first_id + IDS_PER_SWAP))
+    left, moved = TRANSACTION_ROWS_MAX, 0
+    place: Place | None = start
+    while place is not None and left:
+        run = runs[place.run]
+        rows = _rows(tx, run, place, left)
+        left -= len(rows)
+        found: dict[InodeNo, int] = {}
+        for row in rows:
+            place = replace(place, position=row[6], ident=row[0])
+            with suppress(CatalogCorrupt):  # whoever reads the file meets it
+                extent = checked(row)
+                found[extent.ino] = found.get(extent.ino, 0) + _swap(tx, extent, run, ids)
+        moved += _record(tx, run, found, move, now_ns)
+        if left:
+            place = Place(place.run + 1) if place.run + 1 < len(runs) else None
+    return Swapped(moved, place)
+
+
+def _rows(tx: Transaction, run: MovedRun, after: Place, limit: int) -> list[tuple[Any, ...]]:
+    """Extents that point into the run, in order of (position, id), those that begin before it first."""
+    source = run.source
+    last = source.advanced(run.length - 1)
+    found = []
+    if after.position < source.position and (earlier := _earlier(tx, source)):
+        reaching = (STRIPE_PAYLOAD_MAX, source.stride, source.position)
+        found = tx.all(
+            f"select {COLUMNS} from extent where volume = ? and position in ({', '.join('?' * len(earlier))})"  # noqa: S608
+            " and (position, id) > (?, ?) and position + (skip + length - 1) / ? * ? >= ?"
+            " order by position, id limit ?",
+            (source.volume, *earlier, after.position, after.ident, *reaching, limit),
+        )
+    if len(found) < limit:
+        behind = (after.position, after.ident) if after.position >= source.position else (source.position, -1)
+        found += tx.all(
+            f"select {COLUMNS} from extent where volume = ? and position <= ? and (position, id) > (?, ?)"  # noqa: S608
+            " order by position, id limit ?",
+            (source.volume, last.position, *behind, limit - len(found)),
+        )
+    return found
+
+
+def _earlier(tx: Transaction, source: Location) -> list[int]:
+    """Positions of the stripes that the same run may have before this one: full ones only have others behind them."""
+    row = tx.one("select k from volume where id = ?", (source.volume,))
+    if row is None or source.cell_size * row[0] < STRIPE_PAYLOAD_MAX:
+        return []
+    return [source.position - back * source.stride for back in range(1, _REACH_MAX + 1)]
+
+
+def _swap(tx: Transaction, extent: Extent, run: MovedRun, ids: Iterator[int]) -> int:
+    """Returns how many bytes of the extent were swapped."""
+    at = _offset_in(run.source, extent)
+    if at is None:
+        return 0
+    start, stop = max(0, at), min(run.length, at + extent.length)
+    if start >= stop:
+        return 0
+    whole = stop - start == extent.length
+    if not whole and has_void(tx, extent.ino):
+        return 0
+    assert extent.location is not None
+    end = extent.offset + extent.length
+    low, high = extent.offset + start - at, extent.offset + stop - at
+    delete_row(tx, extent.id, extent.location.volume, extent.length)
+    for first, last in ((extent.offset, low), (high, end)):
+        if first < last:
+            rest = clipped(extent, first, last)
+            insert_row(tx, next(ids), extent.ino, first, last - first, rest.location, None)
+    insert_row(tx, extent.id if whole else next(ids), extent.ino, low, high - low, run.target.advanced(start), None)
+    return high - low
+
+
+def _offset_in(source: Location, extent: Extent) -> int | None:
+    """Where the extent begins, counted from the run's first byte; None if it is not of the same run."""
+    at = extent.location
+    assert at is not None
+    steps = at.stripe - source.stripe
+    same = (
+        at.cell_size == source.cell_size
+        and at.position - source.position == steps * source.stride
+        and (at.nonce - source.nonce - steps) & NONCE_MASK == 0
+    )
+    return steps * STRIPE_PAYLOAD_MAX + at.skip - source.skip if same else None
+
+
+def _record(tx: Transaction, run: MovedRun, found: dict[InodeNo, int], move: bytes | None, now_ns: int) -> int:
+    total = sum(found.values())
+    if move is not None and total:
+        row = tx.one("select tier from volume where id = ?", (run.source.volume,))
+        assert row is not None
+        for ino, count in found.items():
+            if count:
+                tx.run("delete from moved where ino = ?", (ino,))
+                tx.run("insert into moved values (?, ?, ?, ?)", (ino, move, row[0], now_ns))
+        tx.run("update move set bytes = bytes + ? where id = ?", (total, move))
+    return total

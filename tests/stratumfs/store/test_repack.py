@@ -1,0 +1,348 @@
+"""Bytes that move between tiers while files are read, rewritten, cut and removed: nobody ever sees another byte."""
+
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from stratumfs.catalog.swap import swap_runs
+from stratumfs.catalog.volumes import FREED, volume_summary, volumes
+from stratumfs.ids import InodeNo
+from stratumfs.limits import STRIPE_PAYLOAD_MAX
+from stratumfs.store import maintenance, repack
+from stratumfs.store.content import Staging
+from stratumfs.store.reader import volumes_of
+from stratumfs.store.repack import Repack, foreign
+from stratumfs.store.store import Store
+from stratumfs.values import CompletedPart, Name, NewExtent, ObjectSpec, Publication
+from tests.stores import make_warm
+from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
+
+
+@asynccontextmanager
+async def two_tiers(folder: Path) -> AsyncIterator[Store]:
+    make_warm(folder)
+    async with bucket(folder) as store:
+        yield store
+
+
+def shards(folder: Path) -> list[Path]:
+    """Of the hot tier."""
+    return [each for each in folder.glob("d*/volumes/*/*") if each.is_file()]
+
+
+async def move(store: Store, *inos: InodeNo, tier: str = "warm") -> Repack:
+    with Repack(store.catalog, store.reader, store.writers[tier]).running() as moving:
+        for ino in inos:
+            await moving.inode(ino)
+        await moving.flush()
+    return moving
+
+
+async def tiers(store: Store, ino: InodeNo) -> set[str]:
+    extents = await store.reader.layout(ino, 0, 1 << 40)
+    return {(await store.reader.volume(ident)).tier for ident in volumes_of(extents)}
+
+
+async def write_at(store: Store, ino: InodeNo, offset: int, data: bytes) -> None:
+    """As a mount publishes it: a stripe of its own, or inline."""
+    if store.writer.inline_allowed(len(data)):
+        extents = (NewExtent(offset, len(data), data=data),)
+    else:
+        gathered = await store.writer.gather([(offset, data)])
+        await store.writer.sync({each.stripe for each in gathered})
+        extents = tuple(each.extent for each in gathered)
+    size = max((await store.files.attributes(ino)).size, offset + len(data))
+    await store.files.publish(ino, Publication(None, extents, size, 1), time.time_ns(), durable=False)
+
+
+async def new_file(store: Store, name: bytes) -> InodeNo:
+    place = (await store.objects.bucket("bucket")).ino
+    return (await store.files.make(place, Name(name), 0o100644, 0, 0, time.time_ns())).ino
+
+
+async def test_an_object_moves_there_and_back_and_nothing_else_of_it_changes(tmp_path: Path) -> None:
+    data = os.urandom(3 * MIB + 12_345)
+    async with two_tiers(tmp_path) as store:
+        before = await put(store, b"k", data)
+        for tier in ("warm", "hot"):
+            moving = await move(store, before.ino, tier=tier)
+            assert (moving.moved, moving.unreadable) == (len(data), 0)
+            assert await tiers(store, before.ino) == {tier}
+            assert await store.objects.info("bucket", b"k") == before
+            assert await get(store, b"k") == data
+        assert len(await store.reader.layout(before.ino, 0, len(data))) == 2  # full stripes in one run, and the rest
+        assert (await move(store, before.ino, tier="hot")).moved == 0
+    async with bucket(tmp_path) as store:
+        assert await get(store, b"k") == data
+
+
+async def test_small_files_are_packed_and_inline_bytes_stay_in_the_catalog(tmp_path: Path) -> None:
+    async with two_tiers(tmp_path) as store:
+        files = {b"k%d" % number: os.urandom(18_000) for number in range(20)}
+        inos = [(await put(store, key, data)).ino for key, data in files.items()]
+        inline = await put(store, b"inline", b"x" * 100)
+        await move(store, *inos, inline.ino)
+        rows = [row for ino in inos for row in await store.reader.layout(ino, 0, 18_000)]
+        assert len({row.location.stripe for row in rows if row.location}) == 1
+        assert await tiers(store, inline.ino) == set()
+        for key, data in files.items():
+            assert await get(store, key) == data
+
+
+async def test_copies_go_along_and_the_source_is_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
+    data = os.urandom(2 * MIB + 5)
+    async with two_tiers(tmp_path) as store:
+        info = await put(store, b"k", data)
+        copy = await store.objects.copy("bucket", b"k", None, "bucket", b"copy", ObjectSpec(), ANY, time.time_ns())
+        await move(store, info.ino)
+        assert await tiers(store, copy.ino) == {"warm"}
+        await store.volume_writer.seal_idle(0)
+        store.writer._appended.clear()
+        await store.maintenance.round()
+        await store.maintenance.round()
+        summary = await store.catalog.read(volume_summary)
+        assert [(tier, live) for tier, *_, live in summary] == [("warm", 2 * len(data))]
+        assert shards(tmp_path) == []
+        assert await get(store, b"copy") == data
+
+
+async def test_what_is_being_read_stays_until_it_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a GET, and by a read of the mount that waits for its device longer than the grace period."""
+    monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
+    data = os.urandom(2 * MIB)
+    async with two_tiers(tmp_path) as store:
+        info = await put(store, b"k", data)
+        await store.volume_writer.seal_idle(0)
+        store.writer._appended.clear()
+        reading, go_on = trio.Event(), trio.Event()
+        read = store.volume_reader.read
+        seen = []
+
+        async def slow(*args: object) -> object:
+            reading.set()
+            await go_on.wait()
+            return await read(*args)  # type: ignore[arg-type]
+
+        async def read_as_the_mount() -> None:
+            seen.append(bytes(await store.reader.read(info.ino, 0, len(data))))
+
+        async def tidy() -> int:
+            for _ in range(3):
+                await store.maintenance.round()
+            return len(await store.catalog.read(volumes, FREED)) + sum(
+                tier == "hot" for tier, *_ in await store.catalog.read(volume_summary)
+            )
+
+        async with store.objects.open("bucket", b"k") as reader, trio.open_nursery() as nursery:
+            await move(store, info.ino)
+            store.volume_reader._cache._cells.clear()
+            assert await tidy() == 1, "a GET has it open"
+            assert b"".join([bytes(chunk) async for chunk in reader.chunks(0, len(data))]) == data
+            nursery.cancel_scope.cancel()
+        await move(store, info.ino, tier="hot")
+        await store.volume_writer.seal_idle(0)
+        store.writer._appended.clear()
+        store.volume_reader._cache._cells.clear()
+        monkeypatch.setattr(store.volume_reader, "read", slow)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_as_the_mount)
+            await reading.wait()
+            monkeypatch.setattr(store.volume_reader, "read", read)
+            await move(store, info.ino)
+            store.volume_reader._cache._cells.clear()
+            assert await tidy() >= 1, "a mount reads it"
+            go_on.set()
+        assert seen == [data]
+        assert await tidy() == 0
+
+
+async def test_a_copy_that_is_being_made_finds_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It read the rows before the move and names the old places after it."""
+    data = os.urandom(2 * MIB)
+    async with two_tiers(tmp_path) as store:
+        info = await put(store, b"k", data)
+        await store.volume_writer.seal_idle(0)
+        store.writer._appended.clear()
+        extents = store.reader.extents
+
+        async def moved_meanwhile(*args: object) -> object:
+            found = await extents(*args)  # type: ignore[arg-type]
+            await move(store, info.ino)
+            await store.maintenance.round()
+            return found
+
+        monkeypatch.setattr(store.reader, "extents", moved_meanwhile)
+        await store.objects.copy("bucket", b"k", None, "bucket", b"copy", ObjectSpec(), ANY, time.time_ns())
+        assert await get(store, b"copy") == data
+
+
+async def test_a_completion_finds_parts_that_moved_since_it_read_their_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copied part shares its source's bytes, and goes along with it."""
+    data = os.urandom(2 * MIB)
+    async with two_tiers(tmp_path) as store:
+        info = await put(store, b"k", data)
+        upload = await store.uploads.create("bucket", b"big", ObjectSpec(), None, False, time.time_ns())
+        part = await store.uploads.copy_part(
+            "bucket", b"big", upload.id, 1, "bucket", b"k", None, 0, len(data), time.time_ns()
+        )
+        await store.volume_writer.seal_idle(0)
+        store.writer._appended.clear()
+        add = Staging.add
+
+        async def moved_meanwhile(staging: Staging, extents: Sequence[NewExtent]) -> None:
+            await move(store, info.ino)
+            await store.maintenance.round()
+            await add(staging, extents)
+
+        monkeypatch.setattr(Staging, "add", moved_meanwhile)
+        listed = [CompletedPart(1, part.etag)]
+        await store.uploads.complete("bucket", b"big", upload.id, listed, None, ANY, time.time_ns())
+        assert await get(store, b"big") == data
+
+
+async def test_bytes_that_cannot_be_read_stay_and_the_rest_goes(tmp_path: Path) -> None:
+    data = os.urandom(2 * MIB)
+    async with two_tiers(tmp_path) as store:
+        info = await put(store, b"k", data)
+        (extent,) = await store.reader.layout(info.ino, 0, len(data))
+        assert extent.location is not None
+        for path in shards(tmp_path)[:3]:
+            with path.open("r+b") as shard:
+                shard.seek(extent.location.position + 200)
+                shard.write(b"damage")
+        store.volume_reader._cache._cells.clear()
+        moving = await move(store, info.ino)
+        assert (moving.moved, moving.unreadable) == (MIB, MIB)
+        assert await tiers(store, info.ino) == {"hot", "warm"}
+        assert await get(store, b"k", MIB, 2 * MIB) == data[MIB:]
+
+
+async def test_a_whole_volume_is_repacked(tmp_path: Path) -> None:
+    data = {b"a": os.urandom(2 * MIB), b"b": os.urandom(30_000), b"c": os.urandom(MIB)}
+    async with two_tiers(tmp_path) as store:
+        for key, value in data.items():
+            await put(store, key, value)
+        (row,) = await store.catalog.read(volumes, "open")
+        await store.volume_writer.seal_idle(0)
+        with Repack(store.catalog, store.reader, store.writer).running() as moving:
+            await moving.volume(row.id)
+            await moving.flush()
+        assert moving.moved == sum(map(len, data.values()))
+        live = {each.id: each.live for state in ("open", "sealed") for each in await store.catalog.read(volumes, state)}
+        assert live.pop(row.id) == 0
+        assert sum(live.values()) == moving.moved
+        for key, value in data.items():
+            assert await get(store, key) == value
+
+
+class Racing:
+    """Some files and what they hold; each call of ``step`` changes one of them at random, as users do meanwhile."""
+
+    def __init__(self, store: Store, seed: int) -> None:
+        self.store, self.random = store, random.Random(seed)
+        self.files: dict[InodeNo, bytearray] = {}
+        self.names: dict[InodeNo, bytes] = {}
+
+    async def make(self) -> None:
+        name = b"f%d" % self.random.randrange(1 << 40)
+        ino = await new_file(self.store, name)
+        self.store.holds.take(ino)
+        self.files[ino], self.names[ino] = bytearray(), name
+        for _ in range(self.random.randrange(1, 5)):
+            await self.write(ino)
+
+    async def write(self, ino: InodeNo) -> None:
+        data = self.random.randbytes(self.random.choice((100, 20_000, 70_000, STRIPE_PAYLOAD_MAX + 50_000)))
+        offset = self.random.randrange(len(self.files[ino]) + 1)
+        await write_at(self.store, ino, offset, data)
+        self.files[ino][offset : offset + len(data)] = data
+
+    async def step(self) -> None:
+        if not self.files:
+            return
+        ino = self.random.choice(list(self.files))
+        match self.random.randrange(6):
+            case 0:
+                size = self.random.randrange(len(self.files[ino]) + 1)
+                await self.store.files.truncate(ino, size, time.time_ns())
+                del self.files[ino][size:]
+            case 1 if len(self.files) > 2:
+                place = (await self.store.objects.bucket("bucket")).ino
+                await self.store.files.remove(place, Name(self.names[ino]), time.time_ns())
+                self.store.holds.drop(ino)
+                del self.files[ino]
+                await self.store.maintenance.round()
+            case 2:
+                key = b"o%d" % self.random.randrange(4)
+                source = self.names[ino]
+                info = await self.store.objects.copy(
+                    "bucket", source, None, "bucket", key, ObjectSpec(), ANY, time.time_ns()
+                )
+                assert await get(self.store, key) == self.files[ino]
+                assert info.size == len(self.files[ino])
+            case _:
+                await self.write(ino)
+
+    async def check(self) -> None:
+        for ino, data in self.files.items():
+            assert bytes(await self.store.reader.read(ino, 0, len(data) + 1)) == data
+
+
+def between(store: Store, step: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """*step* is run before each swap, behind it, and between the reads of a repack."""
+    write, run = store.catalog.write, store.reader.run
+    busy = False
+
+    async def stepping() -> None:
+        nonlocal busy
+        if not busy:
+            busy = True
+            await step()
+            busy = False
+
+    async def written(fn: Callable[..., object], *args: object) -> object:
+        if fn is swap_runs:
+            await stepping()
+        result = await write(fn, *args)  # type: ignore[arg-type]
+        if fn is swap_runs:
+            await stepping()
+        return result
+
+    async def ran(*args: object) -> object:
+        await stepping()
+        return await run(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store.catalog, "write", written)
+    monkeypatch.setattr(store.reader, "run", ran)
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_users_race_the_mover_and_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
+    monkeypatch.setattr(repack, "REPACK_BYTES", 400_000)
+    monkeypatch.setattr("stratumfs.catalog.swap.TRANSACTION_ROWS_MAX", 3)
+    async with two_tiers(tmp_path) as store:
+        racing = Racing(store, seed)
+        for _ in range(6):
+            await racing.make()
+        with monkeypatch.context() as patched:
+            between(store, racing.step, patched)
+            for tier in ("warm", "hot", "warm"):
+                for ino in list(racing.files):
+                    await move(store, ino, tier=tier)
+        await racing.check()
+        await store.maintenance.round()
+        await move(store, *racing.files)  # nobody races this one: nothing is left in the other tier
+        for ino in racing.files:
+            assert await tiers(store, ino) <= {"warm"}
+            assert [extent async for extent in foreign(store.catalog, store.reader, ino, "warm")] == []
+        await racing.check()

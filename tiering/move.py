@@ -1,0 +1,244 @@
+"""Moves that somebody asked for: a file, a directory with all below it, a bucket, to another tier.
+
+Each has a row in the catalog from before its first byte moves: who asked, when, why, and in the end what came of it.
+With one that an owner did not bring to its end the next one goes on: what lies in the right tier already is passed
+over, so that going on is beginning again.
+"""
+
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+import trio
+
+from stratumfs.catalog.moves import (
+    DONE,
+    STOPPED,
+    MoveRow,
+    begin_move,
+    child_itself,
+    children,
+    end_move,
+    named,
+    unfinished_moves,
+)
+from stratumfs.errors import CatalogCorrupt, ConfigError, NotFound, StoreBusy, StoreClosing, StratumError
+from stratumfs.ids import InodeNo, random_id
+from stratumfs.limits import MOVES_MAX
+from stratumfs.store.repack import Repack, foreign
+from stratumfs.store.store import Store
+
+_log = structlog.get_logger(__name__)
+
+_PASSES_MAX = 3
+"""What is renamed while a walk is under way can slip through it; a walk that finds nothing more is the last."""
+
+
+@dataclass(slots=True, eq=False)
+class Move:
+    """One move, waiting, under way, or ended. Changed by the mover's task alone.
+
+    total       bytes that were to move when it began, and those that had moved before
+    files       looked at; damaged: those of them whose rows fail their check
+    unreadable  bytes of the others that could not be read
+    outcome     empty until it ends, and of one that is left to the next owner
+    """
+
+    row: MoveRow
+    total: int = 0
+    files: int = 0
+    damaged: int = 0
+    outcome: str = ""
+    error: Exception | None = None
+    ended: trio.Event = field(default_factory=trio.Event)
+    repack: Repack | None = None
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    @property
+    def moved(self) -> int:
+        return self.row.bytes + (self.repack.moved if self.repack is not None else 0)
+
+    @property
+    def unreadable(self) -> int:
+        return self.repack.unreadable if self.repack is not None else 0
+
+    def summary(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return {
+            "id": self.row.id.hex(),
+            "path": self.row.path.decode("utf-8", "replace"),
+            "inode": self.row.ino,
+            "to": self.row.tier,
+            "uid": self.row.uid,
+            "reason": self.row.reason,
+            "bytes": self.moved,
+            "total": max(self.total, self.moved),
+            "files": self.files,
+            "files_damaged": self.damaged,
+            "bytes_unreadable": self.unreadable,
+            "outcome": self.outcome,
+        }
+
+
+class Mover:
+    """Carries moves out, one after the other, in the order in which they were asked for. One a store, on its loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._queue: deque[Move] = deque()
+        self._asked = trio.Event()
+        self._closing = False
+
+    def __iter__(self) -> Iterator[Move]:
+        """Those that have not ended, the one under way first."""
+        return iter(tuple(self._queue))
+
+    async def resume(self) -> None:
+        """Queue what the last owner left; nothing where nothing can be written."""
+        if self._store.read_only is None:
+            rows = await self._store.catalog.read(unfinished_moves)
+            self._queue.extend(Move(row) for row in rows)
+
+    async def serve(self) -> None:
+        """Until cancelled; then what has not ended is left to the next owner."""
+        try:
+            while True:
+                while self._queue:
+                    await self._carry_out(self._queue[0])
+                    self._queue.popleft()
+                await self._asked.wait()
+                self._asked = trio.Event()
+        finally:
+            self._closing = True
+            for move in self._queue:
+                move.ended.set()
+
+    async def ask(self, ino: InodeNo, tier: str, uid: int, reason: str) -> Move:
+        """Begin a move: durable, so that the next owner goes on with it if this one does not end it.
+
+        Raises: ConfigError (no such tier), NotFound, StoreReadOnly, StoreBusy.
+        """
+        self._check(tier)
+        if len(self._queue) >= MOVES_MAX:
+            raise StoreBusy(f"{MOVES_MAX} moves are waiting already")
+        row = await self._store.catalog.commit(begin_move, random_id(), ino, tier, uid, reason, time.time_ns())
+        if self._closing:
+            raise StoreClosing("the owner of the store is ending: the next one makes this move")
+        _log.info("move_asked", path=row.path.decode("utf-8", "replace"), to=tier, uid=uid, reason=reason)
+        move = Move(row)
+        self._queue.append(move)
+        self._asked.set()
+        return move
+
+    async def find(self, inode: int | None, bucket: str | None, key: str | None) -> InodeNo:
+        """What a request names. Raises: NotFound, NoSuchBucket, NoSuchObject."""
+        if inode is not None:
+            return InodeNo(inode)
+        if bucket is None:
+            raise NotFound("a move is of an inode, or of a bucket, with a key or without")
+        return await self._store.catalog.read(named, bucket, (key or "").encode())
+
+    async def stop(self, move: Move) -> None:
+        """End it where it is; what has moved stays there."""
+        if self._queue and self._queue[0] is move:
+            move.scope.cancel()
+        elif move in self._queue:
+            self._queue.remove(move)
+            await self._end(move, STOPPED)
+
+    def _check(self, tier: str) -> None:
+        writer = self._store.writers.get(tier)
+        if writer is None:
+            raise ConfigError(f"this store has no tier {tier}: it has {', '.join(self._store.writers)}")
+        self._store.writer.check_writable()
+        writer.check_writable()
+
+    async def _carry_out(self, move: Move) -> None:
+        try:
+            with move.scope:
+                self._check(move.row.tier)
+                await self._run(move)
+            await self._end(move, STOPPED if move.scope.cancelled_caught else DONE)
+        except Exception as error:  # of this move alone; whoever asked for it is told
+            unforeseen = None if isinstance(error, StratumError) else error
+            _log.error("move_failed", path=move.row.path, error=str(error), exc_info=unforeseen)
+            move.error = error
+            await self._end(move, f"failed: {error}")
+
+    async def _end(self, move: Move, outcome: str) -> None:
+        move.outcome = outcome
+        try:
+            await self._store.catalog.commit(end_move, move.row.id, outcome, time.time_ns())
+        except StratumError as error:
+            _log.warning("a move that has ended could not be recorded as such", error=str(error))
+        _log.info("move_ended", **move.summary())
+        move.ended.set()
+
+    async def _run(self, move: Move) -> None:
+        store = self._store
+        move.total = move.row.bytes + await self._total(move)
+        with Repack(store.catalog, store.reader, store.writers[move.row.tier], move.row.id).running() as repack:
+            move.repack = repack
+            for _ in range(_PASSES_MAX):
+                before = repack.moved
+                move.files = move.damaged = repack.unreadable = 0
+                async with aclosing(self._walk(move.row.ino)) as inos:
+                    async for ino in inos:
+                        await self._take(move, repack, ino)
+                await repack.flush()
+                if repack.moved == before:
+                    break
+
+    async def _take(self, move: Move, repack: Repack, ino: InodeNo) -> None:
+        move.files += 1
+        with self._store.holds.holding(ino):
+            try:
+                await repack.inode(ino)
+            except CatalogCorrupt as error:
+                move.damaged += 1
+                _log.error("a file cannot be moved", inode=ino, error=str(error))
+
+    async def _total(self, move: Move) -> int:
+        """Bytes that are to move, as far as rows say."""
+        total = 0
+        async with aclosing(self._walk(move.row.ino)) as inos:
+            async for ino in inos:
+                total += await self._foreign_bytes(ino, move.row.tier)
+        return total
+
+    async def _foreign_bytes(self, ino: InodeNo, tier: str) -> int:
+        total = 0
+        try:
+            async with aclosing(foreign(self._store.catalog, self._store.reader, ino, tier)) as extents:
+                async for extent in extents:
+                    total += extent.length
+        except CatalogCorrupt:  # said when its turn comes
+            pass
+        return total
+
+    async def _walk(self, top: InodeNo) -> AsyncGenerator[InodeNo, None]:
+        """All that may have bytes, from *top* down, as it is when its turn comes."""
+        try:
+            found = [await self._store.catalog.read(child_itself, top)]
+        except NotFound:
+            return  # removed since: nothing of it is left to move
+        waiting: list[tuple[InodeNo, bytes]] = []  # directories, and behind which name to go on in each
+        while True:
+            for each in found:
+                if not each.is_directory:
+                    yield each.ino
+                    continue
+                if each.body is not None:
+                    yield each.body
+                waiting.append((each.ino, b""))
+            if not waiting:
+                return
+            directory, after = waiting.pop()
+            found = await self._store.catalog.read(children, directory, after)
+            if found:
+                waiting.append((directory, found[-1].name))
+            await trio.lowlevel.checkpoint()
