@@ -18,7 +18,6 @@ import trio
 from stratumfs.catalog.moves import (
     DONE,
     STOPPED,
-    Child,
     MoveRow,
     begin_move,
     child_itself,
@@ -224,22 +223,22 @@ class Mover:
     async def _walk(self, top: InodeNo) -> AsyncGenerator[InodeNo, None]:
         """All that may have bytes, from *top* down, as it is when its turn comes."""
         try:
-            first = await self._store.catalog.read(child_itself, top)
+            found = [await self._store.catalog.read(child_itself, top)]
         except NotFound:
             return  # removed since: nothing of it is left to move
-        waiting: list[Child] = [first]
-        while waiting:
-            one = waiting.pop()
-            if not one.is_directory:
-                yield one.ino
-                continue
-            if one.body is not None:
-                yield one.body
-            after = b""
-            while chunk := await self._store.catalog.read(children, one.ino, after):
-                after = chunk[-1].name
-                waiting += [each for each in chunk if each.is_directory]
-                for each in chunk:
-                    if not each.is_directory:
-                        yield each.ino
-                await trio.lowlevel.checkpoint()
+        waiting: list[tuple[InodeNo, bytes]] = []  # directories, and behind which name to go on in each
+        while True:
+            for each in found:
+                if not each.is_directory:
+                    yield each.ino
+                    continue
+                if each.body is not None:
+                    yield each.body
+                waiting.append((each.ino, b""))
+            if not waiting:
+                return
+            directory, after = waiting.pop()
+            found = await self._store.catalog.read(children, directory, after)
+            if found:
+                waiting.append((directory, found[-1].name))
+            await trio.lowlevel.checkpoint()

@@ -19,7 +19,6 @@ from stratumfs.ids import Buffer, InodeNo, UploadId, VolumeId, random_id
 from stratumfs.limits import PART_MIN, TRANSACTION_ROWS_MAX
 from stratumfs.store.content import Staging, shared
 from stratumfs.store.objects import Objects
-from stratumfs.store.reader import volumes_of
 from stratumfs.store.writer import StripeStream
 from stratumfs.values import (
     BucketInfo,
@@ -238,8 +237,7 @@ class Uploads:
             with self.objects.reader.keeping(volumes):
                 for ino, part in found:
                     with self.objects.holds.holding(ino):
-                        found_in = await self.objects.reader.layout(ino, 0, part.size)
-                        volumes |= volumes_of(found_in)
+                        found_in = await self.objects.reader.layout(ino, 0, part.size, volumes)
                         await staging.add(shared(found_in, 0, part.size, offset))
                     offset += part.size
                 sizes = tuple(part.size for _, part in found)

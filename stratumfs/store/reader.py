@@ -53,13 +53,15 @@ class Reader:
             return b""
         volumes = volumes_of(extents)
         with self.keeping(volumes):
-            extents = await self._rest(ino, extents, stop)
-            volumes |= volumes_of(extents)
+            extents = await self._rest(ino, extents, stop, volumes)
             return await self._bytes(extents, offset, stop)
 
-    async def layout(self, ino: InodeNo, start: int, stop: int) -> list[Extent]:
-        """All extents that overlap [start, stop), in order."""
-        return await self._rest(ino, await self._catalog.read(layout, ino, start, stop), stop)
+    async def layout(self, ino: InodeNo, start: int, stop: int, keep: set[VolumeId] | None = None) -> list[Extent]:
+        """All extents that overlap [start, stop), in order; *keep* gets their volumes before anything is awaited."""
+        keep = set() if keep is None else keep
+        extents = await self._catalog.read(layout, ino, start, stop)
+        keep |= volumes_of(extents)
+        return await self._rest(ino, extents, stop, keep)
 
     async def extent(self, extent: Extent) -> Buffer:
         """The bytes of one extent, verified."""
@@ -147,12 +149,13 @@ class Reader:
         content.keep(found)
         return found, stop if len(found) < TRANSACTION_ROWS_MAX else found[-1].offset + found[-1].length
 
-    async def _rest(self, ino: InodeNo, extents: list[Extent], stop: int) -> list[Extent]:
+    async def _rest(self, ino: InodeNo, extents: list[Extent], stop: int, keep: set[VolumeId]) -> list[Extent]:
         """A layout that filled one transaction goes on."""
         chunk = extents
         while len(chunk) >= TRANSACTION_ROWS_MAX:
             await trio.lowlevel.checkpoint()
             chunk = await self._catalog.read(layout, ino, chunk[-1].offset + chunk[-1].length, stop)
+            keep |= volumes_of(chunk)
             extents = extents + chunk
         return extents
 

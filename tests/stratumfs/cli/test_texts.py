@@ -37,6 +37,8 @@ def test_status_shows_a_path_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
             "devices_survived": 0,
             "disks_survived": 0,
             "devices": [device | {"reason": f"{path} is gone"}],
+            "tiers": [],
+            "moves": [],
             "volumes": {"open": 0},
             "missing_shards": 0,
             "damaged_shards": 0,

@@ -3,7 +3,7 @@
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from stratumfs.catalog.volumes import FREED, volume_summary, volumes
 from stratumfs.ids import InodeNo
 from stratumfs.limits import STRIPE_PAYLOAD_MAX
 from stratumfs.store import maintenance, repack
+from stratumfs.store.content import Staging
 from stratumfs.store.reader import volumes_of
 from stratumfs.store.repack import Repack, foreign
 from stratumfs.store.store import Store
-from stratumfs.values import Name, NewExtent, ObjectSpec, Publication
+from stratumfs.values import CompletedPart, Name, NewExtent, ObjectSpec, Publication
 from tests.stores import make_warm
 from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
 
@@ -180,6 +181,32 @@ async def test_a_copy_that_is_being_made_finds_its_source(tmp_path: Path, monkey
         monkeypatch.setattr(store.reader, "extents", moved_meanwhile)
         await store.objects.copy("bucket", b"k", None, "bucket", b"copy", ObjectSpec(), ANY, time.time_ns())
         assert await get(store, b"copy") == data
+
+
+async def test_a_completion_finds_parts_that_moved_since_it_read_their_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copied part shares its source's bytes, and goes along with it."""
+    data = os.urandom(2 * MIB)
+    async with two_tiers(tmp_path) as store:
+        info = await put(store, b"k", data)
+        upload = await store.uploads.create("bucket", b"big", ObjectSpec(), None, False, time.time_ns())
+        part = await store.uploads.copy_part(
+            "bucket", b"big", upload.id, 1, "bucket", b"k", None, 0, len(data), time.time_ns()
+        )
+        await store.volume_writer.seal_idle(0)
+        store.writer._appended.clear()
+        add = Staging.add
+
+        async def moved_meanwhile(staging: Staging, extents: Sequence[NewExtent]) -> None:
+            await move(store, info.ino)
+            await store.maintenance.round()
+            await add(staging, extents)
+
+        monkeypatch.setattr(Staging, "add", moved_meanwhile)
+        listed = [CompletedPart(1, part.etag)]
+        await store.uploads.complete("bucket", b"big", upload.id, listed, None, ANY, time.time_ns())
+        assert await get(store, b"big") == data
 
 
 async def test_bytes_that_cannot_be_read_stay_and_the_rest_goes(tmp_path: Path) -> None:
