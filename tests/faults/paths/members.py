@@ -1,0 +1,35 @@
+"""Paths on which the members of the catalog change."""
+
+from stratumfs.catalog.connection import WAL
+from stratumfs.catalog.membership import Membership
+from tests.faults import acts
+from tests.faults.acts import etag_of
+from tests.faults.base import INLINE
+from tests.faults.run import Run
+
+
+async def fail_over(run: Run) -> None:
+    """The log of the database is gone: the round that meets it goes on with a copy."""
+    async with run.opened() as store:
+        log = store.catalog.folder / WAL
+        log.rename(log.with_name("lost"))
+        with run.recording():
+            data = run.data(INLINE)
+            with run.story.changing(run.tree.put("main/behind", data, etag_of(data))):
+                await acts.put(store, "main/behind", data)
+
+
+async def copy_joins(run: Run) -> None:
+    """A copy was struck; another place gets one."""
+    async with run.opened() as store:
+        members = store.catalog._members
+        assert isinstance(members, Membership)
+        await store.catalog.strike(members.copies[0].place, "a test has struck it")
+        with run.recording():
+            await members.join_spares(store.catalog._rounds.exclusive)
+            data = run.data(INLINE)
+            with run.story.changing(run.tree.put("main/behind", data, etag_of(data))):
+                await acts.put(store, "main/behind", data)
+
+
+PATHS = {"fail-over": fail_over, "copy-joins": copy_joins}
