@@ -25,7 +25,7 @@ from stratumfs.catalog.membership import Chain, Membership
 from stratumfs.catalog.migrations import Migration
 from stratumfs.catalog.opening import Database, begin, check_version, open_database
 from stratumfs.catalog.places import Found, Place, chain_of, labels, look
-from stratumfs.errors import ConfigError, StoreReadOnly
+from stratumfs.errors import CatalogCorrupt, ConfigError, DeviceError, StoreReadOnly
 from stratumfs.ids import STORE_PLACE, PlaceId
 
 T = TypeVar("T")
@@ -118,30 +118,40 @@ async def boot(
     Raises: ConfigError, CatalogCorrupt, StoreFull, OSError.
     """
     why_not = read_only or seen.choice.why_not
-    if not why_not:
+    struck: dict[PlaceId, str] = {}
+    while not why_not:
+        primary = STORE_PLACE if STORE_PLACE in seen.places else seen.choice.holder
         try:
-            return await _open_for_writing(seen, listed, m, files, version, migrations)
-        except (StoreReadOnly, PrimaryLost) as error:
+            return await _open_for_writing(seen, primary, struck, listed, m, files, version, migrations)
+        except StoreReadOnly as error:
             why_not = str(error)
-            seen = await survey(list(seen.places.values()))  # what was begun may have come far
+        except (PrimaryLost, CatalogCorrupt, DeviceError, OSError) as error:
+            if len(seen.places) == 1:
+                raise
+            _log.warning("a place cannot be the primary", place=seen.places[primary].label, reason=str(error))
+            struck[primary] = str(error)
+        seen = await survey([place for ident, place in seen.places.items() if ident not in struck])
+        why_not = why_not or seen.choice.why_not
     _log.warning("the catalog is opened read-only", reason=why_not)
     return await _open_for_reading(seen, version, why_not)
 
 
 async def _open_for_writing(
     seen: Survey,
+    primary: PlaceId,
+    struck: Mapping[PlaceId, str],
     listed: frozenset[PlaceId],
     m: int,
     files: Mapping[str, str],
     version: int,
     migrations: Sequence[Migration],
 ) -> Booted:
-    primary = STORE_PLACE if STORE_PLACE in seen.places else seen.choice.holder
     chain = await _in_thread(_prepare, seen, primary)
     database = await _in_thread(open_database, seen.places[primary].folder / chain.folder)
     try:
         named = {ident: each.named for ident, each in seen.found.items() if each.named is not None}
         members = Membership(seen.places, listed, m, seen.choice.parent, named, files)
+        members.struck |= struck
         await members.begin(database, primary, chain, _fitting(seen, primary, chain, database))
         ids, mark = await _in_thread(begin, database, version, migrations)
         await _in_thread(database.primary.hold, mark)

@@ -19,7 +19,7 @@ from stratumfs.catalog.durability import Mark, Member, PrimaryLost
 from stratumfs.catalog.epochs import Candidate, Epoch, Named, choose_members, may_begin, next_epoch
 from stratumfs.catalog.opening import Database, open_database
 from stratumfs.catalog.places import Place
-from stratumfs.errors import DeviceFull, StoreReadOnly, StratumError
+from stratumfs.errors import DeviceFull, StoreFull, StoreReadOnly, StratumError
 from stratumfs.ids import Disk, PlaceId
 from stratumfs.limits import JOIN_RETRY_S, RESTING_S, SEQUENCE_NOTED_S, STRIKE_S
 
@@ -231,9 +231,11 @@ class Membership:
             try:
                 copy, chain = await self._seed(wanted[0])
                 await exclusive(partial(self._join, copy, chain))
-            except (OSError, StratumError) as error:
+            except (StoreReadOnly, PrimaryLost) as error:  # not its doing
                 self._rest(wanted[0], error)
                 return
+            except (OSError, StratumError) as error:
+                self._drop({wanted[0]: error})
 
     async def _join(self, copy: Copy, chain: Chain, mark: Mark) -> None:
         if (mark.salt - copy.salt) % SALTS != copy.generation:
@@ -294,7 +296,7 @@ class Membership:
             except PrimaryLost:
                 raise
             except (OSError, StratumError) as error:
-                self._rest(place, error)
+                self._drop({place: error})
                 continue
             self._copies[place], self._chains[place] = copy, chain
 
@@ -314,18 +316,15 @@ class Membership:
         """
         parent = self.epoch
         epoch = next_epoch(parent, [*self._named.values()], self.members, listed)
-        failed = await self._name(self.places, lambda named: replace(named, begun=epoch))
-        self._demand_majority(parent, listed, self.places.keys() - failed.keys())
-        broken = {place: error for place, error in failed.items() if place in self.members and not _is_full(error)}
-        if not broken:
-            broken = await self._write_manifests(epoch)
-        if broken:
-            return broken
+        begun = await self._name(self.places, lambda named: replace(named, begun=epoch))
+        self._demand_majority(parent, listed, self.places.keys() - begun.keys())
+        if failed := await self._write_manifests(epoch):
+            return failed
         failed = await self._name(self.places, lambda named: Named(epoch, epoch, named.sequence))
         self._demand_majority(parent, listed, self.places.keys() - failed.keys())
         self.epoch, self.listed = epoch, listed
         _log.info("the catalog has a new epoch", number=epoch.number, members=[self._label(p) for p in self.members])
-        return {place: error for place, error in failed.items() if not _is_full(error)}
+        return {place: error for place, error in (begun | failed).items() if not _is_full(error)}
 
     async def _write_manifests(self, epoch: Epoch) -> dict[PlaceId, Exception]:
         failed: dict[PlaceId, Exception] = {}
@@ -432,7 +431,7 @@ class Membership:
 
 def _is_full(error: Exception) -> bool:
     """A full place has not failed; that its identity file is behind does no harm where more than half are not."""
-    return isinstance(error, DeviceFull) or (isinstance(error, OSError) and error.errno in _FULL)
+    return isinstance(error, DeviceFull | StoreFull) or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 def _take_over(place: Place, chain: Chain) -> tuple[Chain, Database]:

@@ -222,7 +222,7 @@ class Rounds:
         reason, kept = self._lost, self._unsynced.kept()
         assert reason is not None
         try:
-            await self._members.fail_over(str(reason))
+            await self._take_over(reason)
             if self._database.sequence < self.synced:
                 raise CatalogCorrupt(f"no copy has transaction {self.synced}, which was answered")
             self._writer.sequence = self._database.sequence
@@ -233,6 +233,18 @@ class Rounds:
         else:
             self._lost = None
             self.usable.set()
+
+    async def _take_over(self, reason: StratumError) -> None:
+        """By the first copy whose own place lasts until it is done."""
+        while True:
+            try:
+                await self._members.fail_over(str(reason))
+            except PrimaryLost as error:
+                if not self._members.can_fail_over:
+                    raise
+                reason = error
+            else:
+                return
 
     async def _hold(self, mark: Mark) -> bool:
         """Whether all members hold it, those aside that were struck; if not, the primary is lost, or all has failed."""

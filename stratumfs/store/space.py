@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from stratumfs.volumes.attached import AttachedDevice
 _log = structlog.get_logger(__name__)
 
 _REFRESH_S = 1.0
+SPACE_FIRST_S = 10.0
+"""So long an opening waits for the first answers: until a device has said what it has, it counts for nothing."""
 _KEEP_BYTES = 1 * GIB
 _KEEP_SHARE = 50
 
@@ -68,7 +71,8 @@ class Space:
     without room takes no new data at all, so that deletes still find some.
     """
 
-    def __init__(self, fleet: Fleet, tier: str, code: Code, catalog: Path, nursery: trio.Nursery) -> None:
+    def __init__(self, fleet: Fleet, tier: str, code: Code, catalog: Callable[[], Path], nursery: trio.Nursery) -> None:
+        """*catalog* says where the catalog lies now."""
         self._fleet, self._tier, self._code, self._catalog, self._nursery = fleet, tier, code, catalog, nursery
         self._sizes: dict[DeviceId, tuple[int, int]] = {}
         self._catalog_free = False  # has room
@@ -84,14 +88,14 @@ class Space:
             raise StoreFull(f"{max(0, left) // MIB} MiB are left for new data")
         self._taken += count
 
-    async def refresh(self) -> None:
+    async def refresh(self, wait_s: float = _REFRESH_S) -> None:
         """Ask all of them, and wait a moment for the answers."""
         for device in (None, *self._fleet.up(self._tier)):
             ident = device.id if device else None
             if ident not in self._asking:
                 self._asking[ident] = trio.Event()
                 self._nursery.start_soon(self._ask, device)
-        with trio.move_on_after(_REFRESH_S):
+        with trio.move_on_after(wait_s):
             for answered in tuple(self._asking.values()):
                 await answered.wait()
         self._sum_up()
@@ -105,7 +109,7 @@ class Space:
         try:
             if device is None:
                 self._catalog_free = await trio.to_thread.run_sync(
-                    _has_room, self._catalog, limiter=self._catalog_limiter, abandon_on_cancel=True
+                    _has_room, self._catalog(), limiter=self._catalog_limiter, abandon_on_cancel=True
                 )
             else:
                 self._sizes[device.id] = await device.read(_device_sizes, device)

@@ -22,7 +22,7 @@ from stratumfs.store.namespace import Namespace
 from stratumfs.store.objects import Objects
 from stratumfs.store.observer import AccessObserver, NullObserver
 from stratumfs.store.reader import Reader
-from stratumfs.store.space import Space
+from stratumfs.store.space import SPACE_FIRST_S, Space
 from stratumfs.store.writer import Writer
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import VolumeInfo
@@ -89,7 +89,7 @@ class Store:
         code = self.fleet.codes[tier]
         volumes = VolumeWriter(self.id, tier, code, self.fleet, CatalogLedger(self.catalog))
         self.fleet.writers.append(volumes)
-        return Writer(volumes, Space(self.fleet, tier, code, self.catalog.folder, nursery), self.fleet, nursery)
+        return Writer(volumes, Space(self.fleet, tier, code, lambda: self.catalog.folder, nursery), self.fleet, nursery)
 
     def _damaged(self, volume: VolumeInfo, index: CellIndex, error: StratumError) -> None:
         if (volume.id, index) not in self.damaged:
@@ -147,7 +147,7 @@ async def opened_store(
         if read_only is not None:
             store.refuse_writes(read_only)
         for writer in store.writers.values():
-            await writer.space.refresh()
+            await writer.space.refresh(SPACE_FIRST_S)
         nursery.start_soon(store.serve)
         try:
             yield store

@@ -38,6 +38,10 @@ _NEEDED = (
 """What a device must be able to do. A removal that fails is tried again later."""
 
 
+_EITHER = ("base", "catalog folder", "database", "WAL")
+"""Of a device: what a copy or a new database of the catalog is made of, or folded into. Another place is asked then."""
+
+
 @dataclass(slots=True)
 class Failed:
     """What came of a run in which a call failed.
@@ -144,7 +148,7 @@ async def _wrong_while_open(store: Store, failer: Failer, error: Exception | Non
             wrong += await _wrong_bytes(store, allowed)
     needed = step.verb in _NEEDED and (failer.code != errno.ENOSPC or str(step) in _UNSURE)
     device = next((each for each in store.devices.values() if path.is_relative_to(each.label)), None)
-    if (needed and device is None) or (needed and _struck(store) > store.code.m):
+    if needed and _struck(store) > store.code.m:
         return wrong + await _wrong_unless_read_only(store, path)
     if store.read_only is not None:
         return [*wrong, f"read-only without need: {store.read_only}"]
@@ -152,12 +156,15 @@ async def _wrong_while_open(store: Store, failer: Failer, error: Exception | Non
         return wrong  # some are struck, others full: nothing fits
     if device is not None:
         wrong += [f"the caller got {error!r} for a device that others make up for"] if error is not None else []
-        wrong += [] if bool(device.struck) == needed else [f"{device.label} is struck: {device.struck}"]
+        struck, died = bool(device.struck), failer.dead is not None and failer.code != errno.ENOSPC
+        either = step.what in _EITHER or (struck and died)  # of a disk that died the next call says so
+        wrong += [f"{device.label} is struck: {struck}"] if struck != needed and not either else []
     return wrong + await _wrong_when_used(store, failer)
 
 
 def _struck(store: Store) -> int:
-    return sum(device.struck is not None for device in store.devices.values())
+    """Devices of the tier that takes new data."""
+    return sum(device.struck is not None for device in store.devices.values() if device.tier == store.tier)
 
 
 async def _wrong_bytes(store: Store, allowed: Sequence[Tree]) -> list[str]:
@@ -174,8 +181,10 @@ async def _wrong_bytes(store: Store, allowed: Sequence[Tree]) -> list[str]:
 
 async def _wrong_when_used(store: Store, failer: Failer) -> list[str]:
     """The store takes, reads and deletes as before: around a device that is full or has failed."""
-    if failer.dead is not None and failer.dead.name.startswith("store"):
+    if failer.code == errno.ENOSPC and failer.dead is not None and failer.dead.name.startswith("store"):
         return []  # goes on being full, and takes nothing at all
+    if failer.code == errno.ENOSPC and failer.dead is not None and _struck(store) >= store.code.m:
+        return []  # what is not struck is full
     data = bytes(STRIPED)
     await put(store, "rest/later", data)
     found = await store.reader.read(await find(store, "rest/later"), 0, len(data) + 1)

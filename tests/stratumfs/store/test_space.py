@@ -58,7 +58,7 @@ async def test_a_device_that_fails_to_answer_keeps_its_last_number(tmp_path: Pat
 
     async with trio.open_nursery() as nursery:
         code = Code(4, 2)
-        space = Space(Fleet(devices, {"hot": code}, Ledger()), "hot", code, tmp_path / "catalog", nursery)
+        space = Space(Fleet(devices, {"hot": code}, Ledger()), "hot", code, lambda: tmp_path / "catalog", nursery)
         await space.refresh()
         before = space.now
         assert before.free > 0
