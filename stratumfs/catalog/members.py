@@ -43,10 +43,11 @@ class Members(Protocol):
         """The catalog is closed, its database too; *synced* is the last transaction that all members hold."""
         ...
 
-    async def fail_over(self, reason: str) -> None:
-        """Put another database in the primary's place: it has all that was ever answered.
+    async def fail_over(self, reason: str, failed: Mapping[Member, Exception]) -> None:
+        """Put another database in the primary's place: it has all that was ever answered. *failed* are copies that met
+        an error of their own in the same round.
 
-        Raises: StratumError if that cannot be.
+        Raises: PrimaryLost if the new one fails meanwhile; StratumError if no other can be had.
         """
         ...
 
@@ -70,5 +71,5 @@ class Alone:
     async def close(self, synced: int) -> None:
         return
 
-    async def fail_over(self, reason: str) -> None:
+    async def fail_over(self, reason: str, failed: Mapping[Member, Exception]) -> None:
         raise StoreReadOnly(f"the catalog has no copy: {reason}")

@@ -122,11 +122,13 @@ class Membership:
         if members.intersection(failed):
             await self._settle(mark, self.m + 1)
 
-    async def fail_over(self, reason: str) -> None:
+    async def fail_over(self, reason: str, failed: Mapping[Member, Exception]) -> None:
         """Make the longest copy the primary, on its own place; under the turn."""
         database = self._database
         assert database is not None
-        self._drop({self._primary: PrimaryLost(reason)})  # if a strike has not done it
+        self._drop({copy.place: failed[copy] for copy in self.copies if copy in failed})
+        if self._primary not in self._resting:  # else it is full, and has not failed
+            self._drop({self._primary: PrimaryLost(reason)})
         for copy in sorted(self.copies, key=lambda copy: (copy.generation, copy.shipped), reverse=True):
             try:
                 chain, made = await self._call(

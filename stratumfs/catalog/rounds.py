@@ -58,6 +58,7 @@ class Rounds:
         self._taken: list[Slot] = []
         self._holding = 0
         self._lost: StratumError | None = None
+        self._failed_beside: dict[Member, OSError | StratumError] = {}
         self.turn = trio.Lock()
         """Held by a round, and by whoever must have none beside it."""
         self.queue: deque[Slot] = deque()
@@ -238,7 +239,8 @@ class Rounds:
         """By the first copy whose own place lasts until it is done."""
         while True:
             try:
-                await self._members.fail_over(str(reason))
+                failed, self._failed_beside = self._failed_beside, {}
+                await self._members.fail_over(str(reason), failed)
             except PrimaryLost as error:
                 if not self._members.can_fail_over:
                     raise
@@ -255,6 +257,9 @@ class Rounds:
             primary = failed.pop(self._database.primary, None)
             lost = primary or next((each for each in failed.values() if isinstance(each, PrimaryLost)), None)
             if lost is not None:
+                self._failed_beside = {
+                    each: error for each, error in failed.items() if not isinstance(error, PrimaryLost)
+                }
                 self.lost(_unreachable(lost) if isinstance(lost, OSError) else lost)
                 return False
             if failed:
