@@ -27,6 +27,12 @@ after every stripe. Of a mount it is PENDING_MEMORY_MAX."""
 VOLUME_FREE_GRACE_S = 60.0
 """From the sync of the commit that emptied a volume to the unlink of its shards."""
 
+# Repair
+REBUILD_BYTES = 8 * MIB
+"""Of all cells of the stripes that a rebuild has in its hands at once; one stripe at least."""
+REBUILD_READ_S = 10.0
+"""A device that gives a rebuild nothing for so long is left out of it."""
+
 # Catalog
 INLINE_MAX = 16 * KIB
 """Any flushed run up to this long is an inline extent."""
