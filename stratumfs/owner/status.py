@@ -21,6 +21,7 @@ from stratumfs.volumes.survival import Shards, Survival, survival
 
 ANSWER_WAIT_S = 5.0
 """A device that does not say by then what it has counts as one that has nothing."""
+REPAIRS_SHOWN_MAX = 100
 
 
 async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
@@ -32,7 +33,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
     spaces = await _spaces(running, silent)
     total = _survival(running, rows, present, silent)
     used = await store.catalog.read(usage)
-    raw = total_space({running.attached.facts[ident].st_dev: space for ident, space in spaces.items()})
+    raw = total_space({running.places.attached.facts[ident].st_dev: space for ident, space in spaces.items()})
     return {
         "store": str(running.folder),
         "id": store.id.hex(),
@@ -43,7 +44,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
         "m": store.code.m,
         "devices_survived": total.devices,
         "disks_survived": total.disks,
-        "devices": [_device(running, entry, spaces, silent) for entry in running.identity.devices],
+        "devices": [_device(running, entry, spaces, silent) for entry in running.places.identity.devices],
         "volumes": await _volume_counts(running),
         "damaged_shards": len(store.damaged),
         "missing_shards": sum(len(row.devices) - len(present[row.id]) for row in rows),
@@ -58,7 +59,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
         },
         "inodes": await store.files.count(),
         "uploads": used.uploads,
-        "repairs": [],
+        "repairs": _repairs(running),
         "doors": [door.summary() for door in doors],
         "catalog": asdict(store.catalog.statistics()),
     }
@@ -87,7 +88,7 @@ async def _spaces(running: Running, silent: set[DeviceId]) -> dict[DeviceId, Spa
         if ident in silent:
             continue
         try:
-            spaces[ident] = await device.read(space_of, running.attached.facts[ident].path)
+            spaces[ident] = await device.read(space_of, running.places.attached.facts[ident].path)
         except DeviceError:
             continue
     return spaces
@@ -100,7 +101,7 @@ def _survival(running: Running, rows: list[VolumeRow], present: Present, silent:
     if not found:
         up = [device.disk for device in store.fleet.up(store.tier) if device.id not in silent][: store.code.n]
         found.append(Shards(max(1, len(up) - store.code.m), tuple(up)))
-    return survival(found, [running.store_disk])
+    return survival(found, [running.places.store_disk])
 
 
 def _disks(running: Running, row: VolumeRow, cells: set[CellIndex]) -> Iterable[Any]:
@@ -108,6 +109,20 @@ def _disks(running: Running, row: VolumeRow, cells: set[CellIndex]) -> Iterable[
     for cell in cells:
         if (ident, cell) not in running.store.damaged:
             yield running.store.devices[row.devices[cell]].disk
+
+
+def _repairs(running: Running) -> list[dict[str, Any]]:
+    """What is under way, then what waits, most exposed first."""
+    repairer = running.store.repairer
+    found: list[dict[str, Any]] = []
+    if (work := repairer.work) is not None:
+        volume = work.volume.hex() if work.volume else None
+        found.append(
+            {"state": work.what, "volume": volume, "device": work.device, "done": work.done, "total": work.total}
+        )
+    for each in repairer.queue.first(REPAIRS_SHOWN_MAX):
+        found.append({"state": "queued", "volume": each.volume.hex(), "losses_survived": each.margin})
+    return found
 
 
 def _device(
@@ -126,7 +141,7 @@ def _device(
         "state": str(state),
         "reason": reason,
         "mount_point": entry.mount_point,
-        "disk": running.attached.facts[entry.id].st_dev if entry.id in running.attached.facts else None,
+        "disk": running.places.attached.facts[entry.id].st_dev if entry.id in running.places.attached.facts else None,
         "total": space.total if space else None,
         "free": space.free if space else None,
     }

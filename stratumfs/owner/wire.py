@@ -17,12 +17,10 @@ from stratumfs.catalog.migrations import MIGRATIONS
 from stratumfs.catalog.schema import VERSION
 from stratumfs.config import SETTINGS_FILE, Settings
 from stratumfs.devices.folder import look_at
-from stratumfs.devices.identity import Identity
 from stratumfs.erasure.code import Code
 from stratumfs.errors import ConfigError, DeviceFailed
 from stratumfs.ids import DeviceId, StoreId
 from stratumfs.owner.attach import (
-    Attached,
     attach_devices,
     lock_all,
     look_at_devices,
@@ -31,6 +29,7 @@ from stratumfs.owner.attach import (
 from stratumfs.owner.create import CATALOG_FOLDER, HOT
 from stratumfs.owner.locate import identity_of
 from stratumfs.owner.lock import Locks
+from stratumfs.owner.places import Places
 from stratumfs.owner.recovery import mend
 from stratumfs.store.fleet import Absent, Fleet
 from stratumfs.store.ledger import CatalogLedger
@@ -47,10 +46,7 @@ class Locked:
     failed  those that could not be written to already
     """
 
-    folder: Path
-    identity: Identity
-    attached: Attached
-    store_disk: int
+    places: Places
     failed: Mapping[DeviceId, DeviceFailed]
 
 
@@ -58,12 +54,13 @@ class Locked:
 class Running:
     """A store that doors can be opened on."""
 
-    folder: Path
-    identity: Identity
-    attached: Attached
-    store_disk: int
+    places: Places
     store: Store
     explainer: Explainer
+
+    @property
+    def folder(self) -> Path:
+        return self.places.folder
 
 
 @asynccontextmanager
@@ -78,7 +75,7 @@ async def locked(folder: Path) -> AsyncIterator[Locked]:
         try:
             yield found
         finally:
-            for device in found.attached.devices.values():
+            for device in found.places.attached.devices.values():
                 device.shards.close()
     finally:
         locks.release()
@@ -90,7 +87,7 @@ def _lock(folder: Path, locks: Locks) -> Locked:
     refused |= lock_all(locks, folder, facts)
     attached = attach_devices(identity, facts, refused)
     failed = refresh_identities(identity, attached.facts, attached.read_only)
-    return Locked(folder, identity, attached, look_at(folder).st_dev, failed)
+    return Locked(Places(folder, identity, attached, locks, look_at(folder).st_dev), failed)
 
 
 @asynccontextmanager
@@ -100,21 +97,22 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
     Raises: ConfigError, CatalogCorrupt, DeviceError, OSError while opening.
     """
     code = Code(settings.hot.k, settings.hot.m)
-    if len(found.identity.devices) < code.n:
-        devices = len(found.identity.devices)
-        raise ConfigError(f"{found.folder / SETTINGS_FILE}: k + m = {code.n}, but the store has {devices} devices")
-    ident = found.identity.store
-    catalog = await Catalog.open(found.folder / CATALOG_FOLDER, VERSION, MIGRATIONS)
+    places = found.places
+    if len(places.identity.devices) < code.n:
+        devices = len(places.identity.devices)
+        raise ConfigError(f"{places.folder / SETTINGS_FILE}: k + m = {code.n}, but the store has {devices} devices")
+    ident = places.identity.store
+    catalog = await Catalog.open(places.folder / CATALOG_FOLDER, VERSION, MIGRATIONS)
     async with trio.open_nursery() as nursery:
         await nursery.start(catalog.serve)
         try:
             fleet = await _fleet(found, catalog, {HOT: code})
             if fleet.refusal(HOT) is None:
                 await _mend(ident, catalog, fleet)
-            async with opened_store(ident, catalog, code, HOT, fleet) as store:
-                explainer = Explainer(store, found.identity, found.attached.refused, found.store_disk)
+            async with opened_store(ident, catalog, code, HOT, fleet, places=places) as store:
+                explainer = Explainer(store, places.entry, places.attached.refused, places.store_disk)
                 store.files.explainer = explainer
-                yield Running(found.folder, found.identity, found.attached, found.store_disk, store, explainer)
+                yield Running(places, store, explainer)
         finally:
             with trio.CancelScope(shield=True):
                 await catalog.close()
@@ -123,14 +121,15 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
 
 async def _fleet(found: Locked, catalog: Catalog, codes: Mapping[str, Code]) -> Fleet:
     """All devices of the store; those that failed before they were needed are struck."""
+    attached = found.places.attached
     absent = [
-        Absent(entry.id, entry.tier, str(entry.path), found.attached.refused[entry.id])
-        for entry in found.identity.devices
-        if entry.id in found.attached.refused
+        Absent(entry.id, entry.tier, str(entry.path), attached.refused[entry.id])
+        for entry in found.places.identity.devices
+        if entry.id in attached.refused
     ]
     rows = await catalog.read(device_rows)
-    fleet = Fleet(found.attached.devices, codes, CatalogLedger(catalog), rows=rows, absent=absent)
-    for ident, reason in found.attached.read_only.items():
+    fleet = Fleet(attached.devices, codes, CatalogLedger(catalog), rows=rows, absent=absent)
+    for ident, reason in attached.read_only.items():
         fleet.read_only(ident, reason)
     await _strike(fleet, found.failed)
     return fleet

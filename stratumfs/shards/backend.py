@@ -103,6 +103,10 @@ class ShardBackend(Protocol):
         """Bytes in the shard."""
         ...
 
+    def uncache(self, name: ShardName) -> None:
+        """What is read of the shard from now on comes from the device itself, as far as that can be had."""
+        ...
+
     def unlink(self, name: ShardName) -> None:
         """Remove the shard; that it isn't there is no error (it may run twice)."""
         ...

@@ -115,6 +115,10 @@ class LocalShards:
         with self._translated("stat", name):
             return os.stat(path_of(name), dir_fd=self._folder.number).st_size
 
+    def uncache(self, name: ShardName) -> None:
+        with self._translated("read", name):
+            os.posix_fadvise(self._open(name).number, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def unlink(self, name: ShardName) -> None:
         self._forget(name)
         with self._translated("unlink", name), contextlib.suppress(FileNotFoundError):

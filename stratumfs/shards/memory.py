@@ -79,6 +79,10 @@ class MemoryShards:
         self.enter("size", name)
         return len(self.find(name))
 
+    def uncache(self, name: ShardName) -> None:
+        self.enter("uncache", name)
+        self.find(name)
+
     def unlink(self, name: ShardName) -> None:
         self.enter("unlink", name)
         with self._lock:

@@ -82,7 +82,7 @@ class Fleet:
 
     def __init__(
         self,
-        devices: Mapping[DeviceId, AttachedDevice],
+        devices: dict[DeviceId, AttachedDevice],
         codes: Mapping[str, Code],
         ledger: DeviceLedger,
         *,
@@ -159,14 +159,36 @@ class Fleet:
         async with self._turn:
             pass
 
-    async def restore(self, device: DeviceId) -> None:
-        """It was verified and caught up: it takes writes again, durably. Raises: what the ledger raises."""
+    @property
+    def struck(self) -> list[DeviceId]:
+        """Those that are not up, and may come back."""
+        back = STRUCK - {DeviceState.GONE}
+        return [ident for ident, standing in self._standings.items() if standing.state in back]
+
+    async def restore(self, device: AttachedDevice) -> None:
+        """It was opened anew, verified and caught up: it takes writes again, durably, by this object.
+
+        What hangs in the old one may hang on. Raises: what the ledger raises.
+        """
         async with self._turn:
-            await self._ledger.restored(device)
-            self._standings[device].recorded = False
-            self._set(device, DeviceState.ONLINE, None)
-            if device in self.devices:
-                self.devices[device].restore()
+            await self._ledger.restored(device.id)
+            self.devices[device.id] = device
+            self._standings[device.id].recorded = False
+            self._set(device.id, DeviceState.ONLINE, None)
+
+    async def replace(self, device: DeviceId, by: AttachedDevice) -> None:
+        """The device is gone for good, and another one is in its slot, empty and up. Durable on return.
+
+        As long as its folder is there it serves verified reads. Raises: what the ledger raises.
+        """
+        await self.strike(device, DeviceFailed(f"it was replaced by {by.label}", by.label))
+        async with self._turn:
+            standing = self._standings[device]
+            self._set(device, DeviceState.GONE, f"it was replaced by {by.label}")
+            await self._ledger.struck(device, standing.state, str(standing.reason), ())
+            self.devices[by.id] = by
+            self._standings[by.id] = _Standing(by.tier, by.label)
+        self._tell(by.id)
 
     def read_only(self, device: DeviceId, reason: str) -> None:
         """Its file system takes no writes, as the kernel sees to when a disk errs: observed, not recorded."""

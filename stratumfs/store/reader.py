@@ -29,7 +29,8 @@ def volume_info(row: VolumeRow) -> VolumeInfo:
 class Reader:
     """Reads committed content. Whoever reads an inode holds it (``Holds``), so that its bytes stay.
 
-    Owned by the store, used on the loop. ``_infos`` is a bounded cache of what never changes of a volume.
+    Owned by the store, used on the loop. ``_infos`` is a bounded cache; who moves a shard
+    to another device says so by ``forget``.
     """
 
     def __init__(self, catalog: Catalog, volumes: VolumeReader, nursery: trio.Nursery) -> None:
@@ -79,6 +80,10 @@ class Reader:
             yield content
         finally:
             self._open.discard(content)
+
+    def forget(self, ident: VolumeId) -> None:
+        """Its shards lie elsewhere now. Who reads by the old places meanwhile reads around the one that moved."""
+        self._infos.pop(ident, None)
 
     def in_use(self, ident: VolumeId) -> bool:
         """Whether somebody may still read this volume by extents that are gone."""

@@ -1,6 +1,6 @@
 """The store: what both doors are given."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 
 import structlog
@@ -11,6 +11,7 @@ from stratumfs.catalog.volumes import VolumeRow
 from stratumfs.erasure.code import Code
 from stratumfs.errors import DeviceError, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
+from stratumfs.repair.repairer import Places, Repairer
 from stratumfs.shards.layout import ShardName
 from stratumfs.store.changes import Changes
 from stratumfs.store.committer import Committer
@@ -48,10 +49,10 @@ class Store:
         fleet: Fleet,
         nursery: trio.Nursery,
         observer: AccessObserver,
+        places: Places | None = None,
     ) -> None:
         self.id, self.tier, self.code, self.fleet, self.devices = ident, tier, code, fleet, fleet.devices
         self.catalog, self.observer = catalog, observer
-        self.damaged: set[tuple[VolumeId, CellIndex]] = set()
         self._away: dict[VolumeId, frozenset[DeviceId]] = {}  # of volumes that are freed, where they are not gone yet
         self.volume_writer = VolumeWriter(ident, tier, code, fleet, CatalogLedger(catalog))
         fleet.writers.append(self.volume_writer)
@@ -59,6 +60,16 @@ class Store:
         self.space = Space(fleet, tier, code, catalog.folder, nursery)
         self.writer = Writer(self.volume_writer, self.space, fleet, nursery)
         self.reader = Reader(catalog, self.volume_reader, nursery)
+        self.repairer = Repairer(
+            ident,
+            catalog,
+            fleet,
+            CatalogLedger(catalog),
+            seal=self.volume_writer.seal,
+            moved=self.reader.forget,
+            places=places,
+        )
+        fleet.listeners.append(self.repairer.heed)
         self.changes = Changes(nursery)
         self.locks = InodeLocks()
         self.maintenance = Maintenance(catalog, self.writer, self._free_shards)
@@ -73,6 +84,11 @@ class Store:
     def read_only(self) -> str | None:
         return self.writer.read_only or self.catalog.failure
 
+    @property
+    def damaged(self) -> Set[tuple[VolumeId, CellIndex]]:
+        """Shards with a cell that was found bad, and not mended yet."""
+        return self.repairer.known
+
     def refuse_writes(self, reason: str) -> None:
         """From now on the store is read-only. The first reason stays."""
         _log.error("the store is read-only from now on", reason=reason)
@@ -84,10 +100,10 @@ class Store:
             nursery.start_soon(self.fleet.watch)
             nursery.start_soon(self.space.serve)
             nursery.start_soon(self.maintenance.serve)
+            nursery.start_soon(self.repairer.serve)
 
     def _damaged(self, volume: VolumeInfo, index: CellIndex, error: StratumError) -> None:
-        if (volume.id, index) not in self.damaged:
-            self.damaged.add((volume.id, index))
+        if self.repairer.damaged(volume.id, index, str(error)):
             _log.warning(
                 "a shard is damaged and was read around", volume=volume.id.hex(), cell=index, reason=str(error)
             )
@@ -132,6 +148,7 @@ async def opened_store(
     *,
     observer: AccessObserver | None = None,
     read_only: str | None = None,
+    places: Places | None = None,
 ) -> AsyncIterator[Store]:
     """Run a store over an open catalog whose ``serve`` runs already, and over the devices that are there.
 
@@ -139,7 +156,7 @@ async def opened_store(
     by themselves. At the end open volumes are sealed; the catalog is the caller's to close, afterwards.
     """
     async with trio.open_nursery() as nursery:
-        store = Store(ident, catalog, code, tier, fleet, nursery, observer or NullObserver())
+        store = Store(ident, catalog, code, tier, fleet, nursery, observer or NullObserver(), places)
         if read_only is not None:
             store.refuse_writes(read_only)
         await store.space.refresh()

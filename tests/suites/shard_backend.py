@@ -102,6 +102,14 @@ class ShardBackendSuite:
         with pytest.raises(ShardMissing):
             shards.read_at(NAME, 0, 1)
 
+    def test_what_is_read_from_the_device_itself_is_the_same(self, shards: ShardBackend) -> None:
+        shard = shards.create(NAME)
+        shard.write_at(0, [b"abc"])
+        shards.uncache(NAME)
+        assert shards.read_at(NAME, 0, 9) == b"abc"
+        with pytest.raises(ShardMissing):
+            shards.uncache(OTHER)
+
     def test_names_are_listed(self, shards: ShardBackend) -> None:
         assert list(shards.names()) == []
         shards.create(NAME)

@@ -67,7 +67,7 @@ async def no_pace(seconds: float, written: int) -> None:
 
 async def sealed(**options: int) -> Sealed:
     tier = Tier(**options)
-    at = [await tier.writer.append(payload(size, number)) for number, size in enumerate(SIZES)]
+    at = [await tier.append(payload(size, number)) for number, size in enumerate(SIZES)]
     await tier.writer.close()
     return Sealed(tier, at)
 
