@@ -78,6 +78,12 @@ def shard_counts(tx: Transaction) -> list[tuple[DeviceId, int, int]]:
     return [(DeviceId(device), held, damaged) for device, held, damaged in rows]
 
 
+def bytes_on(tx: Transaction, device: DeviceId) -> int:
+    """Bytes of the cells of all shards that *device* shall hold, tables of contents not counted."""
+    row = tx.one("select sum(length) from shard join volume on volume.id = shard.volume where device = ?", (device,))
+    return int(row[0] or 0) if row is not None else 0
+
+
 def misplaced(tx: Transaction, device: DeviceId, shards: Sequence[Shard]) -> list[Shard]:
     """Those of *shards*, a chunk, that no row places on *device*."""
     return [

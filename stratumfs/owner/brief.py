@@ -1,6 +1,7 @@
 """An owner without doors, for the length of one question: what a command is that finds no owner to ask."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import trio
 from stratumfs.config import SETTINGS_FILE, load
 from stratumfs.owner import wire
 from stratumfs.owner.blame import cause_of
-from stratumfs.owner.messages import Explain, Status
+from stratumfs.owner.messages import Explain, Progress, ReplaceDevice, Status
+from stratumfs.owner.replace import replace_device
 from stratumfs.owner.status import status
 
 
-def answer(store: Path, request: Status | Explain) -> dict[str, Any]:
+def answer(
+    store: Path, request: Status | Explain | ReplaceDevice, report: Callable[[Progress], None] | None = None
+) -> dict[str, Any]:
     """Open the store, answer, close it. Blocking; a mount that comes meanwhile waits for the locks.
 
     Raises: StoreInUse if there is an owner after all; what opening the store raises, DeviceRefused, ConfigError, ...
@@ -22,14 +26,26 @@ def answer(store: Path, request: Status | Explain) -> dict[str, Any]:
     # What is wrong with devices is part of the answer; a terminal needs no log beside it.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
-        return trio.run(_answer, store, request)
+        return trio.run(_answer, store, request, report)
     except BaseExceptionGroup as group:
         raise cause_of(group) from group
 
 
-async def _answer(store: Path, request: Status | Explain) -> dict[str, Any]:
+async def _answer(
+    store: Path, request: Status | Explain | ReplaceDevice, report: Callable[[Progress], None] | None
+) -> dict[str, Any]:
     settings = load(store / SETTINGS_FILE)
     async with wire.locked(store) as parts, wire.opened(parts, settings) as running:
         if isinstance(request, Status):
             return await status(running, ()) | {"owner": None}
+        if isinstance(request, ReplaceDevice):
+            return await replace_device(running, request, _here(report), trio.Event())
         return await running.explainer.explain(inode=request.inode, bucket=request.bucket, key=request.key)
+
+
+def _here(report: Callable[[Progress], None] | None) -> Callable[[Progress], Awaitable[None]]:
+    async def follow(progress: Progress) -> None:
+        if report is not None:
+            report(progress)
+
+    return follow

@@ -28,6 +28,7 @@ from stratumfs.owner.messages import (
     Failed,
     OwnerError,
     Progress,
+    ReplaceDevice,
     Request,
     Status,
     decode_answer,
@@ -47,6 +48,7 @@ CREDENTIAL_VARIABLES = ("STRATUM_ACCESS_KEY_ID", "STRATUM_SECRET_ACCESS_KEY")
 """A gateway's command sends them with its request; they do not stay in the daemon's environment for the next one."""
 
 Report = Callable[[str], None]
+Follow = Callable[[Progress], None]
 
 
 class Started(NamedTuple):
@@ -94,6 +96,28 @@ class Owner:
                     report(answer.text)
             elif isinstance(answer, Failed):
                 raise revive(self._with_words(answer))
+            elif isinstance(answer, Done):
+                return answer.result
+            else:
+                raise OwnerError("the owner answered out of turn")
+
+    def follow(self, request: Request, follow: Follow) -> dict[str, Any]:
+        """As ``ask`` for what can take hours. An interrupt (Ctrl-C) asks the owner to stop, and waits for what it says.
+
+        Raises: as ``ask``.
+        """
+        self._socket.settimeout(None)
+        self._socket.sendall(encode(request))
+        while True:
+            try:
+                answer = self._next_answer()
+            except KeyboardInterrupt:
+                self.let_go()
+                continue
+            if isinstance(answer, Progress):
+                follow(answer)
+            elif isinstance(answer, Failed):
+                raise revive(answer)
             elif isinstance(answer, Done):
                 return answer.result
             else:
@@ -245,10 +269,11 @@ def ask(
             raise
 
 
-def ask_or_open(store: Path, request: Status | Explain) -> dict[str, Any]:
+def ask_or_open(store: Path, request: Status | Explain | ReplaceDevice, follow: Follow | None = None) -> dict[str, Any]:
     """Ask the living owner; where none lives, be one for the length of the question.
 
-    Raises: StoreInUse if the store is held for longer than TAKEOVER_WAIT_S by somebody who does not answer.
+    follow: told how far it is, of what takes long. Raises: StoreInUse if the store is held for longer than
+    TAKEOVER_WAIT_S by somebody who does not answer.
     """
     deadline = time.monotonic() + TAKEOVER_WAIT_S
     while True:
@@ -256,10 +281,10 @@ def ask_or_open(store: Path, request: Status | Explain) -> dict[str, Any]:
             owner = connect(store)
             if owner is not None:
                 with owner:
-                    return owner.ask(request, wait_s=ANSWER_WAIT_S)
+                    return owner.follow(request, follow) if follow else owner.ask(request, wait_s=ANSWER_WAIT_S)
             from stratumfs.owner.brief import answer  # the whole store, which an asking command does not need
 
-            return answer(store, request)
+            return answer(store, request, follow)
         except (StoreInUse, StoreClosing):
             if time.monotonic() > deadline:
                 raise

@@ -74,15 +74,33 @@ class Explain(msgspec.Struct, tag_field="do", tag="explain", frozen=True, forbid
     key: str | None = None
 
 
+class ReplaceDevice(msgspec.Struct, tag_field="do", tag="replace-device", frozen=True, forbid_unknown_fields=True):
+    """Put another folder in the place of a device, and rebuild there what that one held.
+
+    Answered when all that can be rebuilt is; it goes on if the client leaves.
+    old           a path, an id, or tier:slot
+    new           an absolute path
+    plain_folder  also where the old one was a mount point and the new one is none
+    """
+
+    old: str
+    new: str
+    plain_folder: bool = False
+
+
 class Shutdown(msgspec.Struct, tag_field="do", tag="shutdown", frozen=True, forbid_unknown_fields=True):
     """Close all doors and end; answered when the store is closed, the connection ends with the process."""
 
 
-Request = OpenMount | OpenGateway | CloseDoor | Status | Explain | Shutdown
+Request = OpenMount | OpenGateway | CloseDoor | Status | Explain | ReplaceDevice | Shutdown
 
 
 class Progress(msgspec.Struct, tag_field="is", tag="progress", frozen=True):
+    """In words; where it can be counted, how much of *total* is *done*."""
+
     text: str
+    done: int | None = None
+    total: int | None = None
 
 
 class Done(msgspec.Struct, tag_field="is", tag="done", frozen=True):

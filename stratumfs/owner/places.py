@@ -57,11 +57,13 @@ class Places:
         self.locks.take(facts.path)
         write_identity(facts.path, changed.of_device(new.id))
         device = self._open(new, facts)
+        if left := list(device.shards.names()):  # of the old one, emptied or not: no row places them on the new one
+            device.shards.quarantine(left)
         write_identity(self.folder, changed.of_store())
         self.identity = changed
-        refresh_identities(
-            changed, {ident: found for ident, found in self.attached.facts.items() if ident != old.id}, ()
-        )
+        self.attached.facts.pop(old.id, None)
+        self.attached.refused.pop(old.id, None)
+        refresh_identities(changed, self.attached.facts, ())
         return device
 
     def _open(self, entry: DeviceEntry, facts: FolderFacts) -> AttachedDevice:

@@ -1,10 +1,13 @@
 """What ``stratumfs status`` tells: one plain value, made from the store, its devices, and the doors that are open."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from stratumfs.catalog.damage import shard_counts
+from stratumfs.catalog.devices import device_rows
 from stratumfs.catalog.reap import usage
 from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, volume_summary, volumes
 from stratumfs.devices.health import DeviceState
@@ -44,7 +47,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
         "m": store.code.m,
         "devices_survived": total.devices,
         "disks_survived": total.disks,
-        "devices": [_device(running, entry, spaces, silent) for entry in running.places.identity.devices],
+        "devices": await _devices(running, rows, present, spaces, silent),
         "volumes": await _volume_counts(running),
         "damaged_shards": len(store.damaged),
         "missing_shards": sum(len(row.devices) - len(present[row.id]) for row in rows),
@@ -122,6 +125,21 @@ def _repairs(running: Running) -> list[dict[str, Any]]:
         )
     for each in repairer.queue.first(REPAIRS_SHOWN_MAX):
         found.append({"state": "queued", "volume": each.volume.hex(), "losses_survived": each.margin})
+    return found
+
+
+async def _devices(
+    running: Running, rows: list[VolumeRow], present: Present, spaces: dict[DeviceId, Space], silent: set[DeviceId]
+) -> list[dict[str, Any]]:
+    catalog = running.store.catalog
+    missing = Counter(device for row in rows for cell, device in enumerate(row.devices) if cell not in present[row.id])
+    since = {row.id: row.since_ns / 1e9 for row in await catalog.read(device_rows)}
+    counts = {ident: (held, damaged) for ident, held, damaged in await catalog.read(shard_counts)}
+    found = []
+    for entry in running.places.identity.devices:
+        held, damaged = counts.get(entry.id, (0, 0))
+        shards = {"shards": held, "missing": missing[entry.id], "damaged": damaged}
+        found.append(_device(running, entry, spaces, silent) | {"since": since.get(entry.id)} | shards)
     return found
 
 

@@ -173,10 +173,7 @@ class Repairer:
 
     async def serve(self) -> None:
         """Until cancelled. An error is logged and tried again later."""
-        after = FIRST
-        while rows := await self._catalog.read(damage_rows, after):
-            self.known.update((row.volume, row.cell) for row in rows)
-            after = (rows[-1].volume, rows[-1].cell)
+        await self.recall()
         while True:
             settled, self._settled = self._settled, []
             try:
@@ -187,8 +184,16 @@ class Repairer:
                 self.work = None
                 for event in settled:
                     event.set()
-            with trio.move_on_after(REPAIR_LOOK_S):
-                await self._wake.wait()
+            if not self._settled:  # who asked in the middle of a round wants another one
+                with trio.move_on_after(REPAIR_LOOK_S):
+                    await self._wake.wait()
+
+    async def recall(self) -> None:
+        """Learn what earlier owners knew."""
+        after = FIRST
+        while rows := await self._catalog.read(damage_rows, after):
+            self.known.update((row.volume, row.cell) for row in rows)
+            after = (rows[-1].volume, rows[-1].cell)
 
     async def round(self) -> None:
         """Look, and do all that can be done now."""
@@ -296,7 +301,8 @@ class Repairer:
                     targets[cell] = device
                 else:
                     await self._forget(row.id, [cell])
-        targets.update(await self._new_homes(row, sorted(needs.homeless)))
+        back = set(self._fleet.struck)  # may come back with what they hold: those that never will come first
+        targets.update(await self._new_homes(row, sorted(needs.homeless, key=lambda at: (row.devices[at] in back, at))))
         return targets
 
     async def _is_bad(self, row: VolumeRow, cell: CellIndex, device: AttachedDevice, named: Iterable[StripeAt]) -> bool:

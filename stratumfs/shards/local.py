@@ -66,9 +66,12 @@ class LocalShards:
         path = unfinished_path_of(name)
         with self._translated("rebuild", name, making=True):
             self._make_folders(name)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path, dir_fd=self._folder.number)  # a thread that is stuck may hold it still
-            return LocalOpenShard(self, name, self._open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+            try:
+                number = self._open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            except FileExistsError:
+                os.unlink(path, dir_fd=self._folder.number)  # not cut: a thread that is stuck may write to it yet
+                number = self._open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        return LocalOpenShard(self, name, number)
 
     def install(self, name: ShardName) -> None:
         with self._translated("install", name, making=True):

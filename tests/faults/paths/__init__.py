@@ -2,7 +2,14 @@
 
 from collections.abc import Mapping
 
-from tests.faults.paths import files, mount, objects, uploads, volumes
+from tests.faults.paths import files, mount, objects, repairs, uploads, volumes
 from tests.faults.run import WritePath
 
-PATHS: Mapping[str, WritePath] = {**objects.PATHS, **uploads.PATHS, **files.PATHS, **mount.PATHS, **volumes.PATHS}
+PATHS: Mapping[str, WritePath] = {
+    **objects.PATHS,
+    **uploads.PATHS,
+    **files.PATHS,
+    **mount.PATHS,
+    **volumes.PATHS,
+    **repairs.PATHS,
+}

@@ -13,6 +13,7 @@ import structlog
 
 from stratumfs.cli import gateway, mkfs, mount, stratumfs, tier
 from stratumfs.cli.exit import Exit
+from stratumfs.devices.identity import read_identity
 from stratumfs.owner import create, locate
 from stratumfs.owner.messages import Credentials
 
@@ -29,7 +30,7 @@ COMMANDS: dict[str, ModuleType] = {
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A store, a device of another, folders for mounts; the default place is empty."""
     create.make_embedded(tmp_path / "store", Credentials("root", "correct-horse"))
-    for name in ("empty", "full/x", "spare", "device"):
+    for name in ("empty", "full/x", "spare", "device", "other"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "file").touch()
     (tmp_path / "broken").mkdir()
@@ -109,6 +110,12 @@ BAD: tuple[tuple[str, Exit, str], ...] = (
     ("stratumfs umount missing", Exit.USAGE, "no mount point of stratumfs"),
     ("stratumfs umount /proc", Exit.USAGE, "no mount point of stratumfs"),
     ("stratumfs stop missing", Exit.NOT_FOUND, "does not exist"),
+    ("stratumfs device list", Exit.USAGE, "STORE"),
+    ("stratumfs device list missing", Exit.NOT_FOUND, "does not exist"),
+    ("stratumfs device list empty", Exit.NOT_FOUND, "neither a store"),
+    ("stratumfs device replace store hot:0", Exit.USAGE, "NEW"),
+    ("stratumfs device replace missing hot:0 empty", Exit.NOT_FOUND, "does not exist"),
+    ("stratumfs device replace store hot:0 empty --frobnicate", Exit.USAGE, "--frobnicate"),
     # stratum-gateway
     ("stratum-gateway", Exit.NOT_FOUND, "does not exist"),
     ("stratum-gateway missing", Exit.NOT_FOUND, "does not exist"),
@@ -172,6 +179,49 @@ def test_a_spoiled_store_is_one_line_and_stays_as_it_is(
     assert said.err.count("\n") == 1
     assert words in said.err
     assert tree(place) == before
+
+
+REFUSED: tuple[tuple[str, str, Exit, str], ...] = (
+    ("hot:9", "empty", Exit.NOT_FOUND, "names no device"),
+    ("store/devices/9", "empty", Exit.NOT_FOUND, "names no device"),
+    ("hot:0", "missing", Exit.DEVICE, "No such file"),
+    ("hot:0", "file", Exit.DEVICE, "not a folder"),
+    ("hot:0", "full", Exit.DEVICE, "not empty"),
+    ("hot:0", "store", Exit.DEVICE, "lies in"),
+    ("hot:0", "other", Exit.DEVICE, "belongs to store"),
+    ("hot:0", "store/devices/1", Exit.DEVICE, "the place of device 1"),
+    ("hot:0", "store/devices/1/quarantine", Exit.DEVICE, "lies in device"),
+    ("hot:0", ".", Exit.DEVICE, "lies in"),
+)
+
+
+@pytest.mark.parametrize(("old", "new", "code", "words"), REFUSED)
+def test_what_cannot_replace_a_device_is_refused_and_no_place_changes(
+    place: Path, capfd: pytest.CaptureFixture[str], old: str, new: str, code: Exit, words: str
+) -> None:
+    (place / "store/devices/1/quarantine").mkdir()
+    create.make_store(place / "other-store", [place / "other"], 1, 0, Credentials("root", "correct-horse"))
+    before = {path: path.read_bytes() for path in place.rglob("*.json")}
+    assert invoke(["stratumfs", "device", "replace", "store", old, new]) == code
+    said = capfd.readouterr()
+    assert said.err.count("\n") == 1
+    assert words in said.err
+    assert {path: path.read_bytes() for path in place.rglob("*.json")} == before
+
+
+def test_a_device_is_replaced_by_an_empty_folder_and_asked_again_it_is_done(
+    place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for old, slot in (("hot:3", 3), ("hot:3", 3), ("store/devices/3", 3)):
+        assert invoke(["stratumfs", "device", "replace", "store", old, "empty"]) == Exit.OK
+        said = capfd.readouterr()
+        assert f"{place / 'empty'} is device hot:{slot}, 0 shards; all data survives" in said.out
+        assert "shares its disk" in said.err
+    assert invoke(["stratumfs", "device", "list", "store"]) == Exit.OK
+    assert str(place / "empty") in capfd.readouterr().out
+    assert read_identity(place / "empty").own in read_identity(place / "store").devices
+    for slot in (0, 1, 2, 4, 5):
+        assert read_identity(place / f"store/devices/{slot}").devices == read_identity(place / "store").devices
 
 
 def test_devices_in_each_others_places_are_named_and_not_used(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
