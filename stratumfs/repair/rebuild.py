@@ -22,6 +22,7 @@ from stratumfs.volumes import toc
 from stratumfs.volumes.append import finish_shard, toc_holders
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.cells import verify_cell
+from stratumfs.volumes.fanout import close_soon
 from stratumfs.volumes.format import HEADER_SIZE, CellHeader, StripeAt, VolumeInfo, pack_headers, unpack_header
 
 Pace = Callable[[float, int], Awaitable[None]]
@@ -99,8 +100,7 @@ class _Rebuild:
                 await pace(trio.current_time() - begun, written)
             await self._on_targets(self._finish)
         finally:
-            for shard in self._open.values():
-                shard.close()
+            close_soon(self._open.values())
         return self._result
 
     async def _make(self, batch: Sequence[StripeAt]) -> int:
@@ -175,7 +175,7 @@ class _Rebuild:
                 return
             await device.write(finish_shard, shard, plan.length, table, plan.store, plan.volume, index)
         finally:
-            shard.close()
+            close_soon([shard])
         await device.write(device.shards.install, ShardName(plan.volume.id, index))
         self._result.installed.add(index)
 
@@ -188,7 +188,7 @@ class _Rebuild:
             except DeviceError as error:
                 self._result.failures[index] = error
                 if index in self._open:
-                    self._open.pop(index).close()
+                    close_soon([self._open.pop(index)])
 
         async with trio.open_nursery() as nursery:
             for index in self._plan.targets.keys() - self._result.failures.keys():

@@ -334,7 +334,8 @@ class _Descriptor:
     def close(self) -> None:
         number, self.number = self.number, -1
         if number >= 0:
-            os.close(number)
+            with contextlib.suppress(OSError):  # of a disk that is gone; what counts was synced
+                os.close(number)
 
     __del__ = close
 

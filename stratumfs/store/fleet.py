@@ -14,6 +14,7 @@ from stratumfs.errors import DeviceError, DeviceFailed, StratumError
 from stratumfs.ids import DeviceId
 from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_LOOK_S, DEVICE_STANDSTILL_S, DEVICE_SUSPECT_S
 from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.fanout import close_soon
 from stratumfs.volumes.fleet import GivesUp, SealMark
 
 _log = structlog.get_logger(__name__)
@@ -172,7 +173,9 @@ class Fleet:
         """
         async with self._turn:
             await self._ledger.restored(device.id)
-            self.devices[device.id] = device
+            old, self.devices[device.id] = self.devices.get(device.id), device
+            if old is not None:
+                close_soon([old.shards])
             self._standings[device.id].recorded = False
             self._set(device.id, DeviceState.ONLINE, None)
 
