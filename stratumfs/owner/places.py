@@ -5,6 +5,7 @@ What blocks is called in threads; on the loop only what is said so.
 """
 
 import os
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,13 +45,19 @@ class Places:
         if entry is None:
             raise DeviceFailed("it is no device of this store any more")
         facts = check_device(self.identity.store, entry)
-        return self._open(entry, facts)
+        opened = self._open(entry, facts)
+        if errors := refresh_identities(self.identity, {device: facts}, ()):  # what changed while it was away
+            raise errors[device]
+        return opened
 
-    def replace_place(self, old: DeviceEntry, new: DeviceEntry, facts: FolderFacts) -> AttachedDevice:
-        """*new* takes the slot of *old* in all identity files; the store folder's is the one that counts.
+    def replace_place(
+        self, old: DeviceEntry, new: DeviceEntry, facts: FolderFacts, up: Container[DeviceId]
+    ) -> AttachedDevice:
+        """*new* takes the slot of *old* in the identity files; the store folder's is the one that counts.
 
-        A stop before that one leaves the old list, and a folder that says what it was to become; a stop behind it the
-        new list, which the next opening writes to the others. Raises: DeviceError, StoreInUse; nothing changed then.
+        Those of the devices that are not *up* learn of it when they come back: they may hang. A stop before that of
+        the store folder leaves the old list, and a folder that says what it was to become; a stop behind it the new
+        list, which the next opening writes to the others. Raises: DeviceError, StoreInUse; nothing changed then.
         """
         devices = tuple(new if each.id == old.id else each for each in self.identity.devices)
         changed = replace(self.identity, devices=devices)
@@ -63,7 +70,7 @@ class Places:
         self.identity = changed
         self.attached.facts.pop(old.id, None)
         self.attached.refused.pop(old.id, None)
-        refresh_identities(changed, self.attached.facts, ())
+        refresh_identities(changed, {ident: found for ident, found in self.attached.facts.items() if ident in up}, ())
         return device
 
     def _open(self, entry: DeviceEntry, facts: FolderFacts) -> AttachedDevice:

@@ -54,7 +54,8 @@ async def replace_device(running: Running, request: ReplaceDevice, follow: Follo
         await _check_room(running, found.old, found.facts)
         if found.old.path == found.new.path:
             await store.fleet.strike(found.old.id, DeviceFailed("it was emptied", str(found.old.path)))
-        device = await trio.to_thread.run_sync(places.replace_place, found.old, found.new, found.facts)
+        up = {device.id for device in store.fleet.up(found.old.tier)}
+        device = await trio.to_thread.run_sync(places.replace_place, found.old, found.new, found.facts, up)
         await store.fleet.replace(found.old.id, device)
         if found.old.path == found.new.path:
             store.fleet.devices.pop(found.old.id, None)

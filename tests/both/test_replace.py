@@ -61,25 +61,24 @@ def sound(doors: Doors) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
-def test_each_pair_of_devices_is_emptied_and_replaced(tmp_path: Path, closed: bool) -> None:
+def test_each_pair_of_devices_is_emptied_and_replaced(tmp_path: Path) -> None:
+    """Every other pair while the store is closed."""
     with opened_doors(tmp_path) as doors:
         doors.expected += ["device_struck"]
         data = Data(doors)
         for number, pair in enumerate(PAIRS):
-            if closed:
+            if number % 2:
                 doors.stop()
             for slot in pair:
                 empty(doors.devices[slot])
-            if closed:
+            if number % 2:
                 doors.start()
-            client = doors.client()
-            data.check(client)
+            data.check(doors.client())
             data.write(f"while-{number}", 100_000)
             for slot in pair:
                 assert f"device hot:{slot}" in replace(doors, doors.devices[slot], doors.devices[slot])
             sound(doors)
-            data.check(client)
+        data.check(doors.client())
         doors.stop()
         assert doors.audit(TABLES) == []
         assert doors.complaints() == []
