@@ -122,6 +122,24 @@ class Membership:
         if members.intersection(failed):
             await self._settle(mark, self.m + 1)
 
+    async def change_places(self, listed: frozenset[PlaceId], new: Place, mark: Mark) -> None:
+        """The store has the places *listed* from now on, *new* among them. Under the turn; all others hold *mark*.
+
+        Raises: StoreReadOnly, then the list is as before; PrimaryLost if the primary is no place of it any more.
+        """
+        before, self.listed = self.listed, listed
+        self.welcome(new)
+        gone = {place: PrimaryLost("it is no place of the store any more") for place in self.places.keys() - listed}
+        self._drop(gone)
+        if self._primary in gone:
+            raise gone[self._primary]
+        try:
+            await self._settle(mark, self.m + 1)
+        except StoreReadOnly as error:
+            self.listed = before
+            self._drop({new.id: error})
+            raise
+
     async def fail_over(self, reason: str) -> None:
         """Make the longest copy the primary, on its own place; under the turn."""
         database = self._database
