@@ -146,8 +146,9 @@ class Repairer:
     def damaged(self, ident: VolumeId, index: CellIndex, reason: str) -> bool:
         """A read met a bad or missing cell. Returns whether that is news. Never waits."""
         shard = (ident, index)
-        if shard in self.known or shard in self._heard or len(self._heard) >= DAMAGE_NOTED_MAX:
+        if shard in self.known or len(self._heard) >= DAMAGE_NOTED_MAX:
             return False  # what is left out is met again
+        self.known.add(shard)
         self._heard[shard] = reason
         self._wake.set()
         return True
@@ -219,7 +220,6 @@ class Repairer:
             rows = tuple((*shard, reason) for shard, reason in chunk)
             await self._catalog.write(note_damage, rows, time.time_ns())
             for shard, _ in chunk:
-                self.known.add(shard)
                 del self._heard[shard]
             idents = {ident for (ident, _), _ in chunk}
             rows_of = {ident: await self._catalog.read(volume, ident) for ident in idents}
@@ -308,8 +308,8 @@ class Repairer:
     async def _is_bad(self, row: VolumeRow, cell: CellIndex, device: AttachedDevice, named: Iterable[StripeAt]) -> bool:
         try:
             found = await device.read(shard_damage, device.shards, self._store, _info(row), cell, tuple(named))
-        except ShardMissing:
-            return True
+        except (ShardMissing, DeviceError):
+            return True  # what cannot be read is made anew; if that fails too, the device is struck
         return found is not None
 
     async def _new_homes(self, row: VolumeRow, cells: list[CellIndex]) -> dict[CellIndex, AttachedDevice]:
@@ -382,6 +382,8 @@ class Repairer:
             await old.write(old.shards.unlink, name)
 
     async def _forget(self, ident: VolumeId, cells: list[CellIndex]) -> None:
+        for cell in cells:
+            self._heard.pop((ident, cell), None)
         await self._catalog.write(clear_damage, ident, tuple(cells))
         self.known -= {(ident, cell) for cell in cells}
 

@@ -33,7 +33,9 @@ PLACES = tuple(range(6))
 """What can be lost: the six devices, by their slots."""
 BY_S3, BY_MOUNT, STILL = "by-s3", "by-mount", "still"
 STILL_FILE = 4_000_000
-LOAD_S = 2.0
+LOAD_S = 1.0
+PAUSE_S = 0.1
+"""Between two reads of a reader: devices that are Python programs take most of the processor."""
 DEADLINE_S = 75.0
 """A device that hangs is struck after 30 s, a second one that hangs with it in the same look or the next."""
 REBUILD_S = 600.0
@@ -81,6 +83,7 @@ class StillReader:
                 if digest(data) != self._still[name]:
                     raise Lost(f"{STILL}/{name} has other bytes")  # noqa: TRY301
                 self.bytes += len(data)
+                time.sleep(PAUSE_S)
         except Exception as error:
             self.error = error
 

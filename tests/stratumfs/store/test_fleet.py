@@ -45,7 +45,15 @@ class World:
         self.told: list[DeviceId] = []
         self.steps: list[str] = []
         self.failure: Exception | None = None
-        self.fleet = Fleet(self.devices, {"hot": Code(4, 2)}, self, rows=rows, absent=absent, epoch=self._epoch)
+        self.fleet = Fleet(
+            self.devices,
+            {"hot": Code(4, 2)},
+            self,
+            rows=rows,
+            absent=absent,
+            epoch=self._epoch,
+            welcome=lambda device: self.steps.append("welcome"),
+        )
         self.fleet.listeners.append(self.told.append)
         self.fleet.writers.append(self)
 
@@ -160,7 +168,7 @@ async def test_struck_devices_stay_struck_over_restarts() -> None:
     assert world.fleet.struck == [ident(3), ident(4)]
     await world.fleet.restore(fresh(3))
     assert world.fleet.state(ident(3)) == (DeviceState.ONLINE, None)
-    assert world.steps == ["restore"]
+    assert world.steps == ["restore", "welcome"]
     await world.answer(3)
 
 
