@@ -320,8 +320,7 @@ class Catalog:
         """Run *step* in a round of its own; where the primary is lost in it, return when the catalog has gone on."""
         try:
             await self._rounds.exclusive(step)
-        except PrimaryLost as error:
-            self._rounds.lost(error)
+        except PrimaryLost:
             await self._rounds.usable.wait()
             self._rounds.check()
 

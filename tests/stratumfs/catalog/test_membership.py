@@ -195,6 +195,20 @@ async def test_a_list_that_less_than_half_can_take_note_of_stays_as_it_was(place
         assert new.id not in {*members.places, *members.members}
 
 
+async def test_a_member_that_no_epoch_could_be_begun_without_ends_all_writing(places: list[FolderPlace]) -> None:
+    """It may be the only one that is there next time, and the epoch in force names it still."""
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"one")
+    async with open_at(places, range(4)) as (catalog, _):
+        await catalog.commit(put, 2, b"two")
+        with pytest.raises(StoreReadOnly, match="more than half"):
+            await catalog.strike(places[2].id, "EIO")
+        with pytest.raises(StoreReadOnly):
+            await catalog.commit(put, 3, b"three")
+    async with open_at(places, {2, 4, 5, 6}) as (catalog, _):
+        assert await catalog.read(everything) == [(1, b"one"), (2, b"two")]
+
+
 async def test_a_place_that_was_struck_and_is_welcomed_becomes_a_member_again(tmp_path: Path) -> None:
     places = places_in(tmp_path, 4)
     make_catalog(places)
