@@ -1,6 +1,7 @@
 """A file descriptor that is closed with its last user: its number cannot come to mean another file meanwhile."""
 
 import os
+from contextlib import suppress
 
 
 class Descriptor:
@@ -14,6 +15,7 @@ class Descriptor:
     def close(self) -> None:
         number, self.number = self.number, -1
         if number >= 0:
-            os.close(number)
+            with suppress(OSError):  # of a disk that is gone; what counts was synced
+                os.close(number)
 
     __del__ = close

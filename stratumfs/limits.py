@@ -27,6 +27,22 @@ after every stripe. Of a mount it is PENDING_MEMORY_MAX."""
 VOLUME_FREE_GRACE_S = 60.0
 """From the sync of the commit that emptied a volume to the unlink of its shards."""
 
+# Repair
+REBUILD_BYTES = 8 * MIB
+"""Of all cells of the stripes that a rebuild has in its hands at once; one stripe at least."""
+REBUILD_READ_S = 10.0
+"""A device that gives a rebuild nothing for so long is left out of it."""
+REPAIRS_QUEUED_MAX = 4096
+"""Volumes that wait to be repaired; those that are least exposed are found again when there is room."""
+DAMAGE_NOTED_MAX = 4096
+"""Damaged shards heard of and not yet in the catalog; others are met again."""
+REPAIR_LOOK_S = 10.0
+"""How often the folders of devices are looked at: emptied, unmounted, there again."""
+REPAIR_SURVEY_S = 3600.0
+"""How often all volumes are looked at if nothing happens."""
+REPAIR_RETURN_S = 60.0
+"""From a strike to the first try to take the device back; twice as long for each time that it came back before."""
+
 # Catalog
 INLINE_MAX = 16 * KIB
 """Any flushed run up to this long is an inline extent."""

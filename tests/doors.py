@@ -48,6 +48,16 @@ def run(command: Sequence[str | Path], **options: Any) -> str:
     return str(done.stdout)
 
 
+def begin(command: Sequence[str | Path]) -> "subprocess.Popen[bytes]":
+    """A command that runs beside the test, which waits for it."""
+    return subprocess.Popen(
+        [str(word) for word in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -190,9 +200,12 @@ class Doors:
         lines = [line for line in text.splitlines() if {"ERROR", "CRITICAL"} & set(line.split()[:3])]
         return [line for line in lines if not any(words in line for words in self.expected)]
 
-    def audit(self) -> list[str]:
-        """Once it is stopped: what is wrong with the catalog's rows, and with every cell that they name."""
-        return trio.run(_audit, self.folder)
+    def audit(self, tables_missing: int = 0) -> list[str]:
+        """Once it is stopped: what is wrong with the catalog's rows, and with every cell that they name.
+
+        *tables_missing*: see `audit_shards`.
+        """
+        return trio.run(_audit, self.folder, tables_missing)
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -302,9 +315,9 @@ def _threads(pid: int | None) -> list[str]:
     return found
 
 
-async def _audit(folder: Path) -> list[str]:
+async def _audit(folder: Path, tables_missing: int) -> list[str]:
     async with opened(folder) as store:
-        return await audit_rows(store) + await audit_shards(store)
+        return await audit_rows(store) + await audit_shards(store, tables_missing)
 
 
 def _kill(pid: int) -> None:

@@ -7,7 +7,7 @@ last move: who asked for it, when, and why. What no move took along lies in the 
 import json
 import pwd
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from stratumfs.catalog.described import Described, described
 from stratumfs.catalog.moves import LastMove, last_move
 from stratumfs.catalog.volumes import VolumeRow, volume
-from stratumfs.devices.identity import DeviceEntry, Identity
+from stratumfs.devices.identity import DeviceEntry
 from stratumfs.errors import CatalogCorrupt, NotFound
 from stratumfs.ids import CellIndex, DeviceId, InodeNo, VolumeId
 from stratumfs.store.reader import volume_info
@@ -48,11 +48,13 @@ class _Content:
 
 
 class Explainer:
-    """Answers for one running store. *refused* are the devices that are not up, with the reasons."""
+    """Answers for one running store. *entry* says what is known of a device, *refused* why some are not there."""
 
-    def __init__(self, store: Store, identity: Identity, refused: Mapping[DeviceId, str]) -> None:
+    def __init__(
+        self, store: Store, entry: Callable[[DeviceId], DeviceEntry | None], refused: Mapping[DeviceId, str]
+    ) -> None:
         self._store = store
-        self._entries = {entry.id: entry for entry in identity.devices}
+        self._entry = entry
         self._refused = refused
 
     async def explain(
@@ -141,7 +143,7 @@ class Explainer:
         }
 
     def _shard(self, row: VolumeRow, cell: CellIndex, device: DeviceId, present: set[CellIndex]) -> dict[str, Any]:
-        entry: DeviceEntry | None = self._entries.get(device)
+        entry = self._entry(device)
         attached = self._store.devices.get(device)
         if device in self._refused:
             state = self._refused[device]

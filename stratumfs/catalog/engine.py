@@ -22,12 +22,13 @@ from stratumfs.catalog.boot import Booted
 from stratumfs.catalog.checkpoints import Checkpoints
 from stratumfs.catalog.connection import is_fatal
 from stratumfs.catalog.create import create_catalog
-from stratumfs.catalog.durability import Member, PrimaryLost
+from stratumfs.catalog.durability import Mark, Member, PrimaryLost
 from stratumfs.catalog.ids import IdBlocks, reserve_ids
 from stratumfs.catalog.members import Alone, Members
 from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.migrations import Migration
 from stratumfs.catalog.opening import Database, begin, check_version, open_database
+from stratumfs.catalog.places import Place
 from stratumfs.catalog.rounds import Rounds, RoundStatistics, finish
 from stratumfs.catalog.transaction import Seen, Touched, Transaction
 from stratumfs.catalog.unsynced import Unsynced
@@ -123,12 +124,16 @@ class Catalog:
         if not isinstance(members, Membership):
             return
         failed = {place: DeviceFailed(reason)}
-        try:
-            await self._rounds.exclusive(partial(members.strike_places, failed))
-        except PrimaryLost as error:
-            self._rounds.lost(error)
-            await self._rounds.usable.wait()
-            self._rounds.check()
+        await self._exclusive(partial(members.strike_places, failed))
+
+    async def change_places(self, listed: frozenset[PlaceId], new: Place) -> None:
+        """Return when an epoch of these places is in force; *new* is one of them, and can be reached.
+
+        Raises: StoreReadOnly if that cannot be.
+        """
+        self._check_writable()
+        if isinstance(self._members, Membership):
+            await self._exclusive(partial(self._members.change_places, listed, new))
 
     @property
     def disks(self) -> tuple[Disk, ...]:
@@ -310,6 +315,14 @@ class Catalog:
         Raises: StoreReadOnly if the catalog is read-only or broken.
         """
         return await self._check_writable().run()
+
+    async def _exclusive(self, step: Callable[[Mark], Awaitable[None]]) -> None:
+        """Run *step* in a round of its own; where the primary is lost in it, return when the catalog has gone on."""
+        try:
+            await self._rounds.exclusive(step)
+        except PrimaryLost:
+            await self._rounds.usable.wait()
+            self._rounds.check()
 
     def _read(self, fn: Callable[..., T], args: tuple[object, ...], seen: list[Seen] | None = None) -> T:
         if self._closed:

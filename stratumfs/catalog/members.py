@@ -31,6 +31,11 @@ class Members(Protocol):
         """More than so many that stall at once are the machine's doing: nobody is struck, and writes wait."""
         ...
 
+    @property
+    def complete(self) -> bool:
+        """Whether all are asked that the epoch in force names: nothing may be answered without one of them."""
+        ...
+
     async def strike(self, failed: Mapping[Member, Exception], mark: Mark) -> None:
         """Go on without these copies; the others hold *mark*. Raises: StratumError if that cannot be."""
         ...
@@ -58,6 +63,7 @@ class Alone:
     disks = ()
     can_fail_over = False
     strikes_max = 0
+    complete = True
 
     def __init__(self, copies: Sequence[Member] = ()) -> None:
         self.copies = copies

@@ -99,6 +99,10 @@ class Membership:
         return self.m
 
     @property
+    def complete(self) -> bool:
+        return self.epoch.members.issubset(self.members)
+
+    @property
     def primary(self) -> PlaceId:
         """The place of the database that is written to."""
         return self._primary
@@ -121,6 +125,25 @@ class Membership:
             raise PrimaryLost(str(failed[self._primary]))
         if members.intersection(failed):
             await self._settle(mark, self.m + 1)
+
+    async def change_places(self, listed: frozenset[PlaceId], new: Place, mark: Mark) -> None:
+        """The store has the places *listed* from now on, *new* among them. Under the turn; all others hold *mark*.
+
+        Raises: StoreReadOnly, then the list is as before; PrimaryLost if the primary is no place of it any more.
+        """
+        self._demand_majority(self.epoch, listed, listed.intersection(self.places) | {new.id})
+        before, self.listed = self.listed, listed
+        self.welcome(new)
+        gone = {place: PrimaryLost("it is no place of the store any more") for place in self.places.keys() - listed}
+        self._drop(gone)
+        if self._primary in gone:
+            raise gone[self._primary]
+        try:
+            await self._settle(mark, self.m + 1)
+        except StoreReadOnly as error:
+            self.listed = before
+            self._drop({new.id: error})
+            raise
 
     async def fail_over(self, reason: str, failed: Mapping[Member, Exception]) -> None:
         """Make the longest copy the primary, on its own place; under the turn."""
@@ -195,7 +218,7 @@ class Membership:
     async def serve(self, exclusive: Exclusive, synced: Callable[[], int]) -> None:
         """Let new members join where there are too few, and tell identity files what is synced; until cancelled."""
         while True:
-            with trio.move_on_after(SEQUENCE_NOTED_S if self._complete else JOIN_RETRY_S):
+            with trio.move_on_after(SEQUENCE_NOTED_S if self._enough else JOIN_RETRY_S):
                 await self._changed.wait()
             self._changed = trio.Event()
             try:
@@ -221,12 +244,12 @@ class Membership:
         self._changed.set()
 
     @property
-    def _complete(self) -> bool:
+    def _enough(self) -> bool:
         return len(self.members) >= min(self.m + 2, len(self.places))
 
     async def join_spares(self, exclusive: Exclusive) -> None:
         """Let places become members until there are enough, if there are places; one that cannot rests for a while."""
-        while not self._complete:
+        while not self._enough:
             wanted = self._wanted(len(self.members) + 1)
             if not wanted:
                 return

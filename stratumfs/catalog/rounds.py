@@ -128,13 +128,21 @@ class Rounds:
     async def exclusive(self, step: Callable[[Mark], Awaitable[None]]) -> None:
         """Run *step* in a round of its own, behind all that is queued now; every member holds the mark it is given.
 
-        Raises: what *step* raises; what broke the catalog.
+        Raises: what *step* raises; what broke the catalog, as does a step that is stopped between two epochs.
         """
         async with self.turn:
             with trio.CancelScope(shield=True):
                 await self._run()
                 self.check()
-                await step(self._database.primary.mark(self._writer.sequence))
+                try:
+                    await step(self._database.primary.mark(self._writer.sequence))
+                except PrimaryLost as error:
+                    self.lost(error)
+                    raise
+                except StoreReadOnly as error:
+                    if not self._members.complete:
+                        self.fail(error)
+                    raise
 
     async def hold(self) -> None:
         """Bring all that is committed to every member and answer whoever waits for it; under the turn, shielded."""

@@ -114,6 +114,16 @@ TABLES: tuple[str, ...] = (
         device blob not null,
         primary key (volume, cell)
     ) without rowid""",
+    "create index shard_device on shard (device, volume)",
+    # Shards that a read or a rebuild met a bad cell of; what a look finds again (missing files, devices) is in no row.
+    """
+    create table damage (
+        volume   blob not null,
+        cell     integer not null,
+        since_ns integer not null,
+        reason   text not null,           -- in words, of the first bad cell
+        primary key (volume, cell)
+    ) without rowid""",
     # Moves between tiers that somebody asked for: the log of them, and what the next owner goes on with.
     """
     create table move (

@@ -59,11 +59,6 @@ def volumes(tx: Transaction, state: str, after: bytes = b"", limit: int = 200) -
     )
 
 
-def unknown_volumes(tx: Transaction, idents: Sequence[VolumeId]) -> list[VolumeId]:
-    """Those of *idents*, a chunk, that have no row."""
-    return [ident for ident in idents if tx.one("select 1 from volume where id = ?", (ident,)) is None]
-
-
 def volume_summary(tx: Transaction) -> list[tuple[str, str, int, int, int, int]]:
     """(tier, state, k, m, volumes, live bytes) for each combination that exists."""
     rows = tx.all("select tier, state, k, m, count(*), sum(live) from volume group by tier, state, k, m order by 1, 2")
@@ -89,6 +84,7 @@ def free_volumes(tx: Transaction, idents: Sequence[VolumeId], now_ns: int) -> li
 
 def forget_volume(tx: Transaction, ident: VolumeId) -> None:
     """Its shards are gone."""
+    tx.run("delete from damage where volume = ?", (ident,))
     tx.run("delete from shard where volume = ?", (ident,))
     tx.run("delete from volume where id = ? and state = ?", (ident, FREED))
 

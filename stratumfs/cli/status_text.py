@@ -1,21 +1,21 @@
 """``stratumfs status`` for people: the same facts as ``--json``, in lines and one table."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-_FILE_WIDTH = 4096 + 80
+FILE_WIDTH = 4096 + 80
 """Columns where no terminal sets a bound: a path is never broken."""
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def render_status(found: Mapping[str, Any]) -> None:
     """Print it, paths as they are. Width as the terminal has it."""
-    width = None if sys.stdout.isatty() else _FILE_WIDTH
+    width = None if sys.stdout.isatty() else FILE_WIDTH
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
     for line in (*_head(found), _devices(found), *_tail(found)):
         console.print(line)
@@ -84,7 +84,7 @@ def _tail(found: Mapping[str, Any]) -> Iterator[str]:
         f"{size_text(space['unfinished_uploads'])}), {size_text(space['usable_free'])} of "
         f"{size_text(space['usable_total'])} usable are free; raw {size_text(space['raw_total'])}"
     )
-    yield f"repairs under way: {len(found['repairs'])}"
+    yield from _repairs(found["repairs"])
     for move in found["moves"]:
         yield f"move of {move['path']} to {move['to']}: {size_text(move['bytes'])} of {size_text(move['total'])}"
     if not found["doors"]:
@@ -92,6 +92,16 @@ def _tail(found: Mapping[str, Any]) -> Iterator[str]:
     for door in found["doors"]:
         since = datetime.fromtimestamp(door["since"], UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         yield f"{door['kind']}: {', '.join(door.get('urls') or door['where'])} ({door['state']} since {since})"
+
+
+def _repairs(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    queued = [each for each in found if each["state"] == "queued"]
+    for each in found:
+        if each["state"] != "queued":
+            volume = f" of volume {each['volume']}" if each["volume"] else ""
+            done = f", {size_text(each['done'])} of {size_text(each['total'])}" if each["total"] else ""
+            yield f"repair under way: {each['state']}{volume} on {each['device']}{done}"
+    yield f"volumes that wait for repair: {len(queued)}"
 
 
 def _any(number: int, word: str) -> str:

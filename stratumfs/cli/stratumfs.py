@@ -1,4 +1,4 @@
-"""stratumfs(1): ask a store how it fares, unmount it, end its owner."""
+"""stratumfs(1): ask a store how it fares, replace its devices, unmount it, end its owner."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from stratumfs.cli import command
+from stratumfs.cli import command, device
 from stratumfs.cli.exit import Exit
 from stratumfs.cli.status_text import render_status
 from stratumfs.errors import ConfigError, NotFound
@@ -19,14 +19,18 @@ NAME = "stratumfs"
 app = command.make_app(
     NAME,
     None,
-    "Ask a store how it fares, unmount it, end its owner.",
+    "Ask a store how it fares, replace its devices, unmount it, end its owner.",
     """
     stratumfs status
     stratumfs status --json /srv/store
+    stratumfs device list /srv/store
+    stratumfs device replace /srv/store hot:3 /mnt/disk7
     stratumfs umount /mnt/stratum
     stratumfs stop /srv/store
 """,
 )
+
+app.command(device.app)
 
 Store = Annotated[
     Path | None, Parameter(name="STORE", help="The store's folder, or any device; default: the default store.")

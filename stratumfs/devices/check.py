@@ -3,7 +3,7 @@
 All of it blocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from stratumfs.devices.folder import FolderFacts, look_at
@@ -33,7 +33,7 @@ def check_new(store: Path, devices: Sequence[Path]) -> list[FolderFacts]:
             raise DeviceRefused(
                 f"the store folder {store} lies in device {each.path}: put it elsewhere", str(each.path)
             )
-        _check_empty(each.path)
+        check_empty(each.path)
     return facts
 
 
@@ -90,13 +90,16 @@ def _check_identity(store: StoreId, entry: DeviceEntry, path: Path, found: Ident
         raise DeviceRefused(message, str(path))
 
 
-def _check_empty(path: Path) -> None:
+def check_empty(path: Path, ours: Container[str] = ()) -> None:
+    """Refuse a folder that belongs to a store, or that holds anything but *ours*. Raises: DeviceRefused."""
     if has_identity(path):
         found = read_identity(path)
         message = f"{path} belongs to store {found.store.hex()} in {found.store_path}: remove its contents to reuse it"
         raise DeviceRefused(message, str(path))
     try:
-        foreign = sorted(each.name for each in path.iterdir() if each.name not in _NOT_FOREIGN)
+        foreign = sorted(
+            each.name for each in path.iterdir() if each.name not in _NOT_FOREIGN and each.name not in ours
+        )
     except OSError as error:
         raise DeviceRefused(f"{path} cannot be read: {error.strerror}", str(path)) from error
     if foreign:

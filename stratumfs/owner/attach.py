@@ -33,9 +33,9 @@ class Attached:
                say so: they serve reads, and nothing is written
     """
 
-    devices: Mapping[DeviceId, AttachedDevice]
-    refused: Mapping[DeviceId, str]
-    facts: Mapping[DeviceId, FolderFacts]
+    devices: dict[DeviceId, AttachedDevice]
+    refused: dict[DeviceId, str]
+    facts: dict[DeviceId, FolderFacts]
     read_only: Mapping[DeviceId, str]
 
 
@@ -65,7 +65,7 @@ def attach_devices(
         if entry.id not in facts or entry.id in refused:
             continue
         try:
-            devices[entry.id] = _attach(entry, facts[entry.id])
+            devices[entry.id] = attach(entry, facts[entry.id])
         except DeviceError as error:
             failed[entry.id] = str(error)
     for reason in failed.values():
@@ -122,7 +122,8 @@ def _read_only(path: Path) -> bool:
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
-def _attach(entry: DeviceEntry, facts: FolderFacts) -> AttachedDevice:
+def attach(entry: DeviceEntry, facts: FolderFacts) -> AttachedDevice:
+    """A device that was looked at and locked, opened. Raises: DeviceFailed."""
     return AttachedDevice(
         entry.id,
         str(entry.path),

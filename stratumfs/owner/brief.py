@@ -1,7 +1,7 @@
 """An owner without doors, for the length of one question: what a command is that finds no owner to ask."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,13 @@ import trio
 from stratumfs.config import SETTINGS_FILE, load
 from stratumfs.owner import wire
 from stratumfs.owner.blame import cause_of
-from stratumfs.owner.messages import Explain, Move, Progress, Status
+from stratumfs.owner.messages import Move, Progress, Question, ReplaceDevice, Status
 from stratumfs.owner.moves import move_here
+from stratumfs.owner.replace import replace_device
 from stratumfs.owner.status import status
 
 
-def answer(
-    store: Path, request: Status | Explain | Move, report: Callable[[Progress], None] | None = None
-) -> dict[str, Any]:
+def answer(store: Path, request: Question, report: Callable[[Progress], None] | None = None) -> dict[str, Any]:
     """Open the store, answer, close it. Blocking; a mount that comes meanwhile waits for the locks.
 
     A move that a signal stops is answered with how far it came.
@@ -33,13 +32,21 @@ def answer(
         raise cause_of(group) from group
 
 
-async def _answer(
-    store: Path, request: Status | Explain | Move, report: Callable[[Progress], None] | None
-) -> dict[str, Any]:
+async def _answer(store: Path, request: Question, report: Callable[[Progress], None] | None) -> dict[str, Any]:
     settings = load(store / SETTINGS_FILE)
     async with wire.locked(store) as parts, wire.opened(parts, settings) as running:
         if isinstance(request, Status):
             return await status(running, ()) | {"owner": None}
         if isinstance(request, Move):
             return await move_here(running.mover, request, report)
+        if isinstance(request, ReplaceDevice):
+            return await replace_device(running, request, _here(report), trio.Event())
         return await running.explainer.explain(inode=request.inode, bucket=request.bucket, key=request.key)
+
+
+def _here(report: Callable[[Progress], None] | None) -> Callable[[Progress], Awaitable[None]]:
+    async def follow(progress: Progress) -> None:
+        if report is not None:
+            report(progress)
+
+    return follow

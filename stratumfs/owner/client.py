@@ -24,13 +24,11 @@ from stratumfs.owner.messages import (
     Answer,
     Done,
     Ended,
-    Explain,
     Failed,
-    Move,
     OwnerError,
     Progress,
+    Question,
     Request,
-    Status,
     decode_answer,
     encode,
     revive,
@@ -275,7 +273,7 @@ def ask(
             raise
 
 
-def ask_or_open(store: Path, request: Status | Explain | Move, follow: Follow | None = None) -> dict[str, Any]:
+def ask_or_open(store: Path, request: Question, follow: Follow | None = None) -> dict[str, Any]:
     """Ask the living owner; where none lives, be one for the length of the question.
 
     follow: told how far it is, of what takes long. Raises: StoreInUse if the store is held for longer than

@@ -84,7 +84,7 @@ def _tls(settings: Settings, request: OpenGateway) -> Tls | None:
 
 def _readiness(running: Running, settings: Settings) -> Readiness:
     """A store that takes no changes is ready for reads; one with fewer than k devices cannot give all that it has."""
-    there, k = len(running.attached.devices), settings.hot.k
+    there, k = len(running.folders.attached.devices), settings.hot.k
     if there < k:
         return Readiness(False, f"{there} devices are there, to read takes {k}")
     reason = running.store.read_only

@@ -49,7 +49,9 @@ class Locks:
         """Lock one folder more: a device that appears later is locked before it is used. Blocking."""
         path = folder / LOCK_FILE
         if path in self._held:
-            return
+            if _is_at(self._held[path], path):
+                return
+            os.close(self._held.pop(path))  # another disk is mounted there by now, or the folder was emptied
         try:
             descriptor = _open(path)
         except OSError as error:
@@ -77,6 +79,13 @@ class Locks:
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
 
 
 def _open(path: Path) -> int:

@@ -87,11 +87,27 @@ class Move(msgspec.Struct, tag_field="do", tag="move", frozen=True, forbid_unkno
     reason: str = ""
 
 
+class ReplaceDevice(msgspec.Struct, tag_field="do", tag="replace-device", frozen=True, forbid_unknown_fields=True):
+    """Put another folder in the place of a device, and rebuild there what that one held.
+
+    Answered when all that can be rebuilt is; it goes on if the client leaves.
+    old           a path, an id, or tier:slot
+    new           an absolute path
+    plain_folder  also where the old one was a mount point and the new one is none
+    """
+
+    old: str
+    new: str
+    plain_folder: bool = False
+
+
 class Shutdown(msgspec.Struct, tag_field="do", tag="shutdown", frozen=True, forbid_unknown_fields=True):
     """Close all doors and end; answered when the store is closed, the connection ends with the process."""
 
 
-Request = OpenMount | OpenGateway | CloseDoor | Status | Explain | Move | Shutdown
+Question = Status | Explain | Move | ReplaceDevice
+"""Asked of the living owner, or of one for the length of the question."""
+Request = OpenMount | OpenGateway | CloseDoor | Question | Shutdown
 
 
 class Progress(msgspec.Struct, tag_field="is", tag="progress", frozen=True):

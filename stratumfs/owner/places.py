@@ -1,14 +1,14 @@
 """The places of a store that can hold its catalog: the store folder and the devices, by their identity files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stratumfs.catalog.epochs import Named, pack_epoch, unpack_epoch
 from stratumfs.config import SETTINGS_FILE
-from stratumfs.devices.folder import FolderFacts
 from stratumfs.devices.identity import Identity, read_identity, write_identity
+from stratumfs.errors import DeviceRefused
 from stratumfs.ids import STORE_PLACE, DeviceId, Disk, PlaceId
 from stratumfs.owner.credentials import CREDENTIALS_FILE
 
@@ -17,11 +17,15 @@ CATALOG_FOLDER = "catalog"
 
 @dataclass(frozen=True, slots=True)
 class IdentityPlace:
-    """A place (see `stratumfs.catalog.places.Place`): a folder with an identity file, locked by us."""
+    """A place (see `stratumfs.catalog.places.Place`): a folder with an identity file, locked by us.
+
+    identity  what its file is to say besides epochs, as of now; raises DeviceRefused if it is no place any more
+    """
 
     id: PlaceId
     disk: Disk
     root: Path
+    identity: Callable[[], Identity]
 
     @property
     def label(self) -> str:
@@ -38,7 +42,10 @@ class IdentityPlace:
         return Named(unpack_epoch(found.epoch_begun), unpack_epoch(found.epoch_in_force), found.sequence)
 
     def write_named(self, named: Named) -> None:
-        write_identity(self.root, with_named(read_identity(self.root), named))
+        found, wanted = read_identity(self.root), self.identity()
+        if (found.store, _own(found)) != (wanted.store, _own(wanted)):
+            raise DeviceRefused(f"{self.root} belongs to another device or store by now", str(self.root))
+        write_identity(self.root, with_named(wanted, named))
 
 
 def with_named(identity: Identity, named: Named) -> Identity:
@@ -68,7 +75,5 @@ def listed(identity: Identity) -> frozenset[PlaceId]:
     return frozenset([STORE_PLACE, *(place_of(entry.id) for entry in identity.devices)])
 
 
-def places(store: FolderFacts | None, devices: Mapping[DeviceId, FolderFacts]) -> list[IdentityPlace]:
-    """Those that are there; *store* is None where the store folder is lost."""
-    found = [IdentityPlace(place_of(ident), facts.st_dev, facts.path) for ident, facts in devices.items()]
-    return [IdentityPlace(STORE_PLACE, store.st_dev, store.path), *found] if store is not None else found
+def _own(identity: Identity) -> DeviceId | None:
+    return identity.own.id if identity.own is not None else None

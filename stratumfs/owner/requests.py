@@ -28,6 +28,7 @@ from stratumfs.owner.messages import (
     OpenGateway,
     OpenMount,
     Progress,
+    ReplaceDevice,
     Request,
     Shutdown,
     Status,
@@ -35,6 +36,7 @@ from stratumfs.owner.messages import (
 )
 from stratumfs.owner.mounts import mount_at
 from stratumfs.owner.moves import ended, progress_of
+from stratumfs.owner.replace import replace_device
 from stratumfs.owner.status import status
 from stratumfs.owner.wire import Running
 
@@ -91,6 +93,8 @@ class Requests:
                 return Done(await self._running.explainer.explain(inode=inode, bucket=bucket, key=key))
             case Move():
                 return await self._move(request, connection)
+            case ReplaceDevice():
+                return await self._replace(request, connection)
             case Shutdown():
                 return await self._shut_down(connection)
 
@@ -231,6 +235,20 @@ class Requests:
             nursery.start_soon(tell)
             await self._doors.close(door)
             nursery.cancel_scope.cancel()
+
+    async def _replace(self, request: ReplaceDevice, connection: Connection) -> Answer:
+        """Say once a second how far the rebuild is; of a client that leaves it asks nothing, and goes on."""
+        left = trio.Event()
+
+        async def watch() -> None:
+            await connection.wait_closed()
+            left.set()
+
+        async with self._doors.lease(), trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            result = await replace_device(self._running, request, connection.send, left)
+            nursery.cancel_scope.cancel()
+        return Done(result)
 
     async def _shut_down(self, connection: Connection) -> Answer:
         """End the owner; say meanwhile what is still pending."""

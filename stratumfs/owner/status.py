@@ -1,10 +1,13 @@
 """What ``stratumfs status`` tells: one plain value, made from the store, its devices, and the doors that are open."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from stratumfs.catalog.damage import shard_counts
+from stratumfs.catalog.devices import device_rows
 from stratumfs.catalog.reap import usage
 from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, volume_summary, volumes
 from stratumfs.devices.health import DeviceState
@@ -21,6 +24,7 @@ from stratumfs.volumes.survival import Shards, Survival, survival
 
 ANSWER_WAIT_S = 5.0
 """A device that does not say by then what it has counts as one that has nothing."""
+REPAIRS_SHOWN_MAX = 100
 
 
 async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
@@ -32,7 +36,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
     spaces = await _spaces(running, silent)
     total = _survival(running, rows, present, silent)
     used = await store.catalog.read(usage)
-    raw = total_space({running.attached.facts[ident].st_dev: space for ident, space in spaces.items()})
+    raw = total_space({running.folders.attached.facts[ident].st_dev: space for ident, space in spaces.items()})
     return {
         "store": str(running.folder),
         "id": store.id.hex(),
@@ -43,7 +47,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
         "m": store.code.m,
         "devices_survived": total.devices,
         "disks_survived": total.disks,
-        "devices": [_device(running, entry, spaces, silent) for entry in running.identity.devices],
+        "devices": await _devices(running, rows, present, spaces, silent),
         "tiers": await _tiers(running),
         "volumes": await _volume_counts(running),
         "damaged_shards": len(store.damaged),
@@ -59,7 +63,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
         },
         "inodes": await store.files.count(),
         "uploads": used.uploads,
-        "repairs": [],
+        "repairs": _repairs(running),
         "moves": [move.summary() for move in running.mover],
         "doors": [door.summary() for door in doors],
         "catalog": asdict(store.catalog.statistics()),
@@ -108,7 +112,7 @@ async def _spaces(running: Running, silent: set[DeviceId]) -> dict[DeviceId, Spa
         if ident in silent:
             continue
         try:
-            spaces[ident] = await device.read(space_of, running.attached.facts[ident].path)
+            spaces[ident] = await device.read(space_of, running.folders.attached.facts[ident].path)
         except DeviceError:
             continue
     return spaces
@@ -131,6 +135,35 @@ def _disks(running: Running, row: VolumeRow, cells: set[CellIndex]) -> Iterable[
             yield running.store.devices[row.devices[cell]].disk
 
 
+def _repairs(running: Running) -> list[dict[str, Any]]:
+    """What is under way, then what waits, most exposed first."""
+    repairer = running.store.repairer
+    found: list[dict[str, Any]] = []
+    if (work := repairer.work) is not None:
+        volume = work.volume.hex() if work.volume else None
+        found.append(
+            {"state": work.what, "volume": volume, "device": work.device, "done": work.done, "total": work.total}
+        )
+    for each in repairer.queue.first(REPAIRS_SHOWN_MAX):
+        found.append({"state": "queued", "volume": each.volume.hex(), "losses_survived": each.margin})
+    return found
+
+
+async def _devices(
+    running: Running, rows: list[VolumeRow], present: Present, spaces: dict[DeviceId, Space], silent: set[DeviceId]
+) -> list[dict[str, Any]]:
+    catalog = running.store.catalog
+    missing = Counter(device for row in rows for cell, device in enumerate(row.devices) if cell not in present[row.id])
+    since = {row.id: row.since_ns / 1e9 for row in await catalog.read(device_rows)}
+    counts = {ident: (held, damaged) for ident, held, damaged in await catalog.read(shard_counts)}
+    found = []
+    for entry in running.folders.identity.devices:
+        held, damaged = counts.get(entry.id, (0, 0))
+        shards = {"shards": held, "missing": missing[entry.id], "damaged": damaged}
+        found.append(_device(running, entry, spaces, silent) | {"since": since.get(entry.id)} | shards)
+    return found
+
+
 def _device(
     running: Running, entry: DeviceEntry, spaces: dict[DeviceId, Space], silent: set[DeviceId]
 ) -> dict[str, Any]:
@@ -147,7 +180,7 @@ def _device(
         "state": str(state),
         "reason": reason,
         "mount_point": entry.mount_point,
-        "disk": running.attached.facts[entry.id].st_dev if entry.id in running.attached.facts else None,
+        "disk": running.folders.attached.facts[entry.id].st_dev if entry.id in running.folders.attached.facts else None,
         "total": space.total if space else None,
         "free": space.free if space else None,
     }

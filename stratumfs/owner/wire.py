@@ -20,21 +20,20 @@ from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.migrations import MIGRATIONS
 from stratumfs.catalog.schema import VERSION
 from stratumfs.config import HOT, SETTINGS_FILE, Settings
-from stratumfs.devices.folder import FolderFacts, look_at
-from stratumfs.devices.identity import Identity
+from stratumfs.devices.folder import look_at
 from stratumfs.erasure.code import Code
 from stratumfs.errors import ConfigError, DeviceFailed, StratumError
 from stratumfs.ids import DeviceId, PlaceId, StoreId
 from stratumfs.owner.attach import (
-    Attached,
     attach_devices,
     lock_all,
     look_at_devices,
     refresh_identities,
 )
+from stratumfs.owner.folders import Folders
 from stratumfs.owner.locate import identity_of
 from stratumfs.owner.lock import Locks
-from stratumfs.owner.places import listed, place_of, places, travelling_files
+from stratumfs.owner.places import listed, place_of, travelling_files
 from stratumfs.owner.recovery import mend
 from stratumfs.owner.stand_in import is_stand_in
 from stratumfs.store.fleet import Absent, Fleet
@@ -50,15 +49,10 @@ _log = structlog.get_logger(__name__)
 class Locked:
     """A store whose locks are ours, and which devices of it are up; nothing of it is open for writing yet.
 
-    folder   the store folder, or what stands in for it
-    store    its facts; None where the store folder is lost
-    failed   those that could not be written to already
+    failed  those that could not be written to already
     """
 
-    folder: Path
-    identity: Identity
-    attached: Attached
-    store: FolderFacts | None
+    folders: Folders
     failed: Mapping[DeviceId, DeviceFailed]
 
 
@@ -66,12 +60,14 @@ class Locked:
 class Running:
     """A store that doors can be opened on."""
 
-    folder: Path
-    identity: Identity
-    attached: Attached
+    folders: Folders
     store: Store
     explainer: Explainer
     mover: Mover
+
+    @property
+    def folder(self) -> Path:
+        return self.folders.folder
 
 
 @asynccontextmanager
@@ -86,7 +82,7 @@ async def locked(folder: Path) -> AsyncIterator[Locked]:
         try:
             yield found
         finally:
-            for device in found.attached.devices.values():
+            for device in found.folders.attached.devices.values():
                 device.shards.close()
     finally:
         locks.release()
@@ -99,7 +95,7 @@ def _lock(folder: Path, locks: Locks) -> Locked:
     attached = attach_devices(identity, facts, refused)
     store = None if is_stand_in(folder) else look_at(folder)
     failed = refresh_identities(identity, store, attached.facts, attached.read_only)
-    return Locked(folder, identity, attached, store, failed)
+    return Locked(Folders(folder, store, identity, attached, locks), failed)
 
 
 @asynccontextmanager
@@ -108,9 +104,10 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
 
     Raises: ConfigError, CatalogCorrupt, DeviceError, OSError while opening.
     """
-    codes = _codes(found, settings)
-    ident = found.identity.store
-    booted = await _boot(found, max(1, *(code.m for code in codes.values())))
+    folders = found.folders
+    codes = _codes(folders, settings)
+    ident = folders.identity.store
+    booted = await _boot(folders, max(1, *(code.m for code in codes.values())))
     catalog = Catalog.among(booted)
     async with trio.open_nursery() as nursery:
         await nursery.start(catalog.serve)
@@ -118,10 +115,10 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
             fleet = await _fleet(found, catalog, codes, booted.members, nursery)
             if fleet.refusal(HOT) is None and booted.members is not None:
                 await _mend(ident, catalog, fleet)
-            async with opened_store(ident, catalog, HOT, fleet) as store:
-                explainer = Explainer(store, found.identity, found.attached.refused)
+            async with opened_store(ident, catalog, HOT, fleet, folders=folders) as store:
+                explainer = Explainer(store, folders.entry, folders.attached.refused)
                 store.files.explainer = explainer
-                yield Running(found.folder, found.identity, found.attached, store, explainer, Mover(store))
+                yield Running(folders, store, explainer, Mover(store))
         finally:
             with trio.CancelScope(shield=True):
                 await catalog.close()
@@ -130,10 +127,10 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
             nursery.cancel_scope.cancel()
 
 
-def _codes(found: Locked, settings: Settings) -> dict[str, Code]:
+def _codes(folders: Folders, settings: Settings) -> dict[str, Code]:
     """Of each tier of the settings. Raises: ConfigError where settings and devices differ."""
-    source = found.folder / SETTINGS_FILE
-    count = Counter(entry.tier for entry in found.identity.devices)
+    source = folders.folder / SETTINGS_FILE
+    count = Counter(entry.tier for entry in folders.identity.devices)
     for tier in count:
         if tier not in settings.tiers:
             raise ConfigError(f"{source}: [{tier}] is missing, but the store has devices of that tier")
@@ -144,11 +141,11 @@ def _codes(found: Locked, settings: Settings) -> dict[str, Code]:
     return codes
 
 
-async def _boot(found: Locked, m: int) -> Booted:
+async def _boot(folders: Folders, m: int) -> Booted:
     """The catalog, at those places of the store that are there. Raises: ConfigError, CatalogCorrupt, OSError."""
-    seen = await survey(places(found.store, found.attached.facts))
-    files = {**seen.manifest.files, **await trio.to_thread.run_sync(travelling_files, found.folder)}
-    return await boot(seen, listed(found.identity), m, files, VERSION, MIGRATIONS)
+    seen = await survey(folders.places())
+    files = {**seen.manifest.files, **await trio.to_thread.run_sync(travelling_files, folders.folder)}
+    return await boot(seen, listed(folders.identity), m, files, VERSION, MIGRATIONS)
 
 
 async def _fleet(
@@ -158,18 +155,25 @@ async def _fleet(
 
     A device that fails as a place of the catalog is struck for its shards too, and the other way round.
     """
+    attached = found.folders.attached
     absent = [
-        Absent(entry.id, entry.tier, str(entry.path), found.attached.refused[entry.id])
-        for entry in found.identity.devices
-        if entry.id in found.attached.refused
+        Absent(entry.id, entry.tier, str(entry.path), attached.refused[entry.id])
+        for entry in found.folders.identity.devices
+        if entry.id in attached.refused
     ]
 
     async def epoch(device: DeviceId, reason: str) -> None:
         await catalog.strike(place_of(device), reason)
 
+    def welcome(device: DeviceId) -> None:
+        if members is not None:
+            members.welcome(found.folders.place(device))
+
     rows = await catalog.read(device_rows)
-    fleet = Fleet(found.attached.devices, codes, CatalogLedger(catalog), rows=rows, absent=absent, epoch=epoch)
-    for ident, reason in found.attached.read_only.items():
+    fleet = Fleet(
+        attached.devices, codes, CatalogLedger(catalog), rows=rows, absent=absent, epoch=epoch, welcome=welcome
+    )
+    for ident, reason in attached.read_only.items():
         fleet.read_only(ident, reason)
     failed = dict(found.failed)
     if members is not None:

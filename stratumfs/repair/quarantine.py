@@ -1,14 +1,15 @@
-"""Moves shards aside that no row knows: a volume's files come before its row, and a power cut can unmake that row."""
+"""Moves shards aside that no row places where they are: files come before their row, and a power cut can unmake that
+row; or a shard was made anew on another device while this one was away."""
 
 from collections.abc import Mapping
 
 import structlog
 import trio
 
+from stratumfs.catalog.damage import misplaced
 from stratumfs.catalog.engine import Catalog
-from stratumfs.catalog.volumes import unknown_volumes
 from stratumfs.errors import DeviceError
-from stratumfs.ids import DeviceId, VolumeId
+from stratumfs.ids import DeviceId
 from stratumfs.limits import TRANSACTION_ROWS_MAX
 from stratumfs.shards.layout import ShardName
 from stratumfs.volumes.attached import AttachedDevice
@@ -22,10 +23,11 @@ _CHUNK = 100
 async def quarantine_unknown(
     catalog: Catalog, devices: Mapping[DeviceId, AttachedDevice]
 ) -> dict[DeviceId, DeviceError]:
-    """Move every shard of *devices* aside whose volume has no row. Durable on return.
+    """Move every shard of *devices* aside that no row places there, and drop what was not finished. Durable on return.
 
-    Called by an owner that opens, before it opens a volume: one that is being opened looks the same. Nothing is
-    deleted, for an older catalog must not destroy what a newer one knew.
+    Called for devices that nobody writes to: by an owner that opens, before it opens a volume, for one that is being
+    opened looks the same; and for a device that comes back. Nothing whole is deleted, for an older catalog must not
+    destroy what a newer one knew.
 
     Returns the error of each device that could not do it; it keeps its files.
     """
@@ -34,10 +36,8 @@ async def quarantine_unknown(
     async with trio.open_nursery() as nursery:
         for device in devices.values():
             nursery.start_soon(_list, device, found, failures)
-    unknown = await _unknown(catalog, {name.volume for names in found.values() for name in names})
     for ident, names in found.items():
-        aside = [name for name in names if name.volume in unknown]
-        if aside:
+        if aside := await _misplaced(catalog, ident, names):
             await _move(devices[ident], aside, failures)
     return failures
 
@@ -46,24 +46,24 @@ async def _list(
     device: AttachedDevice, found: dict[DeviceId, list[ShardName]], failures: dict[DeviceId, DeviceError]
 ) -> None:
     try:
-        found[device.id] = await device.read(_names, device)
+        found[device.id] = await device.write(_names, device)
     except DeviceError as error:
         _log.warning("shards_not_listed", device=device.label, error=str(error))
         failures[device.id] = error
 
 
 def _names(device: AttachedDevice) -> list[ShardName]:
+    device.shards.drop_unfinished()
     return list(device.shards.names())
 
 
-async def _unknown(catalog: Catalog, idents: set[VolumeId]) -> set[VolumeId]:
-    asked = sorted(idents)
-    unknown: set[VolumeId] = set()
-    for start in range(0, len(asked), TRANSACTION_ROWS_MAX):
-        chunk = tuple(asked[start : start + TRANSACTION_ROWS_MAX])
-        unknown.update(await catalog.read(unknown_volumes, chunk))
+async def _misplaced(catalog: Catalog, device: DeviceId, names: list[ShardName]) -> list[ShardName]:
+    found: list[ShardName] = []
+    for start in range(0, len(names), TRANSACTION_ROWS_MAX):
+        chunk = tuple((name.volume, name.index) for name in names[start : start + TRANSACTION_ROWS_MAX])
+        found += [ShardName(*shard) for shard in await catalog.read(misplaced, device, chunk)]
         await trio.lowlevel.checkpoint()
-    return unknown
+    return found
 
 
 async def _move(device: AttachedDevice, names: list[ShardName], failures: dict[DeviceId, DeviceError]) -> None:

@@ -66,6 +66,24 @@ class ShardBackend(Protocol):
         """An existing shard, to append what sealing after a crash adds."""
         ...
 
+    def begin_anew(self, name: ShardName) -> OpenShard:
+        """A new, empty shard beside the one of that name, if there is one, which it replaces at `install`.
+
+        Until then nobody reads it, and `names` doesn't list it. One that was begun before and not installed is dropped.
+        """
+        ...
+
+    def install(self, name: ShardName) -> None:
+        """What `begin_anew` gave, synced and closed by now, is the shard of this name; durable when it returns.
+
+        Who reads sees the old bytes or the new ones, wholly.
+        """
+        ...
+
+    def drop_unfinished(self) -> None:
+        """Remove what `begin_anew` gave and nobody installed. Nobody may be writing one meanwhile."""
+        ...
+
     def sync_folder(self, name: ShardName) -> None:
         """Return when creations, unlinks and renames of *name* are on stable storage."""
         ...
@@ -83,6 +101,10 @@ class ShardBackend(Protocol):
 
     def size(self, name: ShardName) -> int:
         """Bytes in the shard."""
+        ...
+
+    def uncache(self, name: ShardName) -> None:
+        """What is read of the shard from now on comes from the device itself, as far as that can be had."""
         ...
 
     def unlink(self, name: ShardName) -> None:

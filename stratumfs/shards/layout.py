@@ -11,6 +11,7 @@ from stratumfs.ids import CellIndex, VolumeId
 
 VOLUMES_FOLDER = "volumes"
 QUARANTINE_FOLDER = "quarantine"
+UNFINISHED = ".new"
 _FILE = re.compile(r"([0-9a-f]{32})\.(0|[1-9][0-9]{0,2})")
 
 
@@ -33,6 +34,11 @@ def folder_of(name: ShardName) -> PurePosixPath:
 def path_of(name: ShardName) -> PurePosixPath:
     """The shard's file, relative to the device's folder."""
     return folder_of(name) / str(name)
+
+
+def unfinished_path_of(name: ShardName) -> PurePosixPath:
+    """Where a shard is built that is to replace *name*, or to be it; no shard's file is called so."""
+    return folder_of(name) / f"{name}{UNFINISHED}"
 
 
 def parse_file_name(text: str) -> ShardName | None:

@@ -14,7 +14,16 @@ from stratumfs.errors import DeviceFailed, DeviceFull, ShardMissing, StratumErro
 from stratumfs.ids import Buffer
 from stratumfs.limits import SHARD_FILES_OPEN_MAX
 from stratumfs.shards.backend import OpenShard
-from stratumfs.shards.layout import QUARANTINE_FOLDER, VOLUMES_FOLDER, ShardName, folder_of, parse_file_name, path_of
+from stratumfs.shards.layout import (
+    QUARANTINE_FOLDER,
+    UNFINISHED,
+    VOLUMES_FOLDER,
+    ShardName,
+    folder_of,
+    parse_file_name,
+    path_of,
+    unfinished_path_of,
+)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FOLDER = re.compile(r"[0-9a-f]{2}")
@@ -37,24 +46,47 @@ class LocalShards:
         self.root = root
         self._open_max = open_max
         self._files: OrderedDict[ShardName, Descriptor] = OrderedDict()
-        self._lock = threading.Lock()  # guards _files; never held over a system call that may block
+        self._forgotten = 0  # counts removals from _files: what was opened before one may be another file by now
+        self._lock = threading.Lock()  # guards both; never held over a system call that may block
         try:
             self._folder = Descriptor(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             raise DeviceFailed(f"device {root}: cannot open it: {error.strerror}", str(root)) from error
 
     def create(self, name: ShardName) -> OpenShard:
-        folder = folder_of(name)
         with self._translated("create", name, making=True):
-            for each in (folder.parent, folder):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(each, 0o700, dir_fd=self._folder.number)
+            self._make_folders(name)
             number = self._open_file(path_of(name), os.O_RDWR | os.O_CREAT | os.O_EXCL)
         return LocalOpenShard(self, name, number)
 
     def reopen(self, name: ShardName) -> OpenShard:
         with self._translated("open", name):
             return LocalOpenShard(self, name, self._open_file(path_of(name), os.O_RDWR))
+
+    def begin_anew(self, name: ShardName) -> OpenShard:
+        path = unfinished_path_of(name)
+        with self._translated("rebuild", name, making=True):
+            self._make_folders(name)
+            try:
+                number = self._open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            except FileExistsError:
+                os.unlink(path, dir_fd=self._folder.number)  # not cut: a thread that is stuck may write to it yet
+                number = self._open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        return LocalOpenShard(self, name, number)
+
+    def install(self, name: ShardName) -> None:
+        with self._translated("install", name, making=True):
+            number = self._folder.number
+            os.rename(unfinished_path_of(name), path_of(name), src_dir_fd=number, dst_dir_fd=number)
+        self._forget(name)
+        self.sync_folder(name)
+
+    def drop_unfinished(self) -> None:
+        with self._translated("tidy", VOLUMES_FOLDER):
+            for folder in filter(_FOLDER.fullmatch, self._list(VOLUMES_FOLDER)):
+                for name in self._list(f"{VOLUMES_FOLDER}/{folder}"):
+                    if name.endswith(UNFINISHED):
+                        os.unlink(f"{VOLUMES_FOLDER}/{folder}/{name}", dir_fd=self._folder.number)
 
     def sync_folder(self, name: ShardName) -> None:
         folder = folder_of(name)
@@ -86,6 +118,10 @@ class LocalShards:
     def size(self, name: ShardName) -> int:
         with self._translated("stat", name):
             return os.stat(path_of(name), dir_fd=self._folder.number).st_size
+
+    def uncache(self, name: ShardName) -> None:
+        with self._translated("read", name):
+            os.posix_fadvise(self._open(name).number, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def unlink(self, name: ShardName) -> None:
         self._forget(name)
@@ -166,8 +202,11 @@ class LocalShards:
             if file is not None:
                 self._files.move_to_end(name)
                 return file
+            forgotten = self._forgotten
         file = Descriptor(self._open_file(path_of(name), os.O_RDONLY))
         with self._lock:
+            if forgotten != self._forgotten:
+                return file  # perhaps what was replaced meanwhile: good for this read, and not to be kept
             file = self._files.setdefault(name, file)
             self._files.move_to_end(name)
             dropped = [self._files.popitem(last=False) for _ in range(len(self._files) - self._open_max)]
@@ -177,6 +216,13 @@ class LocalShards:
     def _forget(self, name: ShardName) -> None:
         with self._lock:
             self._files.pop(name, None)
+            self._forgotten += 1
+
+    def _make_folders(self, name: ShardName) -> None:
+        folder = folder_of(name)
+        for each in (folder.parent, folder):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(each, 0o700, dir_fd=self._folder.number)
 
     def _open_file(self, path: str | PurePosixPath, flags: int) -> int:
         return os.open(path, flags | os.O_CLOEXEC, 0o600, dir_fd=self._folder.number)

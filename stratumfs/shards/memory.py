@@ -24,6 +24,7 @@ class MemoryShards:
         self.fault = fault
         self.contents: dict[ShardName, bytearray] = {}
         self.quarantined: dict[ShardName, bytearray] = {}
+        self.unfinished: dict[ShardName, bytearray] = {}
         self._stable: dict[ShardName, bytes] = {}
         self._linked: set[ShardName] = set()
         self._lock = threading.Lock()
@@ -33,13 +34,32 @@ class MemoryShards:
         with self._lock:
             if name in self.contents:
                 raise DeviceFailed(f"device {self.device}: cannot create {name}: File exists", self.device)
-            self.contents[name] = bytearray()
-        return MemoryOpenShard(self, name)
+            data = self.contents[name] = bytearray()
+        return MemoryOpenShard(self, name, data)
 
     def reopen(self, name: ShardName) -> OpenShard:
         self.enter("reopen", name)
-        self.find(name)
-        return MemoryOpenShard(self, name)
+        return MemoryOpenShard(self, name, self.find(name))
+
+    def begin_anew(self, name: ShardName) -> OpenShard:
+        self.enter("begin_anew", name)
+        with self._lock:
+            data = self.unfinished[name] = bytearray()
+        return MemoryOpenShard(self, name, data)
+
+    def install(self, name: ShardName) -> None:
+        self.enter("install", name)
+        with self._lock:
+            if name not in self.unfinished:
+                raise DeviceFailed(f"device {self.device} builds no shard {name}", self.device)
+            self.contents[name] = self.unfinished.pop(name)
+            self.keep(name, self.contents[name])
+            self._linked.add(name)
+
+    def drop_unfinished(self) -> None:
+        self.enter("drop_unfinished", None)
+        with self._lock:
+            self.unfinished.clear()
 
     def sync_folder(self, name: ShardName) -> None:
         self.enter("sync_folder", name)
@@ -58,6 +78,10 @@ class MemoryShards:
     def size(self, name: ShardName) -> int:
         self.enter("size", name)
         return len(self.find(name))
+
+    def uncache(self, name: ShardName) -> None:
+        self.enter("uncache", name)
+        self.find(name)
 
     def unlink(self, name: ShardName) -> None:
         self.enter("unlink", name)
@@ -98,18 +122,19 @@ class MemoryShards:
                 raise ShardMissing(f"device {self.device} has no shard {name}")
             return self.contents[name]
 
-    def keep(self, name: ShardName) -> None:
-        """The shard's bytes as they are now survive a power cut."""
-        self._stable[name] = bytes(self.find(name))
+    def keep(self, name: ShardName, data: bytearray) -> None:
+        """The shard's bytes as they are now survive a power cut, if they are still those that bear its name."""
+        if self.contents.get(name) is data:
+            self._stable[name] = bytes(data)
 
 
 class MemoryOpenShard:
     """An `OpenShard` of `MemoryShards`."""
 
-    def __init__(self, shards: MemoryShards, name: ShardName) -> None:
+    def __init__(self, shards: MemoryShards, name: ShardName, data: bytearray) -> None:
         self._shards = shards
         self._name = name
-        self._data = shards.find(name)
+        self._data = data
         self._lock = threading.Lock()
 
     def preallocate(self, start: int, end: int) -> None:
@@ -127,7 +152,7 @@ class MemoryOpenShard:
     def datasync(self) -> None:
         self._shards.enter("datasync", self._name)
         with self._lock:
-            self._shards.keep(self._name)
+            self._shards.keep(self._name, self._data)
 
     def cut(self, size: int) -> None:
         self._shards.enter("cut", self._name)

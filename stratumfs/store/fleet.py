@@ -14,17 +14,24 @@ from stratumfs.errors import DeviceError, DeviceFailed, StratumError
 from stratumfs.ids import DeviceId
 from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_LOOK_S, DEVICE_STANDSTILL_S, DEVICE_SUSPECT_S
 from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.fanout import close_soon
 from stratumfs.volumes.fleet import GivesUp, SealMark
 
 _log = structlog.get_logger(__name__)
 
 Epoch = Callable[[DeviceId, str], Awaitable[None]]
 """Returns when an epoch of the catalog is in force that does not name the device, which failed for that reason."""
+Welcome = Callable[[DeviceId], None]
+"""Told of each device that was struck and is up again."""
 Listener = Callable[[DeviceId], None]
 
 
 async def no_epoch(device: DeviceId, reason: str) -> None:
     """Of a catalog that has no copies."""
+
+
+def no_welcome(device: DeviceId) -> None:
+    """Of the same."""
 
 
 class DeviceLedger(Protocol):
@@ -83,20 +90,22 @@ class Fleet:
 
     def __init__(
         self,
-        devices: Mapping[DeviceId, AttachedDevice],
+        devices: dict[DeviceId, AttachedDevice],
         codes: Mapping[str, Code],
         ledger: DeviceLedger,
         *,
         rows: Sequence[DeviceRow] = (),
         absent: Iterable[Absent] = (),
         epoch: Epoch = no_epoch,
+        welcome: Welcome = no_welcome,
         deadline_s: float = DEVICE_DEADLINE_S,
     ) -> None:
         self.devices = devices
         self.waiting: str | None = None
         self.listeners: list[Listener] = []
         self.writers: list[GivesUp] = []
-        self.codes, self._ledger, self._epoch, self._deadline_s = codes, ledger, epoch, deadline_s
+        self.codes, self._ledger, self._deadline_s = codes, ledger, deadline_s
+        self._epoch, self._welcome = epoch, welcome
         self._turn = trio.Lock()
         self._probing: set[DeviceId] = set()
         self._looked: float | None = None
@@ -160,14 +169,39 @@ class Fleet:
         async with self._turn:
             pass
 
-    async def restore(self, device: DeviceId) -> None:
-        """It was verified and caught up: it takes writes again, durably. Raises: what the ledger raises."""
+    @property
+    def struck(self) -> list[DeviceId]:
+        """Those that are not up, and may come back."""
+        back = STRUCK - {DeviceState.GONE}
+        return [ident for ident, standing in self._standings.items() if standing.state in back]
+
+    async def restore(self, device: AttachedDevice) -> None:
+        """It was opened anew, verified and caught up: it takes writes again, durably, by this object.
+
+        What hangs in the old one may hang on. Raises: what the ledger raises.
+        """
         async with self._turn:
-            await self._ledger.restored(device)
-            self._standings[device].recorded = False
-            self._set(device, DeviceState.ONLINE, None)
-            if device in self.devices:
-                self.devices[device].restore()
+            await self._ledger.restored(device.id)
+            old, self.devices[device.id] = self.devices.get(device.id), device
+            if old is not None:
+                close_soon([old.shards])
+            self._standings[device.id].recorded = False
+            self._set(device.id, DeviceState.ONLINE, None)
+        self._welcome(device.id)
+
+    async def replace(self, device: DeviceId, by: AttachedDevice) -> None:
+        """The device is gone for good, and another one is in its slot, empty and up. Durable on return.
+
+        As long as its folder is there it serves verified reads. Raises: what the ledger raises.
+        """
+        await self.strike(device, DeviceFailed(f"it was replaced by {by.label}", by.label))
+        async with self._turn:
+            standing = self._standings[device]
+            self._set(device, DeviceState.GONE, f"it was replaced by {by.label}")
+            await self._ledger.struck(device, standing.state, str(standing.reason), ())
+            self.devices[by.id] = by
+            self._standings[by.id] = _Standing(by.tier, by.label)
+        self._tell(by.id)
 
     def read_only(self, device: DeviceId, reason: str) -> None:
         """Its file system takes no writes, as the kernel sees to when a disk errs: observed, not recorded."""

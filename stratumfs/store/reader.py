@@ -34,7 +34,8 @@ def volume_info(row: VolumeRow) -> VolumeInfo:
 class Reader:
     """Reads committed content. Whoever reads an inode holds it (``Holds``), so that its bytes stay.
 
-    Owned by the store, used on the loop. ``_infos`` is a bounded cache of what never changes of a volume.
+    Owned by the store, used on the loop. ``_infos`` is a bounded cache; who moves a shard
+    to another device says so by ``forget``.
     """
 
     def __init__(self, catalog: Catalog, volumes: VolumeReader, nursery: trio.Nursery) -> None:
@@ -100,6 +101,10 @@ class Reader:
     def kept(self) -> frozenset[VolumeId]:
         """Volumes that somebody may still read, or name, by extents that are gone."""
         return frozenset().union(*self._kept.values())
+
+    def forget(self, ident: VolumeId) -> None:
+        """Its shards lie elsewhere now. Who reads by the old places meanwhile reads around the one that moved."""
+        self._infos.pop(ident, None)
 
     async def extents(self, content: "OpenContent", start: int, stop: int) -> list[Extent]:
         """All extents of an open object that overlap [start, stop), in order. Raises: WriteConflict."""

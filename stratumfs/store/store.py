@@ -1,6 +1,6 @@
 """The store: what both doors are given."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 
 import structlog
@@ -10,6 +10,7 @@ from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.volumes import VolumeRow
 from stratumfs.errors import DeviceError, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
+from stratumfs.repair.repairer import Folders, Repairer
 from stratumfs.shards.layout import ShardName
 from stratumfs.store.changes import Changes
 from stratumfs.store.committer import Committer
@@ -48,16 +49,26 @@ class Store:
         fleet: Fleet,
         nursery: trio.Nursery,
         observer: AccessObserver,
+        folders: Folders | None = None,
     ) -> None:
         self.id, self.tier, self.code, self.fleet, self.devices = ident, tier, fleet.codes[tier], fleet, fleet.devices
         self.catalog, self.observer = catalog, observer
-        self.damaged: set[tuple[VolumeId, CellIndex]] = set()
         self._away: dict[VolumeId, frozenset[DeviceId]] = {}  # of volumes that are freed, where they are not gone yet
         self.volume_reader = VolumeReader(ident, fleet.devices, self._damaged)
         self.writers = {name: self._writer(name, nursery) for name in fleet.codes}
         self.writer = self.writers[tier]
         self.volume_writer, self.space = self.writer.volumes, self.writer.space
         self.reader = Reader(catalog, self.volume_reader, nursery)
+        self.repairer = Repairer(
+            ident,
+            catalog,
+            fleet,
+            CatalogLedger(catalog),
+            seal=self._seal,
+            moved=self.reader.forget,
+            folders=folders,
+        )
+        fleet.listeners.append(self.repairer.heed)
         self.changes = Changes(nursery)
         self.locks = InodeLocks()
         self.maintenance = Maintenance(catalog, self.reader, self.writer, self.writers.values(), self._free_shards)
@@ -72,6 +83,11 @@ class Store:
     def read_only(self) -> str | None:
         return self.writer.read_only or self.catalog.failure
 
+    @property
+    def damaged(self) -> Set[tuple[VolumeId, CellIndex]]:
+        """Shards with a cell that was found bad, and not mended yet."""
+        return self.repairer.known
+
     def refuse_writes(self, reason: str) -> None:
         """From now on the store is read-only. The first reason stays."""
         _log.error("the store is read-only from now on", reason=reason)
@@ -84,6 +100,7 @@ class Store:
             for writer in self.writers.values():
                 nursery.start_soon(writer.space.serve)
             nursery.start_soon(self.maintenance.serve)
+            nursery.start_soon(self.repairer.serve)
 
     def _writer(self, tier: str, nursery: trio.Nursery) -> Writer:
         code = self.fleet.codes[tier]
@@ -91,9 +108,12 @@ class Store:
         self.fleet.writers.append(volumes)
         return Writer(volumes, Space(self.fleet, tier, code, lambda: self.catalog.folder, nursery), self.fleet, nursery)
 
+    async def _seal(self, volume: VolumeId) -> None:
+        for writer in self.writers.values():
+            await writer.volumes.seal(volume)
+
     def _damaged(self, volume: VolumeInfo, index: CellIndex, error: StratumError) -> None:
-        if (volume.id, index) not in self.damaged:
-            self.damaged.add((volume.id, index))
+        if self.repairer.damaged(volume.id, index, str(error)):
             _log.warning(
                 "a shard is damaged and was read around", volume=volume.id.hex(), cell=index, reason=str(error)
             )
@@ -135,6 +155,7 @@ async def opened_store(
     *,
     observer: AccessObserver | None = None,
     read_only: str | None = None,
+    folders: Folders | None = None,
 ) -> AsyncIterator[Store]:
     """Run a store over an open catalog whose ``serve`` runs already, and over the devices that are there.
 
@@ -143,7 +164,7 @@ async def opened_store(
     end open volumes are sealed; the catalog is the caller's to close, afterwards.
     """
     async with trio.open_nursery() as nursery:
-        store = Store(ident, catalog, tier, fleet, nursery, observer or NullObserver())
+        store = Store(ident, catalog, tier, fleet, nursery, observer or NullObserver(), folders)
         if read_only is not None:
             store.refuse_writes(read_only)
         for writer in store.writers.values():

@@ -16,7 +16,7 @@ from stratumfs.location import NONCE_MASK, Location
 from stratumfs.shards.backend import OpenShard
 from stratumfs.volumes.append import ShardFailure, append_stripe, finish_shard, preallocate, toc_holders
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.fanout import in_threads
+from stratumfs.volumes.fanout import close_soon, in_threads
 from stratumfs.volumes.fleet import SealMark
 from stratumfs.volumes.format import HEADER_SIZE, StripeAt, VolumeInfo
 from stratumfs.volumes.pending import PendingStripe
@@ -184,8 +184,7 @@ class OpenVolume:
     def close(self) -> None:
         """Let go of the shards as they are."""
         self.closed = True
-        for shard in self._shards:
-            shard.close()
+        close_soon(self._shards)
 
     @contextmanager
     def _until_given_up(self) -> Iterator[None]:

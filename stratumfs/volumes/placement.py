@@ -1,7 +1,8 @@
 """Which devices hold a new volume's shards. Pure."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from stratumfs.erasure.checksum import digest
@@ -18,8 +19,10 @@ class Candidate:
     free: int
 
 
-def choose_devices(volume: VolumeId, n: int, candidates: Sequence[Candidate]) -> tuple[DeviceId, ...]:
-    """*n* of *candidates* for *volume*, by cell index.
+def choose_devices(
+    volume: VolumeId, n: int, candidates: Sequence[Candidate], used: Iterable[Hashable] = ()
+) -> tuple[DeviceId, ...]:
+    """*n* of *candidates* for *volume*, by cell index. used: the disk of each shard that it has already.
 
     Distinct disks first: no disk gets a second shard while another has none. Among equals, weighted rendezvous: each
     device draws a score from the volume's random id, a better one the more room it has; so the choice, and who holds
@@ -31,11 +34,11 @@ def choose_devices(volume: VolumeId, n: int, candidates: Sequence[Candidate]) ->
     if len(candidates) < n:
         raise DeviceFull(f"{len(candidates)} devices have room for a new volume, which needs {n}")
     ranked = sorted(candidates, key=lambda each: _score(volume, each))
-    shards_on: dict[Hashable, int] = {}
+    shards_on = Counter(used)
     layered = []
     for rank, candidate in enumerate(ranked):
-        layer = shards_on.get(candidate.disk, 0)
-        shards_on[candidate.disk] = layer + 1
+        layer = shards_on[candidate.disk]
+        shards_on[candidate.disk] += 1
         layered.append((layer, rank, candidate.device))
     chosen = sorted(sorted(layered)[:n], key=lambda each: each[1])
     return tuple(device for _, _, device in chosen)

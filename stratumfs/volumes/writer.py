@@ -21,6 +21,7 @@ from stratumfs.shards.layout import ShardName
 from stratumfs.volumes import toc
 from stratumfs.volumes.append import ShardFailure
 from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.fanout import close_soon
 from stratumfs.volumes.fleet import Devices, SealMark
 from stratumfs.volumes.format import VolumeInfo
 from stratumfs.volumes.ledger import VolumeLedger
@@ -250,8 +251,7 @@ class VolumeWriter:
         try:
             await self._ledger.opened(info)
         except BaseException:
-            for shard in shards:
-                shard.close()  # the files stay, for nobody knows whether the row was written; no row: quarantine
+            close_soon(shards)  # the files stay, for nobody knows whether the row was written; no row: quarantine
             raise
         opened = self._volumes[ident] = OpenVolume(self._store, info, devices, shards, self._step)
         if any(device.struck for device in devices):
@@ -302,9 +302,9 @@ class VolumeWriter:
                         nursery.start_soon(create, CellIndex(number), device)
         finally:
             if len(made) < len(devices):
+                close_soon(made.values())
                 with trio.CancelScope(shield=True):
-                    for index, shard in made.items():
-                        shard.close()
+                    for index in made:
                         await _remove_shard(devices[index], ShardName(info.id, index))
         if failures:
             await self._note(info, failures)

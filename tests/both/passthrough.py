@@ -7,6 +7,7 @@ line with a number on its standard input makes it answer by that errno from then
 import errno
 import os
 import select
+import shutil
 import signal
 import stat
 import subprocess
@@ -104,11 +105,6 @@ class Passthrough(pyfuse3.Operations):
         _done(os.mknod, path, mode, rdev)
         return self._entry(path)
 
-    async def link(self, inode: int, parent: int, name: bytes, ctx: object) -> pyfuse3.EntryAttributes:
-        path = self._paths[parent] / os.fsdecode(name)
-        _done(os.link, self._paths[inode], path)
-        return self._entry(path)
-
     async def unlink(self, parent: int, name: bytes, ctx: object) -> None:
         _done(os.unlink, self._paths[parent] / os.fsdecode(name))
 
@@ -121,6 +117,12 @@ class Passthrough(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.EEXIST)
         _done(os.rename, old, path)
         self._entry(path)
+
+    async def link(self, inode: int, to: int, new: bytes, ctx: object) -> pyfuse3.EntryAttributes:
+        self._fail(errno.EIO, errno.ENOSPC)
+        path = self._paths[to] / os.fsdecode(new)
+        _done(os.link, self._paths[inode], path)
+        return self._entry(path)
 
     async def statfs(self, ctx: object) -> pyfuse3.StatvfsData:
         found, seen = pyfuse3.StatvfsData(), os.statvfs(self._paths[pyfuse3.ROOT_INODE])
@@ -162,7 +164,7 @@ class Device:
     def __init__(self, folder: Path, point: Path) -> None:
         for path in (folder, point):
             path.mkdir(parents=True, exist_ok=True)
-        self.point = point
+        self.folder, self.point = folder, point
         command = [sys.executable, "-m", "tests.both.passthrough", str(folder), str(point)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
@@ -181,6 +183,14 @@ class Device:
         self._process.stdin.write(b"%d\n" % code)
         self._process.stdin.flush()
         self._wait_ready()
+
+    def empty(self) -> None:
+        """As a new disk in the old one's place is: what was in it is gone, whoever has it open."""
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def _wait_ready(self) -> None:
         assert self._process.stdout is not None

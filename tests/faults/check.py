@@ -77,7 +77,13 @@ def _lose_devices(root: Path, rng: random.Random) -> None:
 
 
 async def _used(store: Store, before: Tree, tables_missing: int) -> list[str]:
-    """It is a store like any other: it takes an object under new ids, and tidies behind whoever was stopped."""
+    """It is a store like any other: it repairs what the stop left, with all its devices up then; takes an object under
+    new ids; and tidies behind whoever was stopped."""
+    if any(device.struck for device in store.devices.values()):
+        tables_missing = store.code.m + 1  # a strike seals without
+    await store.repairer.round()
+    if store.fleet.struck:
+        return [f"not repaired: {store.fleet.struck}"]
     buckets = await store.objects.buckets()
     if not buckets:
         await store.objects.create_bucket(PROBE, time.time_ns())

@@ -16,6 +16,7 @@ from tests.faults.base import STRIPED
 from tests.faults.calls import Step
 from tests.faults.disk import Image
 from tests.faults.look import look
+from tests.faults.paths.repairs import PATHS as REPAIRS
 from tests.faults.run import WritePath, play
 from tests.faults.story import Expected, Story, after_kill, after_power_cut
 from tests.faults.tree import FILE, Tree
@@ -119,7 +120,7 @@ async def fail(
         if failer.failed is None:
             return
         try:
-            wrong.extend(await _wrong_while_open(store, failer, error))
+            wrong.extend(await _wrong_while_open(store, failer, error, repairs=path in REPAIRS.values()))
         except Exception:
             wrong.extend(traceback.format_exc().splitlines())
 
@@ -134,7 +135,9 @@ async def fail(
     return found
 
 
-async def _wrong_while_open(store: Store, failer: Failer, error: Exception | None) -> list[str]:
+async def _wrong_while_open(
+    store: Store, failer: Failer, error: Exception | None, *, repairs: bool = False
+) -> list[str]:
     assert failer.failed is not None
     step, path = failer.failed
     wrong = []
@@ -146,6 +149,8 @@ async def _wrong_while_open(store: Store, failer: Failer, error: Exception | Non
     else:  # S3 answers nothing that may not be durable: the mount reads on
         for _, allowed in expected.parts:
             wrong += await _wrong_bytes(store, allowed)
+    if repairs and store.read_only is None:  # which begin with a struck or damaged device, and may leave it so
+        return wrong + await _wrong_when_used(store, failer)
     needed = step.verb in _NEEDED and (failer.code != errno.ENOSPC or str(step) in _UNSURE)
     device = next((each for each in store.devices.values() if path.is_relative_to(each.label)), None)
     if needed and _struck(store) > store.code.m:

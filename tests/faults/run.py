@@ -14,6 +14,7 @@ from stratumfs.catalog.membership import Membership
 from stratumfs.owner import wire
 from stratumfs.owner.create import NewTier, make_embedded, make_store
 from stratumfs.owner.messages import Credentials
+from stratumfs.repair.repairer import Repairer
 from stratumfs.store.maintenance import Maintenance
 from stratumfs.store.store import Store
 from tests.faults.calls import Watch, watched
@@ -54,15 +55,27 @@ def make_here(root: Path, k: int = 4, m: int = 2) -> None:
 
 @asynccontextmanager
 async def opened(root: Path) -> AsyncIterator[Store]:
-    """The store below *root* as its owner opens it. Tidying is left to the caller: ``store.maintenance.round()``."""
-    with patch.object(Maintenance, "serve", _learn_only), patch.object(Membership, "serve", _members_stay):
+    """The store below *root* as its owner opens it. Tidying and repairs are left to the caller:
+    ``store.maintenance.round()``, ``store.repairer.round()``."""
+    async with running(root) as found:
+        yield found.store
+
+
+@asynccontextmanager
+async def running(root: Path) -> AsyncIterator[wire.Running]:
+    """The same, with what the owner knows besides."""
+    with (
+        patch.object(Maintenance, "serve", _learn_only),
+        patch.object(Repairer, "serve", Repairer.recall),
+        patch.object(Membership, "serve", _members_stay),
+    ):
         folder = store_folder(root)
         async with wire.locked(folder) as locked:
             settings = config.load(folder / config.SETTINGS_FILE)
-            async with wire.opened(locked, settings) as running:
-                for writer in running.store.writers.values():
+            async with wire.opened(locked, settings) as found:
+                for writer in found.store.writers.values():
                     vars(writer.volumes)["_step"] = SHARD_STEP
-                yield running.store
+                yield found
 
 
 def store_folder(root: Path) -> Path:
@@ -127,16 +140,22 @@ class Run:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Store]:
         """The store, open. At the end of the block, and of an error in it, who wants to see the store as it is then."""
-        async with opened(self.root) as store:
+        async with self.running() as found:
+            yield found.store
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[wire.Running]:
+        """The same, with what the owner knows besides."""
+        async with running(self.root) as found:
             try:
-                yield store
+                yield found
             except Exception as error:
                 if self._at_end is None:
                     raise
-                await self._at_end(store, error)
+                await self._at_end(found.store, error)
             else:
                 if self._at_end is not None:
-                    await self._at_end(store, None)
+                    await self._at_end(found.store, None)
 
     @asynccontextmanager
     async def crashed(self) -> AsyncIterator[Store]:

@@ -41,11 +41,11 @@ def plain(page: str) -> str:
 
 
 def apps(app: App) -> list[App]:
-    """A command and its subcommands."""
+    """A command and its subcommands, and theirs."""
     found = [app]
     for name in app:
         if not name.startswith("-"):
-            found.append(app[name])
+            found += apps(app[name])
     return found
 
 

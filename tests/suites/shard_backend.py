@@ -102,6 +102,14 @@ class ShardBackendSuite:
         with pytest.raises(ShardMissing):
             shards.read_at(NAME, 0, 1)
 
+    def test_what_is_read_from_the_device_itself_is_the_same(self, shards: ShardBackend) -> None:
+        shard = shards.create(NAME)
+        shard.write_at(0, [b"abc"])
+        shards.uncache(NAME)
+        assert shards.read_at(NAME, 0, 9) == b"abc"
+        with pytest.raises(ShardMissing):
+            shards.uncache(OTHER)
+
     def test_names_are_listed(self, shards: ShardBackend) -> None:
         assert list(shards.names()) == []
         shards.create(NAME)
@@ -119,3 +127,38 @@ class ShardBackendSuite:
         shards.create(NAME)
         shards.quarantine([NAME])  # the one before stays where it is
         assert list(shards.names()) == [OTHER]
+
+    def test_a_shard_built_anew_replaces_the_old_one_when_it_is_installed(self, shards: ShardBackend) -> None:
+        old = shards.create(NAME)
+        old.write_at(0, [b"old bytes"])
+        assert shards.read_at(NAME, 0, 9) == b"old bytes"
+        _build_anew(shards, NAME, b"newer")
+        assert (shards.read_at(NAME, 0, 9), list(shards.names())) == (b"old bytes", [NAME])
+        shards.install(NAME)
+        assert (shards.read_at(NAME, 0, 9), shards.size(NAME), list(shards.names())) == (b"newer", 5, [NAME])
+        old.write_at(0, [b"who held it"])
+        assert shards.read_at(NAME, 0, 9) == b"newer"
+
+    def test_a_shard_built_anew_may_be_the_first_of_its_name(self, shards: ShardBackend) -> None:
+        _build_anew(shards, NAME, b"came to no end, and is longer")
+        _build_anew(shards, NAME, b"new")
+        with pytest.raises(ShardMissing):
+            shards.size(NAME)
+        shards.install(NAME)
+        assert shards.read_at(NAME, 0, 9) == b"new"
+
+    def test_what_was_not_installed_is_dropped(self, shards: ShardBackend) -> None:
+        shards.create(OTHER)
+        _build_anew(shards, NAME, b"new")
+        shards.drop_unfinished()
+        shards.drop_unfinished()
+        assert list(shards.names()) == [OTHER]
+        with pytest.raises(DeviceError):
+            shards.install(NAME)
+
+
+def _build_anew(shards: ShardBackend, name: ShardName, data: bytes) -> None:
+    shard = shards.begin_anew(name)
+    shard.write_at(0, [data])
+    shard.datasync()
+    shard.close()

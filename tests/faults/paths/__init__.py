@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tests.faults.paths import files, members, mount, moves, objects, uploads, volumes
+from tests.faults.paths import files, members, mount, moves, objects, repairs, uploads, volumes
 from tests.faults.run import WritePath
 
 PATHS: Mapping[str, WritePath] = {
@@ -12,5 +12,6 @@ PATHS: Mapping[str, WritePath] = {
     **mount.PATHS,
     **volumes.PATHS,
     **moves.PATHS,
+    **repairs.PATHS,
     **members.PATHS,
 }

@@ -1,8 +1,9 @@
-"""Histories of a real catalog on several places: boots, stops at any step, losses, and places that come back older.
+"""Histories of a real catalog on several places: boots, stops at any step, losses, places that come back older, and new
+ones that come for others.
 
-Each boot opens the catalog at some of the places, writes, loses a place, and goes on. It may be stopped: at one of its
-steps everything that lies on disk is copied, and the next boot finds the copy. What was answered until then must be
-there for ever, unless the catalog says that it may not be written to.
+Each boot opens the catalog at some of the places, writes, loses or exchanges a place, and goes on. It may be stopped:
+at one of its steps everything that lies on disk is copied, and the next boot finds the copy. What was answered until
+then must be there for ever, unless the catalog says that it may not be written to.
 """
 
 import random
@@ -19,7 +20,8 @@ from stratumfs.catalog import chains, membership
 from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.durability import Primary
 from stratumfs.catalog.engine import Catalog
-from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, open_at, places_in
+from stratumfs.errors import StoreReadOnly
+from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, open_at, place_id, places_in
 from tests.stratumfs.catalog.toy import everything, put
 
 STEPS_MAX = 90
@@ -85,6 +87,7 @@ class Boots:
         self._ident = 0
         self._older: list[Path] = []
         self._stale: set[int] = set()
+        self._unsure = 0
         self.counts: Counter[str] = Counter()
 
     async def run(self, boots: int) -> None:
@@ -98,8 +101,8 @@ class Boots:
         return self._rng.randrange(1, STEPS_MAX)
 
     def _reachable(self) -> list[int]:
-        """More than half, and one more for each that has forgotten what it knew."""
-        least = min(self._count // 2 + 1 + len(self._stale), self._count)
+        """More than half, and one more for each that has forgotten what it knew, or that may be none of the newest."""
+        least = min(self._count // 2 + 1 + len(self._stale) + self._unsure, self._count)
         return self._rng.sample(range(self._count), self._rng.randint(least, self._count))
 
     def _come_back_older(self) -> None:
@@ -108,6 +111,8 @@ class Boots:
         if not self._stale and self._rng.random() < 0.2:
             number, older = self._rng.randrange(self._count), self._rng.choice(self._older)
             place = self._places[number].root
+            if not (older / place.name).exists():
+                return  # it is newer
             shutil.rmtree(place)
             shutil.copytree(older / place.name, place)
             self._stale = {number}
@@ -122,6 +127,7 @@ class Boots:
                 hidden.rename(place.root / "catalog")
         answered = dict(self._promised)
         copy = self._folder / "stopped"
+        before, self._unsure = self._places, 0
         stop = Stop(stop_at, self._root, copy, answered)
         with stop.watching():
             async with open_at(self._places, reachable, self._m) as (catalog, booted):
@@ -139,6 +145,7 @@ class Boots:
             self._promised = stop.promised
             shutil.rmtree(self._root)
             copy.rename(self._root)
+            self._choose_list(before)
         else:
             self._promised = answered
 
@@ -167,9 +174,36 @@ class Boots:
             self._lose(next(place for place in self._places if place.id == victim))
             self.counts[f"lost: {loss}"] += 1
             await self._write(catalog, answered)
+        elif self._rng.random() < 0.3:
+            await self._exchange(catalog)
+            await self._write(catalog, answered)
         if self._rng.random() < 0.5:
             await members.join_spares(catalog._rounds.exclusive)
             await self._write(catalog, answered)
+
+    async def _exchange(self, catalog: Catalog) -> None:
+        """Another place comes for any but the store folder."""
+        number = self._rng.randrange(1, self._count)
+        self.counts["exchanges"] += 1
+        ident = self._count + self.counts["exchanges"]
+        new = FolderPlace(place_id(ident), self._root / f"p{ident}", ident)
+        new.root.mkdir()
+        places = [new if each == number else place for each, place in enumerate(self._places)]
+        before, self._places = self._places, places
+        try:
+            await catalog.change_places(frozenset(place.id for place in places), new)
+        except StoreReadOnly:
+            self.counts["exchanges refused"] += 1
+            self._places = before
+        else:
+            self._stale.discard(number)
+
+    def _choose_list(self, before: list[FolderPlace]) -> None:
+        """After a stop the store folder may have the one list of places or the other."""
+        if self._places != before:
+            there = all(place.root.exists() for place in self._places)
+            self._places = self._places if there and self._rng.random() < 0.5 else before
+            self._unsure = 1
 
     async def _write(self, catalog: Catalog, answered: dict[int, bytes]) -> None:
         for _ in range(self._rng.randint(1, 3)):

@@ -7,7 +7,7 @@ import pytest
 from stratumfs.catalog.chains import Form, read_manifest
 from stratumfs.errors import ConfigError, StoreReadOnly
 from stratumfs.ids import STORE_PLACE
-from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, member_numbers, open_at, places_in
+from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, member_numbers, open_at, place_id, places_in
 from tests.stratumfs.catalog.toy import everything, get, put
 
 
@@ -143,6 +143,91 @@ def _manifest(place: FolderPlace):  # type: ignore[no-untyped-def]
     found = read_manifest(place.folder)
     assert found is not None
     return found
+
+
+async def test_another_place_comes_for_one_and_counts_for_more_than_half_from_then_on(
+    places: list[FolderPlace],
+) -> None:
+    new = _one_more(places)
+    after = [*places[:2], new, *places[3:]]
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        await catalog.change_places(frozenset(place.id for place in after), new)
+        assert places[2].id not in members.members
+        assert members.epoch.places == {place.id for place in after}
+        await members.join_spares(catalog._rounds.exclusive)
+        await catalog.commit(put, 2, b"two")
+    async with open_at(places, {1, 2, 4, 5}) as (catalog, booted):
+        assert "3 of 7 places" in booted.why_not
+    async with open_at(after, {1, 2, 4, 5}) as (catalog, _):
+        assert await catalog.read(everything) == [(1, b"one"), (2, b"two")]
+
+
+async def test_another_place_comes_for_that_of_the_primary(places: list[FolderPlace]) -> None:
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"one")
+    new = _one_more(places)
+    async with open_at(places, range(1, 7)) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        old = members.primary
+        await catalog.write(put, 2, b"two")
+        after = frozenset({new.id, *(place.id for place in places)} - {old})
+        await catalog.change_places(after, new)
+        assert members.epoch.places == after
+        assert old not in {members.primary, *members.members, *members.places}
+        await catalog.commit(put, 3, b"three")
+        assert await catalog.read(everything) == [(1, b"one"), (2, b"two"), (3, b"three")]
+
+
+async def test_a_list_that_less_than_half_can_take_note_of_stays_as_it_was(places: list[FolderPlace]) -> None:
+    new = _one_more(places)
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        for place in places[3:]:
+            place.dead = True
+        with pytest.raises(StoreReadOnly):
+            await catalog.change_places(frozenset({new.id, *(place.id for place in places[:6])}), new)
+        assert members.listed == {place.id for place in places}
+        assert new.id not in {*members.places, *members.members}
+
+
+async def test_a_member_that_no_epoch_could_be_begun_without_ends_all_writing(places: list[FolderPlace]) -> None:
+    """It may be the only one that is there next time, and the epoch in force names it still."""
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"one")
+    async with open_at(places, range(4)) as (catalog, _):
+        await catalog.commit(put, 2, b"two")
+        with pytest.raises(StoreReadOnly, match="more than half"):
+            await catalog.strike(places[2].id, "EIO")
+        with pytest.raises(StoreReadOnly):
+            await catalog.commit(put, 3, b"three")
+    async with open_at(places, {2, 4, 5, 6}) as (catalog, _):
+        assert await catalog.read(everything) == [(1, b"one"), (2, b"two")]
+
+
+async def test_a_place_that_was_struck_and_is_welcomed_becomes_a_member_again(tmp_path: Path) -> None:
+    places = places_in(tmp_path, 4)
+    make_catalog(places)
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.strike(places[2].id, "EIO")
+        assert member_numbers(places, members.members) == {0, 1, 3}
+        members.welcome(places[2])
+        await members.join_spares(catalog._rounds.exclusive)
+        assert member_numbers(places, members.members) == {0, 1, 2, 3}
+
+
+def _one_more(places: list[FolderPlace]) -> FolderPlace:
+    """A place that is none of theirs yet."""
+    number = len(places)
+    new = FolderPlace(place_id(number), places[0].root.parent / f"p{number}", number)
+    new.root.mkdir()
+    return new
 
 
 def _break(place: FolderPlace) -> None:

@@ -13,6 +13,7 @@ import structlog
 
 from stratumfs.cli import gateway, mkfs, mount, stratumfs, tier
 from stratumfs.cli.exit import Exit
+from stratumfs.devices.identity import DEVICE_FILE, STORE_FILE, DeviceEntry, read_identity
 from stratumfs.owner import create, locate
 from stratumfs.owner.messages import Credentials
 
@@ -29,7 +30,7 @@ COMMANDS: dict[str, ModuleType] = {
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A store, a device of another, folders for mounts; the default place is empty."""
     create.make_embedded(tmp_path / "store", Credentials("root", "correct-horse"))
-    for name in ("empty", "full/x", "spare", "device"):
+    for name in ("empty", "full/x", "spare", "device", "other"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "file").touch()
     (tmp_path / "broken").mkdir()
@@ -50,6 +51,16 @@ def tree(folder: Path) -> dict[str, bytes | None]:
         for path in sorted(folder.rglob("*"))
         if path.name != "lock"
     }
+
+
+def devices_named(folder: Path) -> dict[Path, tuple[DeviceEntry | None, tuple[DeviceEntry, ...]]]:
+    """What the identity files below say of devices; each opening is an epoch, which they say too."""
+    found = {}
+    for path in folder.rglob("*.json"):
+        if path.name in (DEVICE_FILE, STORE_FILE) and path.parent.name != "broken":
+            identity = read_identity(path.parent)
+            found[path] = identity.own, identity.devices
+    return found
 
 
 def invoke(words: Sequence[str]) -> int:
@@ -115,6 +126,12 @@ BAD: tuple[tuple[str, Exit, str], ...] = (
     ("stratumfs umount missing", Exit.USAGE, "no mount point of stratumfs"),
     ("stratumfs umount /proc", Exit.USAGE, "no mount point of stratumfs"),
     ("stratumfs stop missing", Exit.NOT_FOUND, "does not exist"),
+    ("stratumfs device list", Exit.USAGE, "STORE"),
+    ("stratumfs device list missing", Exit.NOT_FOUND, "does not exist"),
+    ("stratumfs device list empty", Exit.NOT_FOUND, "neither a store"),
+    ("stratumfs device replace store hot:0", Exit.USAGE, "NEW"),
+    ("stratumfs device replace missing hot:0 empty", Exit.NOT_FOUND, "does not exist"),
+    ("stratumfs device replace store hot:0 empty --frobnicate", Exit.USAGE, "--frobnicate"),
     # stratum-gateway
     ("stratum-gateway", Exit.NOT_FOUND, "does not exist"),
     ("stratum-gateway missing", Exit.NOT_FOUND, "does not exist"),
@@ -186,6 +203,54 @@ def test_a_spoiled_store_is_one_line_and_stays_as_it_is(
     assert said.err.count("\n") == 1
     assert words in said.err
     assert tree(place) == before
+
+
+REFUSED: tuple[tuple[str, str, Exit, str], ...] = (
+    ("hot:9", "empty", Exit.NOT_FOUND, "names no device"),
+    ("store/devices/9", "empty", Exit.NOT_FOUND, "names no device"),
+    ("hot:0", "missing", Exit.DEVICE, "No such file"),
+    ("hot:0", "file", Exit.DEVICE, "not a folder"),
+    ("hot:0", "full", Exit.DEVICE, "not empty"),
+    ("hot:0", "store", Exit.DEVICE, "lies in"),
+    ("hot:0", "other", Exit.DEVICE, "belongs to store"),
+    ("hot:0", "store/devices/1", Exit.DEVICE, "the place of device 1"),
+    ("hot:0", "store/devices/1/quarantine", Exit.DEVICE, "lies in device"),
+    ("hot:0", ".", Exit.DEVICE, "lies in"),
+)
+
+
+@pytest.mark.parametrize(("old", "new", "code", "words"), REFUSED)
+def test_what_cannot_replace_a_device_is_refused_and_no_place_changes(
+    place: Path, capfd: pytest.CaptureFixture[str], old: str, new: str, code: Exit, words: str
+) -> None:
+    (place / "store/devices/1/quarantine").mkdir()
+    create.make_store(place / "other-store", [place / "other"], 1, 0, Credentials("root", "correct-horse"))
+    before = devices_named(place)
+    assert invoke(["stratumfs", "device", "replace", "store", old, new]) == code
+    said = capfd.readouterr()
+    assert said.err.count("\n") == 1
+    assert words in said.err
+    assert devices_named(place) == before
+
+
+def test_a_device_is_replaced_by_an_empty_folder_and_asked_again_it_is_done(
+    place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for old, slot in (("hot:3", 3), ("hot:3", 3), ("store/devices/3", 3)):
+        assert invoke(["stratumfs", "device", "replace", "store", old, "empty"]) == Exit.OK
+        said = capfd.readouterr()
+        assert f"{place / 'empty'} is device hot:{slot}, 0 shards; all data survives" in said.out
+        assert "shares its disk" in said.err
+    assert invoke(["stratumfs", "device", "list", "store"]) == Exit.OK
+    assert str(place / "empty") in capfd.readouterr().out
+    assert read_identity(place / "empty").own in read_identity(place / "store").devices
+    store = read_identity(place / "store")
+    places = {bytes(16).hex(), *(each.id.hex() for each in store.devices)}
+    for folder in ("empty", *(f"store/devices/{slot}" for slot in (0, 1, 2, 4, 5))):
+        found = read_identity(place / folder)
+        assert found.devices == store.devices
+        assert found.epoch_in_force == store.epoch_in_force
+        assert set((found.epoch_in_force or {})["places"]) == places
 
 
 def test_devices_in_each_others_places_are_named_and_not_used(place: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -134,3 +134,22 @@ def test_a_shard_that_is_let_go_of_is_closed_by_its_last_user(tmp_path: Path, mo
         os.fstat(numbers[0])
     with pytest.raises(DeviceFailed):
         shard.datasync()
+
+
+def test_a_file_opened_while_it_is_replaced_is_not_kept(tmp_path: Path) -> None:
+    """Else its readers would meet the damage that was repaired for as long as it is among the open ones."""
+    shards = LocalShards(tmp_path)
+    shards.create(NAME).write_at(0, [b"old"])
+    new = shards.begin_anew(NAME)
+    new.write_at(0, [b"new"])
+    opened = shards._open_file
+
+    def replaced_meanwhile(path: PurePosixPath, flags: int) -> int:
+        vars(shards)["_open_file"] = opened
+        number = opened(path, flags)
+        shards.install(NAME)
+        return number
+
+    vars(shards)["_open_file"] = replaced_meanwhile
+    assert shards.read_at(NAME, 0, 3) == b"old"
+    assert shards.read_at(NAME, 0, 3) == b"new"

@@ -26,6 +26,10 @@ def ident(number: int) -> DeviceId:
     return DeviceId(bytes([number]) * 16)
 
 
+def fresh(number: int) -> AttachedDevice:
+    return AttachedDevice(ident(number), f"d{number}", MemoryShards(f"d{number}"))
+
+
 class World:
     """A fleet over six devices in memory, a clock that stands still, a ledger that remembers."""
 
@@ -41,7 +45,15 @@ class World:
         self.told: list[DeviceId] = []
         self.steps: list[str] = []
         self.failure: Exception | None = None
-        self.fleet = Fleet(self.devices, {"hot": Code(4, 2)}, self, rows=rows, absent=absent, epoch=self._epoch)
+        self.fleet = Fleet(
+            self.devices,
+            {"hot": Code(4, 2)},
+            self,
+            rows=rows,
+            absent=absent,
+            epoch=self._epoch,
+            welcome=lambda device: self.steps.append("welcome"),
+        )
         self.fleet.listeners.append(self.told.append)
         self.fleet.writers.append(self)
 
@@ -153,9 +165,10 @@ async def test_struck_devices_stay_struck_over_restarts() -> None:
     assert world.fleet.state(ident(4)) == (DeviceState.FAILED, "not mounted")
     assert len(world.fleet.up("hot")) == 4
     assert world.devices[ident(3)].struck is not None
-    await world.fleet.restore(ident(3))
+    assert world.fleet.struck == [ident(3), ident(4)]
+    await world.fleet.restore(fresh(3))
     assert world.fleet.state(ident(3)) == (DeviceState.ONLINE, None)
-    assert world.steps == ["restore"]
+    assert world.steps == ["restore", "welcome"]
     await world.answer(3)
 
 
@@ -170,7 +183,7 @@ async def test_with_fewer_than_one_and_m_devices_nothing_is_written() -> None:
     assert found is not None
     assert "2 of 6 devices of tier hot are up, and writes need 3" in found
     assert "d3 (gone)" in found
-    await world.fleet.restore(ident(3))
+    await world.fleet.restore(fresh(3))
     assert world.fleet.refusal("hot") is None
 
 
@@ -330,3 +343,17 @@ async def test_a_struck_device_that_hangs_still_is_one_of_the_m() -> None:
         assert [device for device, _, _, _ in world.recorded] == [ident(0), ident(1), ident(2)]
         for event in world.hang.values():
             event.set()
+
+
+async def test_a_device_that_is_replaced_never_comes_back_and_its_successor_is_up() -> None:
+    world = World()
+    await world.fleet.replace(ident(2), fresh(9))
+    state, reason = world.fleet.state(ident(2))
+    assert (state, reason) == (DeviceState.GONE, "it was replaced by d9")
+    assert [device for device, state, _, _ in world.recorded if state is DeviceState.GONE] == [ident(2)]
+    assert (len(world.fleet.up("hot")), world.fleet.state(ident(9)), world.fleet.struck) == (
+        6,
+        (DeviceState.ONLINE, None),
+        [],
+    )
+    assert world.told[-1] == ident(9)

@@ -1,0 +1,123 @@
+"""The folders of a running store: which are its devices, and what they say of themselves. They change while it runs: a
+device comes back on another mount, or another one takes its slot.
+
+What blocks is called in threads; on the loop only what is said so.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from stratumfs.devices.check import check_device
+from stratumfs.devices.folder import FolderFacts
+from stratumfs.devices.identity import DeviceEntry, Identity, write_identity
+from stratumfs.errors import DeviceFailed, DeviceRefused, StoreInUse
+from stratumfs.ids import STORE_PLACE, DeviceId
+from stratumfs.owner.attach import Attached, attach, refresh_identities
+from stratumfs.owner.lock import Locks
+from stratumfs.owner.places import IdentityPlace, place_of
+from stratumfs.volumes.attached import AttachedDevice
+
+
+@dataclass(slots=True)
+class Folders:
+    """Owned by the owner; `identity` and `attached` are read by anybody, changed by the methods here alone.
+
+    folder    the store folder, or what stands in for it
+    store     its facts; None where the store folder is lost
+    identity  what the identity files say, but for the catalog's epochs: those are each file's own
+    """
+
+    folder: Path
+    store: FolderFacts | None
+    identity: Identity
+    attached: Attached
+    locks: Locks
+
+    def places(self) -> list[IdentityPlace]:
+        """Of the catalog: those that are there. On the loop."""
+        found = [self.place(device) for device in self.attached.facts]
+        if self.store is None:
+            return found
+        return [IdentityPlace(STORE_PLACE, self.store.st_dev, self.store.path, self._of_store), *found]
+
+    def place(self, device: DeviceId) -> IdentityPlace:
+        """Of a device that is there. On the loop."""
+        facts = self.attached.facts[device]
+        return IdentityPlace(place_of(device), facts.st_dev, facts.path, partial(self._of_device, device))
+
+    def entry(self, device: DeviceId) -> DeviceEntry | None:
+        """On the loop."""
+        return next((each for each in self.identity.devices if each.id == device), None)
+
+    def check(self, device: DeviceId) -> None:
+        """Raises: DeviceRefused if its folder is not this device any more."""
+        entry = self.entry(device)
+        if entry is not None:
+            check_device(self.identity.store, entry)
+
+    def reopen(self, device: DeviceId) -> AttachedDevice:
+        """A device that was struck or away, opened anew, locked, and written to once. Raises: DeviceError."""
+        entry = self.entry(device)
+        if entry is None:
+            raise DeviceFailed("it is no device of this store any more")
+        facts = check_device(self.identity.store, entry)
+        opened = self._open(entry, facts)
+        if errors := refresh_identities(self.identity, None, {device: facts}, ()):  # what changed while it was away
+            raise errors[device]
+        return opened
+
+    def prepare(self, new: DeviceEntry, identity: Identity, facts: FolderFacts) -> AttachedDevice:
+        """Lock and open a folder that is to be *new*, as *identity* says; from now on it says so itself.
+
+        Raises: DeviceError, StoreInUse.
+        """
+        self.locks.take(facts.path)
+        write_identity(facts.path, identity.of_device(new.id))
+        device = self._open(new, facts)
+        if left := list(device.shards.names()):  # of the old one, emptied or not: no row places them on the new one
+            device.shards.quarantine(left)
+        return device
+
+    def name_in_stand_in(self) -> None:
+        """What stands in for a store folder is no place of the catalog, whose epochs write the other files."""
+        if self.store is None:
+            write_identity(self.folder, self.identity.of_store())
+
+    def adopt(self, identity: Identity) -> None:
+        """Another list of devices: identity files that are written from now on say it. On the loop."""
+        self.identity = identity
+
+    def forget(self, device: DeviceId) -> None:
+        """It is no device of the store any more. On the loop."""
+        self.attached.facts.pop(device, None)
+        self.attached.refused.pop(device, None)
+
+    def _of_store(self) -> Identity:
+        return self.identity.of_store()
+
+    def _of_device(self, device: DeviceId) -> Identity:
+        """Raises: DeviceRefused if it is none of the store any more."""
+        try:
+            return self.identity.of_device(device)
+        except KeyError:
+            raise DeviceRefused("it is no device of this store any more") from None
+
+    def _open(self, entry: DeviceEntry, facts: FolderFacts) -> AttachedDevice:
+        try:
+            self.locks.take(facts.path)
+        except StoreInUse as error:
+            raise DeviceFailed(str(error), str(facts.path)) from error
+        if os.statvfs(facts.path).f_flag & os.ST_RDONLY:
+            raise DeviceFailed(f"the file system of {facts.path} is read-only", str(facts.path))
+        device = attach(entry, facts)
+        device.shards.probe()
+        self.attached.facts[entry.id] = facts
+        self.attached.refused.pop(entry.id, None)
+        return device
+
+
+def with_device(identity: Identity, old: DeviceEntry, new: DeviceEntry) -> Identity:
+    """The same, with *new* in the slot of *old*."""
+    return replace(identity, devices=tuple(new if each.id == old.id else each for each in identity.devices))

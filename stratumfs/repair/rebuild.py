@@ -1,0 +1,305 @@
+"""Makes shards anew from the others of their volume.
+
+Stripe after stripe, in batches: any k verified cells are read, the missing ones decoded, and written with headers of
+their own at the same positions into a *new file*, which is synced and renamed into place when it is whole. So a stop at
+any step leaves the old file or the new one, and a thread that is stuck in the old one harms nobody.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from stratumfs.erasure.checksum import digest
+from stratumfs.erasure.code import Codec, codec_for
+from stratumfs.errors import DeviceError, ShardCorrupt, ShardMissing
+from stratumfs.ids import Buffer, CellIndex, DeviceId, StoreId, StripeNo
+from stratumfs.limits import REBUILD_BYTES, REBUILD_READ_S
+from stratumfs.repair.stripes import end_of
+from stratumfs.shards.backend import OpenShard, ShardBackend
+from stratumfs.shards.layout import ShardName
+from stratumfs.volumes import toc
+from stratumfs.volumes.append import finish_shard, toc_holders
+from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.cells import verify_cell
+from stratumfs.volumes.fanout import close_soon
+from stratumfs.volumes.format import HEADER_SIZE, CellHeader, StripeAt, VolumeInfo, pack_headers, unpack_header
+
+Pace = Callable[[float, int], Awaitable[None]]
+"""Awaited behind each batch with the seconds that it took and the bytes that it wrote."""
+
+Whole = Mapping[StripeNo, memoryview]
+"""Header and cell of each stripe that one shard has whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildPlan:
+    """What shall be made.
+
+    stripes  all of the volume, by position
+    named    those of them that rows name: each must be made
+    length   where the cells end
+    targets  where each shard goes: the device that it lies on already, or another one
+    table    of contents, for shards that hold it
+    """
+
+    store: StoreId
+    volume: VolumeInfo
+    stripes: Sequence[StripeAt]
+    named: frozenset[StripeNo]
+    length: int
+    targets: Mapping[CellIndex, AttachedDevice]
+    table: toc.PackedToc
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What became of it.
+
+    installed  shards that are in their place now, durably
+    failures   targets that failed; their shards are as they were
+    bad        other shards that were met with a bad or missing cell, and why
+    lost       named stripes that fewer than k good cells were found of: what they held cannot be read any more
+    """
+
+    installed: set[CellIndex] = field(default_factory=set)
+    failures: dict[CellIndex, DeviceError] = field(default_factory=dict)
+    bad: dict[CellIndex, str] = field(default_factory=dict)
+    lost: list[StripeAt] = field(default_factory=list)
+
+
+async def rebuild(
+    plan: RebuildPlan, devices: Mapping[DeviceId, AttachedDevice], threads: trio.CapacityLimiter, pace: Pace
+) -> Rebuilt:
+    """Make the shards of *plan* from what *devices* have; memory is one batch.
+
+    A shard that is there is replaced only if all that rows name was made: else its old file stays, for whoever can get
+    more out of it. A new one is installed with what could be made.
+    """
+    return await _Rebuild(plan, devices, threads).run(pace)
+
+
+class _Rebuild:
+    def __init__(
+        self, plan: RebuildPlan, devices: Mapping[DeviceId, AttachedDevice], threads: trio.CapacityLimiter
+    ) -> None:
+        self._plan, self._devices, self._threads = plan, devices, threads
+        self._codec = codec_for(plan.volume.code)
+        self._silent: set[CellIndex] = set()
+        self._open: dict[CellIndex, OpenShard] = {}
+        self._result = Rebuilt()
+
+    async def run(self, pace: Pace) -> Rebuilt:
+        try:
+            await self._on_targets(self._begin)
+            for batch in _batches(self._plan.stripes, self._plan.volume.code.n):
+                if not self._open:
+                    break
+                begun = trio.current_time()
+                written = await self._make(batch)
+                await pace(trio.current_time() - begun, written)
+            await self._on_targets(self._finish)
+        finally:
+            close_soon(self._open.values())
+        return self._result
+
+    async def _make(self, batch: Sequence[StripeAt]) -> int:
+        """Read, decode and write some stripes that follow one another. Returns the bytes written."""
+        found = await self._gather(batch)
+        parts, lost = await trio.to_thread.run_sync(
+            _encode, self._plan, self._codec, batch, found, tuple(self._open), limiter=self._threads
+        )
+        self._result.lost += lost
+
+        async def write(index: CellIndex, device: AttachedDevice) -> None:
+            await device.write(_write, self._open[index], parts[index])
+
+        await self._on_targets(write)
+        return sum(len(part) for each in parts.values() for _, pieces in each for part in pieces)
+
+    async def _gather(self, batch: Sequence[StripeAt]) -> dict[CellIndex, Whole]:
+        """At least k whole cells of each stripe, if there are so many, and those of shards that are to be replaced."""
+        found: dict[CellIndex, Whole] = {}
+        untried = self._sources()
+        first = [index for index in untried if index in self._plan.targets]
+        others = [index for index in untried if index not in first]
+        k = self._plan.volume.code.k
+        for asked in (first + others[:k], *([index] for index in others[k:])):
+            if asked and _lacking(batch, found, k):
+                await self._read_all(asked, batch, found)
+        return found
+
+    def _sources(self) -> list[CellIndex]:
+        """Shards that can be asked, those on devices that stall last."""
+        plan = self._plan
+        usable = []
+        for number, ident in enumerate(plan.volume.devices):
+            device = self._devices.get(ident)
+            moves = number in plan.targets and plan.targets[CellIndex(number)].id != ident
+            if device is not None and number not in self._silent and not moves:
+                usable.append((device.stalled(REBUILD_READ_S), CellIndex(number)))
+        return [index for _, index in sorted(usable)]
+
+    async def _read_all(
+        self, indexes: Sequence[CellIndex], batch: Sequence[StripeAt], found: dict[CellIndex, Whole]
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+            for index in indexes:
+                nursery.start_soon(self._read, index, batch, found)
+
+    async def _read(self, index: CellIndex, batch: Sequence[StripeAt], found: dict[CellIndex, Whole]) -> None:
+        plan = self._plan
+        device = self._devices[plan.volume.devices[index]]
+        why = f"device {device.label} does not answer"
+        with trio.move_on_after(REBUILD_READ_S) as waiting:
+            try:
+                found[index], why = await device.read(_read_whole, device.shards, plan.store, plan.volume, index, batch)
+            except (DeviceError, ShardMissing) as error:
+                why = str(error)
+        if waiting.cancelled_caught:
+            self._silent.add(index)  # slow is not damaged: it is left alone for the rest of this shard
+        elif why and index not in plan.targets:
+            self._result.bad.setdefault(index, why)
+
+    async def _begin(self, index: CellIndex, device: AttachedDevice) -> None:
+        plan = self._plan
+        self._open[index] = await device.write(_begin, device.shards, ShardName(plan.volume.id, index), plan.length)
+
+    async def _finish(self, index: CellIndex, device: AttachedDevice) -> None:
+        plan = self._plan
+        table = plan.table if index in toc_holders(plan.volume) else None
+        shard = self._open.pop(index)
+        replaces = plan.volume.devices[index] == device.id
+        try:
+            if self._result.lost and replaces and await device.read(_is_there, device.shards, plan.volume, index):
+                return
+            await device.write(finish_shard, shard, plan.length, table, plan.store, plan.volume, index)
+        finally:
+            close_soon([shard])
+        await device.write(device.shards.install, ShardName(plan.volume.id, index))
+        self._result.installed.add(index)
+
+    async def _on_targets(self, step: Callable[[CellIndex, AttachedDevice], Awaitable[None]]) -> None:
+        """*step* for each target that has not failed, side by side; one that fails takes part no more."""
+
+        async def one(index: CellIndex) -> None:
+            try:
+                await step(index, self._plan.targets[index])
+            except DeviceError as error:
+                self._result.failures[index] = error
+                if index in self._open:
+                    close_soon([self._open.pop(index)])
+
+        async with trio.open_nursery() as nursery:
+            for index in self._plan.targets.keys() - self._result.failures.keys():
+                nursery.start_soon(one, index)
+
+
+def _batches(stripes: Sequence[StripeAt], n: int) -> Iterator[list[StripeAt]]:
+    """Runs of stripes that follow one another in their shards, as long as REBUILD_BYTES allow, one at least."""
+    batch: list[StripeAt] = []
+    for at in stripes:
+        if batch and (at.position != end_of(batch[-1]) or end_of(at) - batch[0].position > REBUILD_BYTES // n):
+            yield batch
+            batch = []
+        batch.append(at)
+    if batch:
+        yield batch
+
+
+def _lacking(batch: Sequence[StripeAt], found: Mapping[CellIndex, Whole], k: int) -> bool:
+    return any(sum(at.stripe in whole for whole in found.values()) < k for at in batch)
+
+
+def _read_whole(
+    shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, batch: Sequence[StripeAt]
+) -> tuple[Whole, str]:
+    """Those cells of *batch* that this shard has whole, and what is wrong with the first that it has not."""
+    start = batch[0].position
+    data = memoryview(shards.read_at(ShardName(volume.id, index), start, end_of(batch[-1]) - start))
+    found: dict[StripeNo, memoryview] = {}
+    wrong = ""
+    for at in batch:
+        part = data[at.position - start : end_of(at) - start]
+        try:
+            verify_cell(part, store, volume, index, at)
+            found[at.stripe] = part
+        except ShardCorrupt as error:
+            wrong = wrong or str(error)
+    return found, wrong
+
+
+def _encode(
+    plan: RebuildPlan,
+    codec: Codec,
+    batch: Sequence[StripeAt],
+    found: Mapping[CellIndex, Whole],
+    targets: Sequence[CellIndex],
+) -> tuple[dict[CellIndex, list[tuple[int, list[Buffer]]]], list[StripeAt]]:
+    """For each target (position, [header, cell]) of all that can be made; and the named stripes that cannot."""
+    parts: dict[CellIndex, list[tuple[int, list[Buffer]]]] = {index: [] for index in targets}
+    lost = []
+    for at in batch:
+        whole = {index: cells[at.stripe] for index, cells in found.items() if at.stripe in cells}
+        cells: dict[CellIndex, memoryview] = {index: part[HEADER_SIZE:] for index, part in whole.items()}
+        wanted = [index for index in targets if index not in cells]
+        if wanted and len(cells) >= plan.volume.code.k:
+            cells |= codec.recover(cells, wanted, at.cell_size)
+        elif wanted and at.stripe in plan.named:
+            lost.append(at)
+        made = [index for index in targets if index in cells]
+        if made:
+            payload = unpack_header(next(iter(whole.values()))[:HEADER_SIZE]).payload_length
+            for index, header in zip(made, _headers(plan, at, payload, made, cells), strict=True):
+                parts[index].append((at.position, [header, cells[index]]))
+    return parts, lost
+
+
+def _headers(
+    plan: RebuildPlan,
+    at: StripeAt,
+    payload: int,
+    indexes: Sequence[CellIndex],
+    cells: Mapping[CellIndex, memoryview],
+) -> list[bytes]:
+    volume = plan.volume
+    return pack_headers(
+        [
+            CellHeader(
+                plan.store,
+                volume.id,
+                volume.code,
+                index,
+                at.stripe,
+                at.nonce,
+                payload,
+                at.cell_size,
+                digest(cells[index]),
+            )
+            for index in indexes
+        ]
+    )
+
+
+def _begin(shards: ShardBackend, name: ShardName, length: int) -> OpenShard:
+    shard = shards.begin_anew(name)
+    try:
+        if length:
+            shard.preallocate(0, length)  # what does not fit is known before anything is read
+    except BaseException:
+        shard.close()
+        raise
+    return shard
+
+
+def _write(shard: OpenShard, parts: Sequence[tuple[int, list[Buffer]]]) -> None:
+    for position, pieces in parts:
+        shard.write_at(position, pieces)
+
+
+def _is_there(shards: ShardBackend, volume: VolumeInfo, index: CellIndex) -> bool:
+    try:
+        shards.size(ShardName(volume.id, index))
+    except ShardMissing:
+        return False
+    return True

@@ -1,0 +1,220 @@
+"""Shards made anew from the others."""
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+
+from stratumfs.errors import DeviceFailed
+from stratumfs.ids import CellIndex, DeviceId, StripeNo
+from stratumfs.location import Location
+from stratumfs.repair.rebuild import RebuildPlan, Rebuilt, rebuild
+from stratumfs.repair.stripes import all_stripes
+from stratumfs.repair.verify import verify_volume
+from stratumfs.shards.layout import ShardName
+from stratumfs.shards.memory import MemoryShards
+from stratumfs.volumes import toc
+from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.format import StripeAt, stripes_of
+from stratumfs.volumes.walk import read_toc
+from tests.suites.tier import STORE, Tier, payload
+
+SIZES = (1000, 70_000, 5, 300_000, 16_384)
+
+
+class Sealed:
+    """A tier with one sealed volume of some stripes, of which rows name all but one."""
+
+    def __init__(self, tier: Tier, at: list[Location]) -> None:
+        self.tier, self.at = tier, at
+        self.volume = at[0].volume
+        self.info = tier.info(at[0])
+        self.length, _ = tier.ledger.ends[self.volume]
+        self.stripes = [next(iter(stripes_of(each, 1))) for each in at]
+        self.named = [each for number, each in enumerate(self.stripes) if number != 2]
+        self.before = [bytes(tier.shard(self.volume, index)) for index in range(tier.code.n)]
+
+    def target(self, index: int) -> AttachedDevice:
+        return self.tier.devices[self.info.devices[index]]
+
+    def lose(self, index: int) -> None:
+        self.tier.shards_of(self.volume, index).contents.clear()
+
+    async def rebuild(self, *indexes: int, to: AttachedDevice | None = None) -> Rebuilt:
+        limiter = trio.CapacityLimiter(1)
+        sources = [CellIndex(number) for number in range(self.tier.code.n) if number not in indexes]
+        plan = RebuildPlan(
+            STORE,
+            self.info,
+            await all_stripes(STORE, self.info, self.named, self.length, self.tier.devices, sources),
+            frozenset(at.stripe for at in self.named),
+            self.length,
+            {CellIndex(index): to or self.target(index) for index in indexes},
+            toc.pack([]),
+        )
+        return await rebuild(plan, self.tier.devices, limiter, no_pace)
+
+    async def damage(self, stripes: Sequence[StripeAt] | None = None) -> list[tuple[int, int]]:
+        found = await verify_volume(
+            STORE, self.info, stripes or self.stripes, self.tier.devices, trio.CapacityLimiter(1)
+        )
+        return sorted((each.index, each.stripe.stripe) for each in found)
+
+
+async def no_pace(seconds: float, written: int) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def sealed(**options: int) -> Sealed:
+    tier = Tier(**options)
+    at = [await tier.append(payload(size, number)) for number, size in enumerate(SIZES)]
+    await tier.writer.close()
+    return Sealed(tier, at)
+
+
+async def test_missing_shards_are_byte_for_byte_what_they_were() -> None:
+    found = await sealed()
+    for lost in ((0, 5), (1, 2), (4, 5)):
+        for index in lost:
+            found.lose(index)
+        result = await found.rebuild(*lost)
+        assert (result.installed, result.failures, result.bad, result.lost) == (set(lost), {}, {}, [])
+        for index in lost:
+            assert bytes(found.tier.shard(found.volume, index))[: found.length] == found.before[index][: found.length]
+    assert await found.damage() == []
+
+
+async def test_the_table_of_contents_is_written_where_it_belongs() -> None:
+    found = await sealed()
+    for index in (0, 4):
+        found.lose(index)
+    await found.rebuild(0, 4)
+    assert len(found.tier.shard(found.volume, 0)) == found.length
+    assert read_toc(found.tier.shards_of(found.volume, 4), ShardName(found.volume, CellIndex(4))) == []
+
+
+async def test_damaged_cells_are_made_from_the_others_and_good_ones_kept() -> None:
+    """Each shard has a bad cell in another stripe: only with all the good ones can all be made."""
+    found = await sealed()
+    for index, stripe in enumerate(found.stripes[:3]):
+        found.tier.shard(found.volume, index)[stripe.position + 130] ^= 1
+        found.tier.shard(found.volume, index + 3)[stripe.position + 20] ^= 255
+    result = await found.rebuild(0, 1, 2)
+    assert (result.installed, result.lost) == ({0, 1, 2}, [])
+    assert await found.damage() == []
+
+
+async def test_damage_that_is_met_elsewhere_is_told() -> None:
+    found = await sealed()
+    found.lose(0)
+    found.tier.shard(found.volume, 1)[found.stripes[3].position + 200] ^= 1
+    result = await found.rebuild(0)
+    assert (result.installed, set(result.bad)) == ({0}, {1})
+    assert await found.damage() == [(1, 3)]
+
+
+async def test_a_stripe_that_cannot_be_made_costs_no_good_cell_of_an_old_file() -> None:
+    found = await sealed()
+    at = found.stripes[3].position + 200
+    for index in (0, 1, 2):
+        found.tier.shard(found.volume, index)[at] ^= 1
+    found.tier.shard(found.volume, 0)[found.stripes[0].position + 200] ^= 1
+    before = bytes(found.tier.shard(found.volume, 0))
+    result = await found.rebuild(0)
+    assert (result.installed, [each.stripe for each in result.lost]) == (set(), [3])
+    assert bytes(found.tier.shard(found.volume, 0)) == before
+
+
+async def test_a_missing_shard_is_made_as_far_as_it_can_be() -> None:
+    found = await sealed()
+    found.lose(0)
+    for index in (1, 2):
+        found.tier.shard(found.volume, index)[found.stripes[3].position + 200] ^= 1
+    result = await found.rebuild(0)
+    assert (result.installed, [each.stripe for each in result.lost]) == ({0}, [3])
+    assert await found.damage() == [(0, 3), (1, 3), (2, 3)]
+
+
+async def test_stripes_that_no_row_names_are_made_too() -> None:
+    found = await sealed()
+    found.lose(3)
+    await found.rebuild(3)
+    assert await found.damage([found.stripes[2]]) == []
+
+
+async def test_headers_of_another_shard_go_on_where_one_is_damaged() -> None:
+    found = await sealed()
+    found.named = []
+    found.lose(5)
+    found.tier.shard(found.volume, 0)[found.stripes[1].position : found.stripes[2].position] = bytes(
+        found.stripes[2].position - found.stripes[1].position
+    )
+    sources = [CellIndex(0), CellIndex(1)]
+    stripes = await all_stripes(STORE, found.info, [], found.length, found.tier.devices, sources)
+    assert stripes == found.stripes
+
+
+async def test_a_gap_that_no_header_tells_of_ends_at_the_next_named_stripe() -> None:
+    found = await sealed()
+    sources = [CellIndex(0)]
+    found.tier.shard(found.volume, 0)[found.stripes[1].position : found.stripes[4].position] = b"?" * (
+        found.stripes[4].position - found.stripes[1].position
+    )
+    stripes = await all_stripes(STORE, found.info, found.stripes[3:4], found.length, found.tier.devices, sources)
+    assert [at.stripe for at in stripes] == [0, 3, 4]
+
+
+async def test_a_shard_is_made_on_another_device() -> None:
+    found = await sealed()
+    found.lose(2)
+    spare = AttachedDevice(DeviceId(b"spare".ljust(16)), "spare", MemoryShards("spare"))
+    result = await found.rebuild(2, to=spare)
+    assert result.installed == {2}
+    assert isinstance(spare.shards, MemoryShards)
+    assert bytes(spare.shards.contents[ShardName(found.volume, CellIndex(2))]) == found.before[2]
+    spare.shards.power_cut()
+    assert bytes(spare.shards.contents[ShardName(found.volume, CellIndex(2))]) == found.before[2]
+
+
+@pytest.mark.parametrize("verb", ["begin_anew", "preallocate", "write_at", "cut", "datasync", "install"])
+async def test_a_target_that_fails_stops_no_other(verb: str) -> None:
+    found = await sealed()
+    for index in (0, 1):
+        found.lose(index)
+
+    def fail(asked: str, name: ShardName | None) -> None:
+        if asked == verb:
+            raise DeviceFailed("no", "device")
+
+    found.tier.shards_of(found.volume, 0).fault = fail
+    result = await found.rebuild(0, 1)
+    assert (result.installed, set(result.failures)) == ({1}, {0})
+    assert found.tier.shards_of(found.volume, 0).contents == {}
+
+
+async def test_too_few_shards_name_every_stripe_that_is_lost() -> None:
+    found = await sealed()
+    for index in (0, 1, 2):
+        found.lose(index)
+    result = await found.rebuild(0)
+    assert {each.stripe for each in result.lost} == {StripeNo(0), StripeNo(1), StripeNo(3), StripeNo(4)}
+
+
+async def test_a_volume_of_one_data_cell_is_made_from_its_one_copy() -> None:
+    found = await sealed(k=1, m=2)
+    for index in (0, 2):
+        found.lose(index)
+    assert (await found.rebuild(0, 2)).installed == {0, 2}
+    assert await found.damage() == []
+
+
+async def test_a_source_that_hangs_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("rebuild", "stripes"):
+        monkeypatch.setattr(f"stratumfs.repair.{module}.REBUILD_READ_S", 0.05)
+    found = await sealed()
+    found.lose(0)
+    hang = trio.CapacityLimiter(1)
+    hang.acquire_on_behalf_of_nowait("somebody who reads for ever")
+    found.target(1).readers = hang
+    result = await found.rebuild(0)
+    assert (result.installed, result.bad) == ({0}, {})

@@ -1,0 +1,224 @@
+"""Repairs of a whole store on real files."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from stratumfs.catalog.damage import damage_rows
+from stratumfs.catalog.volumes import SEALED, VolumeRow, volumes
+from stratumfs.devices.health import DeviceState
+from stratumfs.erasure.code import Code
+from stratumfs.errors import DeviceFailed, DeviceRefused
+from stratumfs.ids import CellIndex, DeviceId
+from stratumfs.repair import repairer
+from stratumfs.shards.layout import ShardName, path_of
+from stratumfs.shards.local import LocalShards
+from stratumfs.store.store import Store
+from stratumfs.volumes.attached import AttachedDevice
+from tests.faults.audit import audit_rows, audit_shards
+from tests.stores import make_store, running_store
+from tests.stratumfs.store.helpers import get, put
+
+DATA = {f"key {number}".encode(): os.urandom(size) for number, size in enumerate((3_000_000, 20_000, 1_500_000))}
+
+
+def ident(slot: int) -> DeviceId:
+    return DeviceId(f"d{slot}".encode().ljust(16, b"-"))
+
+
+@asynccontextmanager
+async def filled(folder: Path, devices: int = 6) -> AsyncIterator[Store]:
+    """A store with a bucket and some objects in one sealed volume."""
+    make_store(folder, devices)
+    async with running_store(folder, Code(4, 2)) as store:
+        await store.objects.create_bucket("bucket", 1)
+        for key, data in DATA.items():
+            await put(store, key, data)
+        await store.writer.volumes.seal_idle(0)
+        yield store
+
+
+async def only_volume(store: Store) -> VolumeRow:
+    [row] = await store.catalog.read(volumes, SEALED)
+    return row
+
+
+async def all_is_well(store: Store) -> None:
+    for key, data in DATA.items():
+        assert await get(store, key) == data
+    assert await audit_rows(store) + await audit_shards(store) == []
+    assert await store.catalog.read(damage_rows) == []
+    assert store.damaged == set()
+
+
+def file_of(store: Store, row: VolumeRow, cell: int) -> Path:
+    return Path(store.devices[row.devices[cell]].label) / path_of(ShardName(row.id, CellIndex(cell)))
+
+
+class Folders:
+    """`Folders` of a store in a test: a device is there as long as its folder is."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def check(self, device: DeviceId) -> None:
+        if not self._path(device).exists():
+            raise DeviceRefused("it is away", str(self._path(device)))
+
+    def reopen(self, device: DeviceId) -> AttachedDevice:
+        self.check(device)
+        return AttachedDevice(device, str(self._path(device)), LocalShards(self._path(device)), disk=device)
+
+    def _path(self, device: DeviceId) -> Path:
+        return self.root / device.rstrip(b"-").decode()
+
+
+async def test_damage_that_a_read_meets_is_mended(tmp_path: Path) -> None:
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        for cell in (0, 5):
+            with file_of(store, row, cell).open("r+b") as file:
+                file.seek(200)
+                file.write(b"damage")
+        assert await get(store, b"key 0") == DATA[b"key 0"]
+        await store.repairer.wait_settled()
+        assert store.damaged == set()
+        with file_of(store, row, 5).open("rb") as file:
+            file.seek(200)
+            assert file.read(6) == b"damage"  # nobody has read the parity yet
+
+
+async def test_damage_is_known_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(repairer.Repairer, "_repair", _never)
+        async with filled(tmp_path) as store:
+            row = await only_volume(store)
+            with file_of(store, row, 0).open("r+b") as file:
+                file.truncate(100)
+            assert await get(store, b"key 0") == DATA[b"key 0"]
+            await store.repairer.wait_settled()
+            assert store.damaged == {(row.id, 0)}
+    async with running_store(tmp_path) as store:
+        await store.repairer.wait_settled()
+        await all_is_well(store)
+
+
+async def _never(*_: object) -> None:
+    """Somebody was quicker with the power switch."""
+
+
+async def test_missing_files_are_found_by_looking(tmp_path: Path) -> None:
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        paths = [file_of(store, row, cell) for cell in (1, 4)]
+    for path in paths:
+        path.unlink()
+    async with running_store(tmp_path) as store:
+        await store.repairer.wait_settled()
+        await all_is_well(store)
+
+
+async def test_what_was_taken_for_damage_and_is_none_is_forgotten(tmp_path: Path) -> None:
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        before = file_of(store, row, 2).stat()
+        assert store.repairer.damaged(row.id, CellIndex(2), "a bad cable")
+        assert not store.repairer.damaged(row.id, CellIndex(2), "again")
+        await store.repairer.wait_settled()
+        await all_is_well(store)
+        assert file_of(store, row, 2).stat().st_ino == before.st_ino
+
+
+async def test_a_struck_devices_shards_are_made_on_another_one(tmp_path: Path) -> None:
+    async with filled(tmp_path, devices=7) as store:
+        row = await only_volume(store)
+        [spare] = [slot for slot in range(7) if ident(slot) not in row.devices]
+        await store.fleet.strike(row.devices[3], DeviceFailed("it burns"))
+        await store.repairer.wait_settled()
+        moved = await only_volume(store)
+        assert moved.devices == (*row.devices[:3], ident(spare), *row.devices[4:])
+        shutil.rmtree(store.devices[row.devices[3]].label)
+        for key, data in DATA.items():
+            assert await get(store, key) == data
+        assert store.damaged == set()
+
+
+async def test_without_a_spare_device_the_volume_waits(tmp_path: Path) -> None:
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        await store.fleet.strike(row.devices[3], DeviceFailed("it burns"))
+        await store.repairer.wait_settled()
+        assert (await only_volume(store)).devices == row.devices
+        assert len(store.repairer.queue) == 0
+
+
+async def test_a_device_that_errs_again_while_it_is_repaired_is_struck(tmp_path: Path) -> None:
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        file_of(store, row, 2).parent.chmod(0o700)
+        file_of(store, row, 2).unlink()
+        file_of(store, row, 2).with_suffix(".2.new").mkdir()  # what no unlink removes
+        await store.repairer.wait_settled()
+        assert store.fleet.state(row.devices[2])[0] is DeviceState.FAILED
+
+
+async def test_a_device_that_is_emptied_is_struck(tmp_path: Path) -> None:
+    async with filled(tmp_path) as store:
+        store.repairer.folders = Folders(tmp_path)
+        await store.repairer.wait_settled()
+        assert store.fleet.struck == []
+        (tmp_path / "d4").rename(tmp_path / "away")
+        await store.repairer.wait_settled()
+        assert store.fleet.struck == [ident(4)]
+
+
+async def test_a_struck_device_comes_back_verified_and_caught_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repairer, "REPAIR_RETURN_S", 0.0)
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        slot = int(row.devices[5][1:2])
+        store.repairer.folders = Folders(tmp_path)
+        (tmp_path / f"d{slot}").rename(tmp_path / "away")
+        await store.repairer.wait_settled()
+        await put(store, b"key 3", DATA[b"key 0"])
+        await store.writer.volumes.seal_idle(0)
+        with (tmp_path / "away" / path_of(ShardName(row.id, CellIndex(5)))).open("r+b") as file:
+            file.write(b"damage")
+        (tmp_path / "away").rename(tmp_path / f"d{slot}")
+        await store.repairer.wait_settled()
+        assert store.fleet.struck == []
+        assert store.fleet.state(ident(slot)) == (DeviceState.ONLINE, None)
+        await all_is_well(store)
+        assert await get(store, b"key 3") == DATA[b"key 0"]
+
+
+async def test_what_moved_elsewhere_meanwhile_is_moved_aside_when_a_device_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with filled(tmp_path, devices=7) as store:
+        row = await only_volume(store)
+        lost = store.devices[row.devices[1]]
+        store.repairer.folders = Folders(tmp_path)
+        await store.fleet.strike(lost.id, DeviceFailed("it burns"))
+        await store.repairer.wait_settled()
+        assert lost.id not in (await only_volume(store)).devices
+        monkeypatch.setattr(repairer, "REPAIR_RETURN_S", 0.0)
+        store.repairer._not_before.clear()
+        await store.repairer.wait_settled()
+        assert store.fleet.struck == []
+        await all_is_well(store)
+        assert [path.name for path in (Path(lost.label) / "quarantine").iterdir()] == [f"{row.id.hex()}.1"]
+
+
+async def test_a_device_that_is_struck_is_not_taken_back_at_once(tmp_path: Path) -> None:
+    async with filled(tmp_path) as store:
+        store.repairer.folders = Folders(tmp_path)
+        await store.fleet.strike(ident(0), DeviceFailed("it was slow"))
+        await store.repairer.wait_settled()
+        assert store.fleet.struck == [ident(0)]
