@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from unittest.mock import patch
 from stratumfs import config
 from stratumfs.catalog.extents import voided_inodes
 from stratumfs.catalog.membership import Membership
-from stratumfs.owner import wire
+from stratumfs.owner import create, wire
 from stratumfs.owner.create import NewTier, make_embedded, make_store
 from stratumfs.owner.messages import Credentials
 from stratumfs.repair.repairer import Repairer
@@ -43,14 +44,17 @@ class StepWatch(Watch, Protocol):
 def make_here(root: Path, k: int = 4, m: int = 2) -> None:
     """mkfs below *root*: over the folders ``d0``, ``d1`` ... if they are there, else with folders of its own.
 
-    ``w0`` to ``w2``, if they are there, are a second tier.
+    ``w0`` to ``w2``, if they are there, are a second tier. Ids count up, so that it is the same places in each run that
+    hold the catalog: the store folder and the first devices.
     """
     devices = sorted(root.glob("d[0-9]*"))
-    if devices:
-        warm = sorted(root.glob("w[0-9]*"))
-        make_store(root / "store", devices, k, m, KEYS, NewTier(warm, 2, 1) if warm else None)
-    else:
-        make_embedded(root / "store", KEYS)
+    numbers = count(1)
+    with patch.object(create, "random_id", lambda: next(numbers).to_bytes(16, "big")):
+        if devices:
+            warm = sorted(root.glob("w[0-9]*"))
+            make_store(root / "store", devices, k, m, KEYS, NewTier(warm, 2, 1) if warm else None)
+        else:
+            make_embedded(root / "store", KEYS)
 
 
 @asynccontextmanager
