@@ -127,7 +127,7 @@ class Boots:
                 hidden.rename(place.root / "catalog")
         answered = dict(self._promised)
         copy = self._folder / "stopped"
-        before, self._unsure = self._places, 0
+        before = self._places
         stop = Stop(stop_at, self._root, copy, answered)
         with stop.watching():
             async with open_at(self._places, reachable, self._m) as (catalog, booted):
@@ -147,7 +147,7 @@ class Boots:
             copy.rename(self._root)
             self._choose_list(before)
         else:
-            self._promised = answered
+            self._promised, self._unsure = answered, 0
 
     async def _check(self, catalog: Catalog) -> None:
         found = dict(await catalog.read(everything))
@@ -203,7 +203,7 @@ class Boots:
         if self._places != before:
             there = all(place.root.exists() for place in self._places)
             self._places = self._places if there and self._rng.random() < 0.5 else before
-            self._unsure = 1
+            self._unsure += 1
 
     async def _write(self, catalog: Catalog, answered: dict[int, bytes]) -> None:
         for _ in range(self._rng.randint(1, 3)):
