@@ -1,6 +1,7 @@
 """Places for tests: folders with a small identity file each, and a catalog of toys that lies at several of them."""
 
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -108,6 +109,8 @@ async def open_at(
     finally:
         with trio.CancelScope(shield=True):
             await catalog.close()
+        if booted.scratch is not None:
+            shutil.rmtree(booted.scratch)
 
 
 def member_numbers(places: Sequence[FolderPlace], members: Collection[PlaceId]) -> set[int]:
