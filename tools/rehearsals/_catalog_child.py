@@ -42,6 +42,7 @@ def put(tx: Transaction, ident: ExtentId, task: int, n: int, value: bytes, refus
 class Child:
     def __init__(self, folder: Path, seed: int) -> None:
         self._rng = random.Random(seed)  # noqa: S311 - repeatable is the point
+        self._busy = False
         self._journal = os.open(folder / "journal", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     async def run(self, store: Path) -> None:
@@ -63,6 +64,9 @@ class Child:
             except PreconditionFailed:
                 continue
             os.write(self._journal, f"A {ident} {task} {ident}\n".encode())
+            if not self._busy:
+                self._busy = True
+                print("BUSY", flush=True)
 
     async def _durably(self, catalog: Catalog, ident: ExtentId, *rest: *tuple[int, int, bytes, bool]) -> None:
         """By each way in which a door makes something durable."""

@@ -104,6 +104,7 @@ class Rehearsal:
             assert child.stdout is not None
             if child.stdout.readline() != b"READY\n":
                 raise Lost(f"the catalog does not open (exit {child.wait()})")
+            child.stdout.readline()  # something is acknowledged: from here on a kill comes under load
             try:
                 child.wait(rng.uniform(0.1, 0.9))
             except subprocess.TimeoutExpired:
