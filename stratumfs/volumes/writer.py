@@ -216,7 +216,7 @@ class VolumeWriter:
                 await self._failed(opened, failures)
                 return
         await self._ledger.sealed(opened.info.id, opened.end, opened.stripes)
-        del self._volumes[opened.info.id]
+        self._volumes.pop(opened.info.id, None)  # a strike may have given it up meanwhile
 
     async def _open_next(self) -> OpenVolume:
         async with self._opening:

@@ -25,17 +25,33 @@ def test_nothing_acknowledged_at_either_door_is_lost_by_kill_9_under_load(doors:
 
 
 class Forgetful(Rehearsal):
-    """Its store wakes up with the catalog that it had before the load."""
+    """Its store wakes up with the catalog that it had before the load, on every place that has one."""
 
     def _load_and_kill(self, rng: random.Random) -> None:
-        catalog = self.doors.store / "catalog"
-        before = catalog.with_name("before")
+        before = self.doors.folder / "before"
         self.doors.stop()
-        shutil.copytree(catalog, before)
+        for place in (self.doors.store, *self.doors.devices):
+            shutil.copytree(place, before / place.name, ignore=shutil.ignore_patterns("volumes", "control"))
         self.doors.start()
         super()._load_and_kill(rng)
-        shutil.rmtree(catalog)
-        before.rename(catalog)
+        for place in (self.doors.store, *self.doors.devices):
+            shutil.rmtree(place / "catalog", ignore_errors=True)
+            shutil.copytree(before / place.name, place, dirs_exist_ok=True)
+
+
+def test_a_store_folder_that_forgets_is_not_believed(doors: Doors) -> None:
+    """The same for the store folder alone: its copies know better."""
+    before = doors.folder / "before"
+    doors.stop()
+    shutil.copytree(doors.store, before, ignore=shutil.ignore_patterns("control"))
+    doors.start()
+    (doors.mount / "bucket").mkdir()
+    (doors.mount / "bucket" / "kept").write_bytes(b"since then")
+    doors.kill()
+    shutil.rmtree(doors.store)
+    before.rename(doors.store)
+    doors.start()
+    assert (doors.mount / "bucket" / "kept").read_bytes() == b"since then"
 
 
 def test_the_rehearsal_notices_what_is_missing(doors: Doors) -> None:

@@ -162,7 +162,8 @@ async def _wrong_while_open(
     if device is not None:
         wrong += [f"the caller got {error!r} for a device that others make up for"] if error is not None else []
         struck, died = bool(device.struck), failer.dead is not None and failer.code != errno.ENOSPC
-        either = step.what in _EITHER or (struck and died)  # of a disk that died the next call says so
+        # Of a disk that died the next call says so; a removal is tried again, but not while shards are moved aside.
+        either = step.what in _EITHER or (struck and (died or step.verb == "remove"))
         wrong += [f"{device.label} is struck: {struck}"] if struck != needed and not either else []
     return wrong + await _wrong_when_used(store, failer)
 

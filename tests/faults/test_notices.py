@@ -10,8 +10,8 @@ from unittest.mock import patch
 import pytest
 
 from stratumfs.catalog import extents, tree
-from stratumfs.catalog.durability import Primary
 from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.rounds import Rounds
 from stratumfs.devices import identity
 from stratumfs.owner import create
 from stratumfs.shards.local import LocalOpenShard, LocalShards
@@ -34,17 +34,22 @@ async def _nothing_awaited(*args: object, **kwargs: object) -> None:
     pass
 
 
+async def _nobody_asked(*args: object) -> dict[object, Exception]:
+    """A round that no member is asked to hold."""
+    return {}
+
+
 _LIES: list[tuple[str, Lie]] = [
     ("put-stripes", lambda: patch.object(LocalOpenShard, "datasync", _nothing)),
-    ("put-inline", lambda: patch.object(Primary, "hold", _nothing)),
+    ("put-inline", lambda: patch.multiple(Rounds, _ask=_nobody_asked)),
     ("volume-open", lambda: patch.object(LocalShards, "sync_folder", _nothing)),
     ("mkfs", lambda: patch.object(create, "sync_folder", _nothing)),
     ("mkfs", lambda: patch.object(identity, "sync_folder", _nothing)),
     ("volume-free", lambda: patch.object(Catalog, "sync", _nothing_awaited)),
     ("rename", lambda: patch.object(Catalog, "settle", _nothing_awaited)),
     ("seen-by-s3", lambda: patch.object(Catalog, "read_settled", Catalog.read)),
-    ("checkpoint", lambda: patch.object(Primary, "hold", _nothing)),
-    ("delete", lambda: patch.object(extents, "_delete", _delete_uncounted)),
+    ("checkpoint", lambda: patch.multiple(Rounds, _ask=_nobody_asked)),
+    ("delete", lambda: patch.object(extents, "delete_row", _delete_uncounted)),
     ("unlink-open", lambda: patch.object(tree, "orphan", _nothing)),
 ]
 
