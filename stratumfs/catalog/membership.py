@@ -265,6 +265,8 @@ class Membership:
     async def _join(self, copy: Copy, chain: Chain, mark: Mark) -> None:
         if (mark.salt - copy.salt) % SALTS != copy.generation:
             raise StoreReadOnly("the log was started over meanwhile: later again")
+        if copy.place not in self.places:
+            raise StoreReadOnly("the place was struck meanwhile")
         await self._call(copy.place, copy.hold, mark)
         self._copies[copy.place], self._chains[copy.place] = copy, chain
         await self._settle(mark, self.m + 1)
@@ -379,9 +381,12 @@ class Membership:
 
         async def one(place: PlaceId) -> None:
             async with self._naming[place]:  # what it says is changed by one after the other
+                found = self.places.get(place)
+                if found is None:
+                    return  # struck while it waited
                 named = change(self._known(place))
                 try:
-                    await self._call(place, self.places[place].write_named, named)
+                    await self._call(place, found.write_named, named)
                 except (OSError, StratumError) as error:
                     failed[place] = error
                 else:
@@ -400,11 +405,12 @@ class Membership:
     async def _seed(self, place: PlaceId) -> tuple[Copy, Chain]:
         """A new copy at *place*, without a manifest; it has the base, and nothing of the log yet."""
         assert self._database is not None
+        found = self.places[place]
         primary, salt = self._database.primary, self._chains[self._primary].salt
         generation = (primary.salt() - salt) % SALTS
-        folder = await self._call(place, chains.new_chain, self.places[place].folder)
+        folder = await self._call(place, chains.new_chain, found.folder)
         await trio.to_thread.run_sync(seed, folder, primary, generation, limiter=self._limiters[place])
-        copy = Copy(place, self.places[place].disk, folder, primary, salt, generation)
+        copy = Copy(place, found.disk, folder, primary, salt, generation)
         return copy, Chain(folder.name, Form.COPY, salt)
 
     async def _hold_all(self, mark: Mark) -> dict[PlaceId, Exception]:

@@ -189,6 +189,8 @@ async def _wrong_when_used(store: Store, failer: Failer) -> list[str]:
     """The store takes, reads and deletes as before: around a device that is full or has failed."""
     if failer.code == errno.ENOSPC and failer.dead is not None and failer.dead.name.startswith("store"):
         return []  # goes on being full, and takes nothing at all
+    if failer.code == errno.ENOSPC and failer.dead is not None and store.catalog.folder.is_relative_to(failer.dead):
+        return []  # the same: the catalog has moved to what is full now
     if failer.code == errno.ENOSPC and failer.dead is not None and _struck(store) >= store.code.m:
         return []  # what is not struck is full
     data = bytes(STRIPED)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from stratumfs.catalog.chains import Form, read_manifest
 from stratumfs.errors import ConfigError, StoreReadOnly
@@ -110,6 +112,18 @@ async def test_the_primary_dies_and_a_copy_takes_over(places: list[FolderPlace])
 
 def members_number(places: list[FolderPlace], ident: bytes) -> int:
     return next(number for number, place in enumerate(places) if place.id == ident)
+
+
+async def test_a_place_that_is_struck_while_it_waits_to_be_told_is_passed_over(places: list[FolderPlace]) -> None:
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        async with trio.open_nursery() as nursery, members._naming[places[6].id]:
+            nursery.start_soon(members.note, catalog.statistics().synced)
+            await wait_all_tasks_blocked()
+            await catalog.strike(places[6].id, "it is gone")
+        await catalog.commit(put, 2, b"two")
 
 
 async def test_what_travels_with_the_catalog_is_on_every_member(places: list[FolderPlace]) -> None:
