@@ -6,8 +6,9 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from stratumfs.cli import command
-from stratumfs.cli.device_text import RebuildProgress, outcome_text, render_devices
+from stratumfs.cli.device_text import outcome_text, render_devices
 from stratumfs.cli.exit import Exit
+from stratumfs.cli.progress import BytesProgress
 from stratumfs.owner import client, locate
 from stratumfs.owner.messages import ReplaceDevice, Status
 
@@ -46,7 +47,7 @@ def replace(
     """Put an empty folder in a device's place and rebuild there what it held; asked again, it goes on."""
     folder = locate.store_folder(store)
     request = ReplaceDevice(old, str(Path(new).absolute()), plain_folder)
-    with RebuildProgress() as progress:
+    with BytesProgress("looks what there is to rebuild") as progress:
         found = client.ask_or_open(folder, request, progress.show)
     if found["warning"]:
         command.complain("stratumfs", found["warning"])

@@ -3,15 +3,12 @@
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
 from stratumfs.cli.status_text import FILE_WIDTH, size_text, survives_text
-from stratumfs.owner import messages
 
 _RIGHT = ("slot", "shards", "missing", "damaged", "free", "of")
 
@@ -32,34 +29,6 @@ def render_devices(devices: Sequence[Mapping[str, Any]]) -> None:
         if each["reason"]:
             since = f" since {_time_text(each['since'])}" if each["since"] else ""
             console.print(f"{each['tier']}:{each['slot']} is {each['state']}{since}: {each['reason']}")
-
-
-class RebuildProgress:
-    """A bar on standard error, where that is a terminal."""
-
-    def __init__(self, console: Console | None = None) -> None:
-        console = console or Console(stderr=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-        )
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("looks what there is to rebuild", total=None)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def show(self, progress: messages.Progress) -> None:
-        self._bar.update(self._task, description=progress.text, completed=progress.done or 0, total=progress.total)
 
 
 def outcome_text(found: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ from cyclopts import Parameter
 from stratumfs.cli import command
 from stratumfs.cli.exit import Exit
 from stratumfs.cli.explain_text import render_explanation
-from stratumfs.cli.move_text import MoveProgress, outcome_text
+from stratumfs.cli.move_text import outcome_text
+from stratumfs.cli.progress import BytesProgress
 from stratumfs.errors import ConfigError
 from stratumfs.owner import client, locate
 from stratumfs.owner.messages import Explain, Move
@@ -69,7 +70,7 @@ def move(
     """Move the bytes of a file or object, of all below a directory or KEY/, or of a bucket to another tier."""
     place = _place(target, store)
     request = Move(to, place.inode, place.bucket, place.key, reason)
-    with MoveProgress() as progress:
+    with BytesProgress("looks what there is to move") as progress:
         found = client.ask_or_open(place.folder, request, progress.show)
     if as_json:
         command.print_json(found)
