@@ -82,13 +82,16 @@ def refresh_identities(
 ) -> dict[DeviceId, DeviceFailed]:
     """Write each identity file that says other paths than those of now, so that the store is found from any of them.
 
-    Each is asked by itself: a device may have been away, or failed, when the others learned of a move. One that cannot
-    be written to keeps its old file, which costs comfort only; but who fails in this is returned: it is to be struck.
-    *store* is None where the store folder is lost. Raises: DeviceFailed, DeviceFull if it is that.
+    Each is asked by itself: one may have been away, or failed, when the others learned of a move or of another device.
+    One that cannot be written to keeps its old file, which costs comfort only; but which devices fail in this is
+    returned: they are to be struck. *store* is None where the store folder is lost.
     """
     failed: dict[DeviceId, DeviceFailed] = {}
     if store is not None:
-        _refresh(store.path, identity.of_store())
+        try:
+            _refresh(store.path, identity.of_store())
+        except DeviceError as error:
+            _log.warning("identity_not_refreshed", store=str(store.path), error=str(error))
     for entry in identity.devices:
         if entry.id in facts and entry.id not in unwritable:
             try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stratumfs.devices.identity import STORE_FILE, Identity, has_identity, read_identity
 from stratumfs.errors import ConfigError, DeviceRefused, NotFound
+from stratumfs.owner.places import epoch_number, said_by_devices
 from stratumfs.owner.stand_in import is_stand_in, make_anew
 
 _ROOT_DEFAULT = Path("/var/lib/stratumfs")
@@ -57,15 +58,25 @@ def store_folder(named: Path) -> Path:
 def identity_of(folder: Path) -> Identity:
     """The identity in a store folder, its paths as they are now.
 
-    A store that was moved as a whole, devices inside its folder, is found where it is.
+    A store that was moved as a whole, devices inside its folder, is found where it is. Where a device knows of a later
+    epoch, its list of devices counts: the folder was away, or full, when one of them was replaced.
     """
-    found = read_identity(folder)
-    if is_stand_in(folder):
-        return found
+    found = _seen_from(folder, read_identity(folder))
     if found.own is not None:
         raise DeviceRefused(f"{folder} is a device, not a store folder", str(folder))
-    devices = tuple(replace(each, path=_rebased(each.path, found.store_path, folder)) for each in found.devices)
-    return replace(found, store_path=folder, devices=devices)
+    while True:
+        newest = max(said_by_devices(found).values(), key=epoch_number, default=found)
+        if epoch_number(newest) <= epoch_number(found):
+            return found
+        found = replace(found, devices=_seen_from(folder, newest).devices, epoch_in_force=newest.epoch_in_force)
+
+
+def _seen_from(folder: Path, identity: Identity) -> Identity:
+    """*identity*, the store's folder being *folder*, which may have been moved with devices in it."""
+    if is_stand_in(folder):
+        return identity
+    devices = tuple(replace(each, path=_rebased(each.path, identity.store_path, folder)) for each in identity.devices)
+    return replace(identity, store_path=folder, devices=devices)
 
 
 def _of_device(path: Path, device: Identity) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stratumfs.catalog.epochs import Named, pack_epoch, unpack_epoch
 from stratumfs.config import SETTINGS_FILE
+from stratumfs.devices.check import check_device
 from stratumfs.devices.identity import Identity, read_identity, write_identity
 from stratumfs.errors import DeviceRefused
 from stratumfs.ids import STORE_PLACE, DeviceId, Disk, PlaceId
@@ -64,6 +65,22 @@ def travelling_files(store: Path) -> dict[str, str]:
         with suppress(FileNotFoundError):
             found[name] = (store / name).read_text("utf-8")
     return found
+
+
+def said_by_devices(identity: Identity) -> dict[Path, Identity]:
+    """What each device of *identity* says that is there, in the order of ids: all who ask see the same order."""
+    found: dict[Path, Identity] = {}
+    for entry in sorted(identity.devices, key=lambda entry: entry.id):
+        with suppress(DeviceRefused):
+            path = check_device(identity.store, entry).path
+            found[path] = read_identity(path)
+    return found
+
+
+def epoch_number(identity: Identity) -> int:
+    """Of the last epoch that *identity* knows to have been in force; a larger one knows of later devices too."""
+    epoch = identity.epoch_in_force
+    return int(epoch["number"]) if epoch is not None else 0
 
 
 def place_of(device: DeviceId) -> PlaceId:

@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from stratumfs.devices.check import check_device
 from stratumfs.devices.folder import look_at
-from stratumfs.devices.identity import STORE_FILE, Identity, read_identity, sync_folder, write_identity
+from stratumfs.devices.identity import STORE_FILE, Identity, sync_folder, write_identity
 from stratumfs.errors import DeviceError, DeviceRefused, StratumError
-from stratumfs.owner.places import CATALOG_FOLDER
+from stratumfs.owner.places import CATALOG_FOLDER, epoch_number, said_by_devices
 
 STAND_IN = "stand-in"
 """Below a device: what a store folder has, while the store folder cannot be used."""
@@ -28,8 +27,10 @@ def make_anew(device: Identity) -> Path:
 
     Raises: DeviceRefused if none can be made.
     """
-    identities = _identities(device)
-    newest = max(identities.values(), key=_epoch_number)
+    identities = said_by_devices(device)
+    if not identities:
+        raise DeviceRefused("no device of the store is there", str(device.store_path))
+    newest = max(identities.values(), key=epoch_number)
     files = _files([*identities])
     if files is None:
         raise DeviceRefused(
@@ -52,18 +53,6 @@ def make_anew(device: Identity) -> Path:
         f"the store folder {newest.store_path} is lost, and no other can be made: {'; '.join(problems)}",
         str(newest.store_path),
     )
-
-
-def _identities(device: Identity) -> dict[Path, Identity]:
-    """What each device says that is there, in the order of ids: so that all who ask come to the same folder."""
-    found: dict[Path, Identity] = {}
-    for entry in sorted(device.devices, key=lambda entry: entry.id):
-        with suppress(DeviceRefused):
-            path = check_device(device.store, entry).path
-            found[path] = read_identity(path)
-    if not found:
-        raise DeviceRefused("no device of the store is there", str(device.store_path))
-    return found
 
 
 def _files(devices: Sequence[Path]) -> Mapping[str, str] | None:
@@ -100,8 +89,3 @@ def _write_missing(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-
-
-def _epoch_number(identity: Identity) -> int:
-    epoch = identity.epoch_in_force
-    return int(epoch["number"]) if epoch is not None else 0

@@ -113,6 +113,7 @@ class Fleet:
         self._standings = {each.id: _Standing(each.tier, each.label) for each in devices.values()}
         for row in rows:
             if row.id in devices:
+                self._standings[row.id].state = DeviceState(row.state)  # whatever it was: no transition
                 self._set(row.id, DeviceState(row.state), row.reason)
         for gone in absent:
             self._standings[gone.id] = _Standing(gone.tier, gone.label, DeviceState.FAILED, gone.reason)

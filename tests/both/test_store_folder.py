@@ -76,6 +76,28 @@ def test_without_a_place_for_the_store_folder_a_device_stands_in_for_it(doors: D
     _check(doors, wanted | {"later": b"written afterwards"})
 
 
+def test_a_store_folder_that_comes_back_does_not_bring_back_a_device_that_was_replaced(doors: Doors) -> None:
+    doors.expected.append("device_struck")
+    wanted = _fill(doors)
+    doors.stop()
+    away = doors.store.rename(doors.store.with_name("away"))
+    words = f"gateway=127.0.0.1:{doors.port}"
+    mount = [BIN / "mount.stratumfs", doors.devices[4], doors.mount, "-o", words, "--log", doors.log]
+    run(mount)
+    spare = doors.store.with_name("spare")
+    spare.mkdir()
+    run([BIN / "stratumfs", "device", "replace", doors.store, doors.devices[1], spare])
+    _check(doors, wanted)
+    doors.stop()
+    shutil.rmtree(doors.store)
+    away.rename(doors.store)
+    run(mount)
+    listed = run([BIN / "stratumfs", "device", "list", doors.store])
+    assert str(spare) in listed
+    assert str(doors.devices[1]) not in listed
+    _check(doors, wanted)
+
+
 def test_the_store_folder_dies_under_load_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     device = Device(tmp_path / "behind", tmp_path / "disk")
     (tmp_path / "disk" / "store").mkdir()

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from unittest.mock import patch
 
 from stratumfs import config
+from stratumfs.catalog import engine
 from stratumfs.catalog.extents import voided_inodes
 from stratumfs.catalog.membership import Membership
 from stratumfs.owner import create, wire
@@ -59,8 +60,8 @@ def make_here(root: Path, k: int = 4, m: int = 2) -> None:
 
 @asynccontextmanager
 async def opened(root: Path) -> AsyncIterator[Store]:
-    """The store below *root* as its owner opens it. Tidying and repairs are left to the caller:
-    ``store.maintenance.round()``, ``store.repairer.round()``."""
+    """The store below *root* as its owner opens it, but that the clock begins nothing: tidying and repairs are left to
+    the caller, ``store.maintenance.round()``, ``store.repairer.round()``."""
     async with running(root) as found:
         yield found.store
 
@@ -72,6 +73,7 @@ async def running(root: Path) -> AsyncIterator[wire.Running]:
         patch.object(Maintenance, "serve", _learn_only),
         patch.object(Repairer, "serve", Repairer.recall),
         patch.object(Membership, "serve", _members_stay),
+        patch.object(engine, "ROUND_INTERVAL_S", float("inf")),
     ):
         folder = store_folder(root)
         async with wire.locked(folder) as locked:
