@@ -14,8 +14,6 @@ from tests.faults.tree import Tree
 
 END = Step("answer", "caller")
 """Behind the last call of a run."""
-_MANY = ("write WAL", "write database", "write journal")
-"""Calls of SQLite that come in runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +40,11 @@ class Recorded:
         return Outline(calls, self.stories)
 
     def thinned(self, rng: random.Random) -> Iterator[Moment]:
-        """All moments; of a long run of equal calls of SQLite, whose own tests are better, the first and two others."""
-        for start, stop in self._runs():
-            chosen: Sequence[int] = range(start, stop)
-            if len(chosen) > 4 and str(self.moments[start].step) in _MANY:
-                chosen = [start, *sorted(rng.sample(range(start + 1, stop), 2))]
-            yield from (self.moments[at] for at in chosen)
-
-    def _runs(self) -> Iterator[tuple[int, int]]:
-        start = 0
-        for at in range(1, len(self.moments) + 1):
-            if at == len(self.moments) or self.moments[at].step != self.moments[start].step:
-                yield start, at
-                start = at
+        """Of each kind of step the first, the last and another moment, in the order of the run, and its end."""
+        chosen = {len(self.moments) - 1}
+        for numbers in self.outline().calls.values():
+            chosen.update((numbers[0], rng.choice(numbers), numbers[-1]))
+        return (self.moments[at] for at in sorted(chosen))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +54,9 @@ class Outline:
     calls: Mapping[str, Sequence[int]]
     stories: Sequence[Story]
 
-    def one_of_each(self, rng: random.Random) -> list[int]:
-        """A call of each kind, by its number."""
-        return [rng.choice(numbers) for numbers in self.calls.values()]
+    def calls_of_kinds(self, count: int, rng: random.Random) -> list[int]:
+        """A call of each of so many kinds, or of all if there are fewer, by its number."""
+        return [rng.choice(self.calls[kind]) for kind in rng.sample(list(self.calls), min(count, len(self.calls)))]
 
 
 class Recorder:
@@ -136,7 +126,7 @@ def stops_at(moment: Moment, stories: Sequence[Story], rng: random.Random, numbe
 
 
 def stops(recorded: Recorded, rng: random.Random) -> Iterator[Stop]:
-    """Every stop of a run, those that leave the same only once."""
+    """The stops of a run, a few of each kind of step; those that leave the same only once."""
     seen: set[int] = set()
     for number, moment in enumerate(recorded.thinned(rng)):
         for stop in stops_at(moment, recorded.stories, rng, number):

@@ -14,8 +14,8 @@ from tests.faults.record import END, Outline
 PAGE = Path(__file__).parents[2] / "man" / "stratumfs-durability.7"
 TESTS = {
     "test_stop_at_each_step": test_stops,
-    "test_kill_at_each_kind_of_step": test_kills,
-    "test_failure_at_each_kind_of_step": test_failures,
+    "test_kill_at_a_step": test_kills,
+    "test_failure_of_a_call": test_failures,
 }
 
 
