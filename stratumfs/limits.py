@@ -42,6 +42,10 @@ REPAIR_SURVEY_S = 3600.0
 """How often all volumes are looked at if nothing happens."""
 REPAIR_RETURN_S = 60.0
 """From a strike to the first try to take the device back; twice as long for each time that it came back before."""
+WIDEN_LOOK_S = 10.0
+"""How often it is looked whether enough devices are up to widen volumes."""
+WIDEN_AGAIN_S = 3600.0
+"""How often narrow volumes are looked for while no device goes or comes: what could not be widened then."""
 
 # Catalog
 INLINE_MAX = 16 * KIB

@@ -181,7 +181,7 @@ class Mover:
     async def _run(self, move: Move) -> None:
         store = self._store
         move.total = move.row.bytes + await self._total(move)
-        with Repack(store.catalog, store.reader, store.writers[move.row.tier], move.row.id).running() as repack:
+        with Repack(store.catalog, store.reader, store.writers[move.row.tier], move=move.row.id).running() as repack:
             move.repack = repack
             for _ in range(_PASSES_MAX):
                 before = repack.moved

@@ -65,6 +65,16 @@ def volume_summary(tx: Transaction) -> list[tuple[str, str, int, int, int, int]]
     return [(t, s, k, m, n, live) for t, s, k, m, n, live in rows]
 
 
+def narrow_volumes(tx: Transaction, tier: str, width: int, after: bytes = b"", limit: int = 200) -> list[VolumeRow]:
+    """A chunk of a tier's volumes with fewer than *width* shards, by id; of the sealed ones those with bytes in use."""
+    wanted = "tier = ? and k + m < ? and (state = ? or (state = ? and live > 0))"
+    rows = tx.all(
+        f"select * from volume where {wanted} and id > ? order by id limit ?",  # noqa: S608
+        (tier, width, OPEN, SEALED, after, limit),
+    )
+    return _with_devices(tx, rows)
+
+
 def empty_volumes(tx: Transaction, limit: int = 200) -> list[VolumeId]:
     """Sealed volumes that nothing points at."""
     rows = tx.all("select id from volume where state = ? and live = 0 limit ?", (SEALED, limit))

@@ -139,11 +139,12 @@ def _repairs(running: Running) -> list[dict[str, Any]]:
     """What is under way, then what waits, most exposed first."""
     repairer = running.store.repairer
     found: list[dict[str, Any]] = []
-    if (work := repairer.work) is not None:
-        volume = work.volume.hex() if work.volume else None
-        found.append(
-            {"state": work.what, "volume": volume, "device": work.device, "done": work.done, "total": work.total}
-        )
+    for work in (repairer.work, running.store.widener.work):
+        if work is not None:
+            volume = work.volume.hex() if work.volume else None
+            found.append(
+                {"state": work.what, "volume": volume, "device": work.device, "done": work.done, "total": work.total}
+            )
     for each in repairer.queue.first(REPAIRS_SHOWN_MAX):
         found.append({"state": "queued", "volume": each.volume.hex(), "losses_survived": each.margin})
     return found

@@ -7,7 +7,7 @@ nobody reads them, and go as those of every volume do that nothing points at (``
 """
 
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 
 import structlog
@@ -29,6 +29,7 @@ _log = structlog.get_logger(__name__)
 
 Run = tuple[Location, int]
 """Bytes of one volume: where they begin, how many."""
+Pace = Callable[[float, int], Awaitable[None]]
 
 
 class Repack:
@@ -38,13 +39,16 @@ class Repack:
     lie in the catalog, which is no tier: they stay.
 
     move        the catalog's row that the move is recorded under, if it has one
+    pace        awaited behind each batch with the seconds that it took and the bytes moved so far
     moved       bytes that extents point at in the new place
     unreadable  bytes that could not be read, and stay where they are
     """
 
-    def __init__(self, catalog: Catalog, reader: Reader, target: Writer, move: bytes | None = None) -> None:
+    def __init__(
+        self, catalog: Catalog, reader: Reader, target: Writer, *, move: bytes | None = None, pace: Pace | None = None
+    ) -> None:
         self.moved = self.unreadable = 0
-        self._catalog, self._reader, self._target, self._move = catalog, reader, target, move
+        self._catalog, self._reader, self._target, self._move, self._pace = catalog, reader, target, move, pace
         self._batch: list[Run] = []
         self._size = 0
         self._volumes: set[VolumeId] = set()
@@ -79,11 +83,14 @@ class Repack:
         batch, self._batch, self._size = self._batch, [], 0
         if not batch:
             return
+        began = trio.current_time()
         with self._target.stream(copying=True) as stream:
             copied = await self._copy(joined(batch), stream)
             await stream.finish()
             await self._swap(moved_runs(copied, stream.extents))
         self._volumes.clear()
+        if self._pace is not None:
+            await self._pace(trio.current_time() - began, self.moved)
 
     async def _take(self, extent: Extent) -> None:
         assert extent.location is not None

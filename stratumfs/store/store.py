@@ -24,6 +24,7 @@ from stratumfs.store.objects import Objects
 from stratumfs.store.observer import AccessObserver, NullObserver
 from stratumfs.store.reader import Reader
 from stratumfs.store.space import SPACE_FIRST_S, Space
+from stratumfs.store.widen import Widener
 from stratumfs.store.writer import Writer
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import VolumeInfo
@@ -69,6 +70,7 @@ class Store:
             folders=folders,
         )
         fleet.listeners.append(self.repairer.heed)
+        self.widener = Widener(catalog, self.reader, fleet, self.writers, self._seal)
         self.changes = Changes(nursery)
         self.locks = InodeLocks()
         self.maintenance = Maintenance(catalog, self.reader, self.writer, self.writers.values(), self._free_shards)
@@ -101,6 +103,7 @@ class Store:
                 nursery.start_soon(writer.space.serve)
             nursery.start_soon(self.maintenance.serve)
             nursery.start_soon(self.repairer.serve)
+            nursery.start_soon(self.widener.serve)
 
     def _writer(self, tier: str, nursery: trio.Nursery) -> Writer:
         code = self.fleet.codes[tier]

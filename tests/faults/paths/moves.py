@@ -55,7 +55,7 @@ async def move_resumed(run: Run) -> None:
     """A store whose owner was killed in the middle of a move is open again, and goes on with it."""
     async with run.crashed() as store:
         asked = await Mover(store).ask(await acts.find(store, "main"), "warm", acts.UID, "by hand")
-        with Repack(store.catalog, store.reader, store.writers["warm"], asked.row.id).running() as repack:
+        with Repack(store.catalog, store.reader, store.writers["warm"], move=asked.row.id).running() as repack:
             await repack.inode(await acts.find(store, "main/striped"))
             await repack.flush()
     async with run.opened() as store:

@@ -1,4 +1,4 @@
-"""Write paths of repair: shards made anew, a device that comes back, a device that is replaced."""
+"""Write paths of repair: shards made anew, a device that comes back, what it missed, a device that is replaced."""
 
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from stratumfs.owner.replace import replace_device
 from stratumfs.repair import repairer
 from stratumfs.shards.layout import ShardName, path_of
 from stratumfs.store.store import Store
+from tests.faults import acts
+from tests.faults.base import STRIPED
 from tests.faults.run import Run, smaller
 
 
@@ -32,6 +34,20 @@ async def catch_up(run: Run) -> None:
         await _damage(store, CellIndex(0))
         with run.recording():
             await store.repairer.round()
+
+
+async def widen(run: Run) -> None:
+    """A volume was opened while a device was struck: when that is back, it is sealed and repacked to full width."""
+    async with run.opened() as store:
+        device = store.devices[(await _last_volume(store)).devices[0]]
+        with smaller(repairer, REPAIR_RETURN_S=0.0):
+            await store.fleet.strike(device.id, DeviceFailed("Input/output error", device.label))
+        data = run.data(STRIPED)
+        run.story.tree = run.tree.put("main/earlier", data, await acts.put(store, "main/earlier", data))
+        await store.repairer.round()
+        assert not store.fleet.struck
+        with run.recording():
+            await store.widener.round()
 
 
 async def replace(run: Run) -> None:
@@ -71,4 +87,4 @@ def _there() -> trio.Event:
     return left
 
 
-PATHS = {"rebuild": rebuild, "catch-up": catch_up, "replace": replace}
+PATHS = {"rebuild": rebuild, "catch-up": catch_up, "widen": widen, "replace": replace}
