@@ -86,6 +86,10 @@ class WriteConflict(RequestError):
     """What the request builds on was changed under it; asking again may work."""
 
 
+class StaleIds(WriteConflict):
+    """A move has given the inode's extents later ids than those that were drawn for it: draw again."""
+
+
 class InvalidPart(RequestError):
     pass
 

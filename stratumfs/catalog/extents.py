@@ -7,7 +7,7 @@ from typing import Any
 from blake3 import blake3
 
 from stratumfs.catalog.transaction import Transaction
-from stratumfs.errors import CatalogCorrupt, WriteConflict
+from stratumfs.errors import CatalogCorrupt, StaleIds, WriteConflict
 from stratumfs.ids import ExtentId, InodeNo, Nonce, StripeNo, VolumeId
 from stratumfs.limits import TRANSACTION_ROWS_MAX
 from stratumfs.location import NONCE_MASK, Location
@@ -30,20 +30,21 @@ def insert_extents(
     """Add extents in order, later ones over earlier ones. *fresh*: nothing lies below them, nothing is cleared.
 
     Takes ids from *first_id*: ``IDS_PER_EXTENT`` for each extent, or one each if fresh. They were drawn by whoever may
-    alone change the inode, so that they are above all of its older ones. True if a void was left to clear.
+    alone change the inode, so that they are above all of its older ones, but for those of a move that came in between.
+    True if a void was left to clear. Raises: StaleIds.
     """
     ids = _ids(first_id, len(extents) * (1 if fresh else IDS_PER_EXTENT))
     left = False
     for extent in extents:
         if not fresh:
-            left |= _clear(tx, ino, extent.offset, extent.offset + extent.length, ids)
+            left |= _clear(tx, ino, extent.offset, extent.offset + extent.length, first_id, ids)
         insert_row(tx, next(ids), ino, extent.offset, extent.length, extent.location, extent.data)
     return left
 
 
 def cut_extents(tx: Transaction, ino: InodeNo, size: int, first_id: ExtentId) -> bool:
-    """Forget all bytes at or behind *size*. Takes one id. True if a void was left to clear."""
-    return _clear(tx, ino, size, END, _ids(first_id, 1))
+    """Forget all bytes at or behind *size*. Takes one id. True if a void was left to clear. Raises: StaleIds."""
+    return _clear(tx, ino, size, END, first_id, _ids(first_id, 1))
 
 
 def delete_extents(
@@ -147,8 +148,11 @@ def _row_over(tx: Transaction, ino: InodeNo, offset: int, shown: str) -> list[tu
     return [row] if row is not None and row[2] + row[3] > offset else []
 
 
-def _clear(tx: Transaction, ino: InodeNo, start: int, stop: int, ids: Iterator[int]) -> bool:
-    """Make room in [start, stop): what sticks out is kept under new ids. True if a void was left to clear."""
+def _clear(tx: Transaction, ino: InodeNo, start: int, stop: int, first_id: ExtentId, ids: Iterator[int]) -> bool:
+    """Make room in [start, stop): what sticks out is kept under new ids. True if a void was left to clear.
+
+    Raises: StaleIds if that void would hide extents with ids from *first_id* on.
+    """
     shown = _SHOWN if has_void(tx, ino) else ""
     for edge in (start, stop):
         for row in _row_over(tx, ino, edge, shown) if edge < END else []:
@@ -164,6 +168,8 @@ def _clear(tx: Transaction, ino: InodeNo, start: int, stop: int, ids: Iterator[i
         return False
     newest = tx.one("select max(id) from extent where ino = ? and offset >= ? and offset < ?", (ino, start, stop))
     assert newest is not None
+    if newest[0] >= first_id:
+        raise StaleIds(f"inode {ino} has extent {newest[0]}, and ids were drawn from {first_id} on")
     tx.run("insert into void values (?, ?, ?, ?)", (ino, start, stop, newest[0]))
     return True
 

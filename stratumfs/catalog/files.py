@@ -261,7 +261,7 @@ def publish(
 ) -> tuple[Attributes, bool]:
     """Make pending writes visible. Takes ids: 1, and ``IDS_PER_EXTENT`` for each extent.
 
-    Returns the new attributes, and whether a void was left to clear. Raises: NotFound.
+    Returns the new attributes, and whether a void was left to clear. Raises: NotFound, StaleIds.
     """
     more = False
     if publication.cut is not None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 import trio
 
@@ -10,7 +11,7 @@ from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.files import NewFile
 from stratumfs.catalog.reap import count_inodes
 from stratumfs.catalog.tree import attributes
-from stratumfs.errors import StoreFull
+from stratumfs.errors import StaleIds, StoreFull
 from stratumfs.ids import Cookie, InodeNo
 from stratumfs.limits import COUNTED_ROWS_MAX
 from stratumfs.store.locks import InodeLocks
@@ -163,10 +164,13 @@ class Namespace:
         """
         self._writer.check_writable()
         etag = publication.etag or f"{os.urandom(16).hex()}-1"
+        change = self._catalog.commit if durable else self._catalog.write
         async with self._locks.holding(ino):
-            first = await self._catalog.ids.extents(files.publication_ids(publication))
-            change = self._catalog.commit if durable else self._catalog.write
-            found, voided = await change(files.publish, ino, publication, etag, first, now_ns)
+            while True:
+                first = await self._catalog.ids.extents(files.publication_ids(publication))
+                with suppress(StaleIds):  # a move came in between; it has few batches, and each does so once at most
+                    found, voided = await change(files.publish, ino, publication, etag, first, now_ns)
+                    break
         self._writer.inline_bytes += sum(len(each.data or b"") for each in publication.extents)
         if voided:
             self._maintenance.clear_soon(ino)

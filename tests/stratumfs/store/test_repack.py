@@ -19,6 +19,7 @@ from stratumfs.store.content import Staging
 from stratumfs.store.reader import volumes_of
 from stratumfs.store.repack import Repack, foreign
 from stratumfs.store.store import Store
+from stratumfs.store.writer import merged
 from stratumfs.values import CompletedPart, Name, NewExtent, ObjectSpec, Publication
 from tests.stores import make_warm
 from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
@@ -242,6 +243,33 @@ async def test_a_whole_volume_is_repacked(tmp_path: Path) -> None:
         assert sum(live.values()) == moving.moved
         for key, value in data.items():
             assert await get(store, key) == value
+
+
+@pytest.mark.parametrize("cut", [0, None], ids=["truncated", "overwritten"])
+async def test_a_move_between_the_ids_of_a_publication_and_its_round_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int | None
+) -> None:
+    async with two_tiers(tmp_path) as store:
+        ino = await new_file(store, b"f")
+        store.holds.take(ino)
+        for number in range(100):
+            await write_at(store, ino, number * 70_000, os.urandom(70_000))
+        new = os.urandom(6_900_000)
+        gathered = await store.writer.gather([(0, new)])
+        await store.writer.sync({each.stripe for each in gathered})
+        publication = Publication(cut, tuple(merged(each.extent for each in gathered)), 7_000_000, 1)
+        commit = store.catalog.commit
+
+        async def behind_a_move(fn: Callable[..., object], *args: object) -> object:
+            monkeypatch.setattr(store.catalog, "commit", commit)
+            await move(store, ino)
+            return await commit(fn, *args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(store.catalog, "commit", behind_a_move)
+        await store.files.publish(ino, publication, time.time_ns(), durable=True)
+        assert bytes(await store.reader.read(ino, 0, len(new))) == new
+        await store.maintenance.round()
+        assert bytes(await store.reader.read(ino, 0, len(new))) == new
 
 
 class Racing:
