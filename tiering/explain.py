@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import trio
+
 from stratumfs.catalog.described import Described, described
 from stratumfs.catalog.moves import LastMove, last_move
 from stratumfs.catalog.volumes import VolumeRow, volume
@@ -80,7 +82,7 @@ class Explainer:
             **_about(found),
             "tier": next(iter(tiers), None),
             "tiers": tiers,
-            "moved": _moved(moved) if moved is not None and moved.move.tier in tiers else None,
+            "moved": await _moved(moved) if moved is not None and moved.move.tier in tiers else None,
             "inline_bytes": content.inline_bytes,
             "volumes": volumes,
             "volumes_left_off": len(content.volumes) - len(shown),
@@ -182,13 +184,14 @@ def _tiers(content: _Content) -> dict[str, int]:
     return dict(sorted(sizes.items(), key=lambda each: -each[1]))
 
 
-def _moved(last: LastMove) -> dict[str, Any]:
+async def _moved(last: LastMove) -> dict[str, Any]:
+    user = await trio.to_thread.run_sync(_user, last.move.uid)  # a name service may be slow
     return {
         "from": last.source,
         "to": last.move.tier,
         "at": _time(last.at_ns),
         "uid": last.move.uid,
-        "user": _user(last.move.uid),
+        "user": user,
         "asked": _time(last.move.begun_ns),
         "named": last.move.path.decode("utf-8", "replace"),
         "reason": last.move.reason,
@@ -198,7 +201,7 @@ def _moved(last: LastMove) -> dict[str, Any]:
 def _user(uid: int) -> str | None:
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except (KeyError, OverflowError):
         return None
 
 

@@ -126,6 +126,11 @@ class Fleet:
         found = self._standings[device]
         return found.state, found.reason
 
+    def gone(self, device: DeviceId) -> bool:
+        """It is no device of the store any more, and never will be again."""
+        standing = self._standings.get(device)
+        return standing is None or standing.state is DeviceState.GONE
+
     def up(self, tier: str) -> list[AttachedDevice]:
         """Those that take writes, full ones too."""
         return self._in_state(tier, frozenset(DeviceState) - STRUCK)
@@ -234,28 +239,28 @@ class Fleet:
     async def look(self, probes: trio.Nursery) -> None:
         """Strike whoever misses the deadline, if few enough do while all others answer; else say that writes wait.
 
-        More than m, or fewer than 1 + m left: that is the machine, nobody is struck. Who has not answered anything
-        since the first late call began is asked by a probe, and counts as not answering until then. A struck device
-        whose call hangs still is one of the m. If this process itself stood still, time begins anew: nobody could say
-        that a call had come back.
+        More than m, or fewer than 1 + m left: that is the machine, nobody is struck. Those that are up and have not
+        answered anything since the first late call of such began are asked by a probe, and count as not answering until
+        then. A struck device whose call hangs still is one of the m. If this process itself stood still, time begins
+        anew: nobody could say that a call had come back.
         """
         self._notice_standstill()
         self._forget_observed()
         self._suspect_slow_readers()
         waited, self.waiting = self.waiting, None
         for tier, code in self.codes.items():
-            late = [each for each in self._of(tier) if self._is_late(each)]
+            late = [each for each in self._of(tier) if self._is_late(each) and not self.gone(each.id)]
             up = self.up(tier)
             to_strike = [each for each in late if each in up]
             if not to_strike:
                 continue
-            began = min(each.writing_since() or each.clock() for each in late)
+            began = min(each.writing_since() or each.clock() for each in to_strike)
             silent = [each for each in up if each not in late and each.answered <= began]
             if len(late) + len(silent) <= code.m and len(up) - len(to_strike) > code.m:
                 for each in to_strike:
                     await self.strike(each.id, self._stalled(each))
             else:
-                self.waiting = f"{len(late) + len(silent)} of {len(up)} devices of tier {tier} do not answer"
+                self.waiting = f"{len(to_strike) + len(silent)} of {len(up)} devices of tier {tier} do not answer"
                 for each in silent:
                     self._probe_soon(each, probes)
         if self.waiting is not None and waited is None:

@@ -125,7 +125,7 @@ class Store:
 
     async def _free_shards(self, row: VolumeRow) -> bool:
         up = {device.id: device for device in self.fleet.up(row.tier)}
-        away = frozenset(row.devices) - up.keys()
+        away = frozenset(each for each in row.devices if each not in up and not self.fleet.gone(each))
         if self._away.get(row.id) == away:
             return False  # nobody came back since it was tried
         all_gone = True

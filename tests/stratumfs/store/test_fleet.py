@@ -345,6 +345,42 @@ async def test_a_struck_device_that_hangs_still_is_one_of_the_m() -> None:
             event.set()
 
 
+async def test_an_old_hang_of_a_struck_device_is_no_answer_of_the_others() -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        await world.stall(nursery, 0)
+        await world.fleet.strike(ident(0), DeviceFailed("Input/output error", "d0"))
+        world.now += 7200
+        await world.answer(1, 2, 3, 4, 5)
+        for number in (2, 3, 4, 5):
+            world.hang[number].clear()
+        await world.stall(nursery, 1)
+        world.now += DEVICE_DEADLINE_S
+        await world.look(nursery)  # the machine stalls, and only d1 was asked anything since
+        assert states(world)[1] is DeviceState.ONLINE
+        assert world.fleet.waiting == "5 of 5 devices of tier hot do not answer"
+        for event in world.hang.values():
+            event.set()
+
+
+async def test_a_replaced_device_that_hangs_is_none_of_the_m() -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        for number in (0, 1):
+            await world.stall(nursery, number)
+            await world.fleet.replace(ident(number), fresh(8 + number))
+        world.now += 1
+        await world.stall(nursery, 2)
+        world.now += 1
+        await world.answer(3, 4, 5, 8, 9)
+        world.now += DEVICE_DEADLINE_S
+        await world.look(nursery)
+        assert world.fleet.state(ident(2))[0] is DeviceState.FAILED
+        assert world.fleet.waiting is None
+        for event in world.hang.values():
+            event.set()
+
+
 async def test_a_device_that_is_replaced_never_comes_back_and_its_successor_is_up() -> None:
     world = World()
     await world.fleet.replace(ident(2), fresh(9))

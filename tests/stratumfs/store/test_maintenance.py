@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from stratumfs.catalog.damage import bytes_on
 from stratumfs.catalog.reap import orphans, reap, usage
 from stratumfs.catalog.volumes import empty_volumes, free_volumes, volume_summary
 from stratumfs.errors import DeviceFailed, WriteConflict
-from stratumfs.ids import ROOT_INODE, InodeNo
+from stratumfs.ids import ROOT_INODE, DeviceId, InodeNo
+from stratumfs.shards.memory import MemoryShards
 from stratumfs.store import maintenance
 from stratumfs.store.writer import PendingStripe
 from stratumfs.values import Name, NewExtent, ObjectSpec, Publication
+from stratumfs.volumes.attached import AttachedDevice
 from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put, stored
 
 
@@ -36,6 +39,27 @@ async def test_a_volume_that_nothing_points_at_is_freed_after_the_grace_period(
         await store.maintenance.round()
         assert await store.catalog.read(volume_summary) == []
     assert shards(tmp_path) == 0
+
+
+async def test_a_freed_volume_waits_for_a_device_that_is_away_and_not_for_one_that_was_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
+    async with bucket(tmp_path) as store:
+        await put(store, b"k", os.urandom(3 * MIB))
+        await store.objects.delete("bucket", b"k", ANY, time.time_ns())
+        await store.maintenance.round()
+    async with bucket(tmp_path) as store:
+        old = next(iter(store.devices))
+        await store.fleet.strike(old, DeviceFailed("Input/output error", "d0"))
+        for _ in range(2):
+            await store.maintenance.round()
+        assert [state for _, state, *_ in await store.catalog.read(volume_summary)] == ["freed"]
+        assert await store.catalog.read(bytes_on, old) == 0
+        new = AttachedDevice(DeviceId(b"new".ljust(16, b"-")), "new", MemoryShards("new"))
+        await store.fleet.replace(old, new)
+        await store.maintenance.round()
+        assert await store.catalog.read(volume_summary) == []
 
 
 async def test_an_unlinked_file_stays_while_it_is_held_and_goes_afterwards(tmp_path: Path) -> None:
