@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar, TypeVarTuple
 
 import apsw
 import structlog
 import trio
 
 from stratumfs.catalog import chains
+from stratumfs.catalog.calls import Calls, Failures, Stalled
 from stratumfs.catalog.chains import SALTS, Form, Manifest
 from stratumfs.catalog.copies import Copy, seed
 from stratumfs.catalog.durability import Mark, Member, PrimaryLost
@@ -21,15 +21,11 @@ from stratumfs.catalog.opening import Database, open_database
 from stratumfs.catalog.places import Place
 from stratumfs.errors import DeviceFull, StoreFull, StoreReadOnly, StratumError
 from stratumfs.ids import Disk, PlaceId
-from stratumfs.limits import JOIN_RETRY_S, RESTING_S, SEQUENCE_NOTED_S, STRIKE_S
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
+from stratumfs.limits import JOIN_RETRY_S, RESTING_S, SEQUENCE_NOTED_S
 
 Exclusive = Callable[[Callable[[Mark], Awaitable[None]]], Awaitable[None]]
 """Runs a step under the rounds' turn, behind what is queued: see `Rounds.exclusive`."""
 Struck = Callable[[PlaceId, str], None]
-Failures = Mapping[PlaceId, Exception]
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _log = structlog.get_logger(__name__)
@@ -47,8 +43,7 @@ class Chain:
 class Membership:
     """The members of the epoch in force, and the places that could become one. A `Members`.
 
-    Owned by the catalog, used on its loop; what changes members runs under the rounds' turn. Each place has a limiter
-    of its own: a call that does not come back keeps its thread, and nobody waits for it beyond the deadline.
+    Owned by the catalog, used on its loop; what changes members runs under the rounds' turn.
 
     places   those that can be reached; one that fails is left out until it is welcomed again
     listed   all places of the store, whether they can be reached or not
@@ -69,7 +64,7 @@ class Membership:
         self.struck: dict[PlaceId, str] = {}
         self.on_strike: Struck = lambda place, reason: None
         self._named = dict(named)
-        self._limiters = {place: trio.CapacityLimiter(1) for place in listed}
+        self._calls = Calls(listed, m)
         self._naming = {place: trio.Lock() for place in listed}
         self._chains: dict[PlaceId, Chain] = {}
         self._copies: dict[PlaceId, Copy] = {}
@@ -154,7 +149,7 @@ class Membership:
             self._drop({self._primary: PrimaryLost(reason)})
         for copy in sorted(self.copies, key=lambda copy: (copy.generation, copy.shipped), reverse=True):
             try:
-                chain, made = await self._call(
+                chain, made = await self._calls.alone(
                     copy.place, _take_over, self.places[copy.place], self._chains[copy.place]
                 )
             except (StratumError, OSError, KeyError) as error:
@@ -189,7 +184,9 @@ class Membership:
         for member in self.members:
             if member in self.places:
                 with suppress(OSError, StratumError):
-                    await self._call(member, chains.tidy, self.places[member].folder, self._chains[member].folder)
+                    await self._calls.alone(
+                        member, chains.tidy, self.places[member].folder, self._chains[member].folder
+                    )
 
     # For the opening
 
@@ -231,15 +228,18 @@ class Membership:
                 _log.warning("the catalog's members stay as they are", reason=str(error))
 
     async def note(self, synced: int) -> None:
-        """The identity files of all reachable places learn that transaction *synced* is held by every member."""
+        """The identity files of all reachable places learn that transaction *synced* is held by every member.
+
+        Nobody waits for this, so a place that only stalls in it is left to the next epoch to judge.
+        """
         behind = [place for place in self.places if self._known(place).sequence < synced]
-        self._doubtful |= await self._name(behind, lambda named: replace(named, sequence=synced))
+        self._doubtful |= await self._name(behind, lambda named: replace(named, sequence=synced), patient=False)
 
     def welcome(self, place: Place) -> None:
         """A place that was struck, or is new, can be used (again)."""
         self.places[place.id] = place
         self.struck.pop(place.id, None)
-        self._limiters[place.id] = trio.CapacityLimiter(1)
+        self._calls.renew(place.id)
         self._naming.setdefault(place.id, trio.Lock())
         self._changed.set()
 
@@ -256,7 +256,7 @@ class Membership:
             try:
                 copy, chain = await self._seed(wanted[0])
                 await exclusive(partial(self._join, copy, chain))
-            except (StoreReadOnly, PrimaryLost) as error:  # not its doing
+            except (StoreReadOnly, PrimaryLost, Stalled) as error:  # perhaps not its doing
                 self._rest(wanted[0], error)
                 return
             except (OSError, StratumError) as error:
@@ -267,7 +267,7 @@ class Membership:
             raise StoreReadOnly("the log was started over meanwhile: later again")
         if copy.place not in self.places:
             raise StoreReadOnly("the place was struck meanwhile")
-        await self._call(copy.place, copy.hold, mark)
+        await self._calls.alone(copy.place, copy.hold, mark)
         self._copies[copy.place], self._chains[copy.place] = copy, chain
         await self._settle(mark, self.m + 1)
 
@@ -344,30 +344,23 @@ class Membership:
         parent = self.epoch
         epoch = next_epoch(parent, [*self._named.values()], self.members, listed)
         begun = await self._name(self.places, lambda named: replace(named, begun=epoch))
-        self._demand_majority(parent, listed, self.places.keys() - begun.keys())
+        told = self.places.keys() - begun.keys()
+        self._demand_majority(parent, listed, told)
         if failed := await self._write_manifests(epoch):
             return failed
-        failed = await self._name(self.places, lambda named: Named(epoch, epoch, named.sequence))
-        self._demand_majority(parent, listed, self.places.keys() - failed.keys())
+        failed = await self._name(told, lambda named: Named(epoch, epoch, named.sequence))
+        self._demand_majority(parent, listed, told.intersection(self.places) - failed.keys())
         self.epoch, self.listed = epoch, listed
         _log.info("the catalog has a new epoch", number=epoch.number, members=[self._label(p) for p in self.members])
         return {place: error for place, error in (begun | failed).items() if not _is_full(error)}
 
     async def _write_manifests(self, epoch: Epoch) -> dict[PlaceId, Exception]:
-        failed: dict[PlaceId, Exception] = {}
-
         async def one(place: PlaceId) -> None:
             chain = self._chains[place]
             manifest = Manifest(epoch, chain.folder, chain.form, chain.salt, self.files)
-            try:
-                await self._call(place, chains.write_manifest, self.places[place].folder, manifest)
-            except (OSError, StratumError) as error:
-                failed[place] = error
+            await self._calls.short(place, chains.write_manifest, self.places[place].folder, manifest)
 
-        async with trio.open_nursery() as nursery:
-            for place in self.members:
-                nursery.start_soon(one, place)
-        return failed
+        return await self._calls.each(self.members, one)
 
     def _demand_majority(self, parent: Epoch, listed: frozenset[PlaceId], told: Collection[PlaceId]) -> None:
         if not may_begin(parent, listed, told):
@@ -375,27 +368,20 @@ class Membership:
                 f"{len(told)} of {len(listed)} places take writes, and more than half must: attach more devices"
             )
 
-    async def _name(self, places: Collection[PlaceId], change: Callable[[Named], Named]) -> dict[PlaceId, Exception]:
-        """Change what the identity files of *places* say, side by side. Returns those that cannot be written."""
-        failed: dict[PlaceId, Exception] = {}
+    async def _name(
+        self, places: Collection[PlaceId], change: Callable[[Named], Named], *, patient: bool = True
+    ) -> dict[PlaceId, Exception]:
+        """Change what the identity files of *places* say. Returns those that cannot be written; see `Calls.each`."""
 
         async def one(place: PlaceId) -> None:
             async with self._naming[place]:  # what it says is changed by one after the other
                 found = self.places.get(place)
-                if found is None:
-                    return  # struck while it waited
-                named = change(self._known(place))
-                try:
-                    await self._call(place, found.write_named, named)
-                except (OSError, StratumError) as error:
-                    failed[place] = error
-                else:
+                if found is not None:  # else it was struck while it waited
+                    named = change(self._known(place))
+                    await self._calls.short(place, found.write_named, named)
                     self._named[place] = named
 
-        async with trio.open_nursery() as nursery:
-            for place in list(places):
-                nursery.start_soon(one, place)
-        return failed
+        return await self._calls.each(places, one, patient=patient)
 
     def _known(self, place: PlaceId) -> Named:
         return self._named.get(place) or Named(self.epoch, self.epoch)
@@ -408,28 +394,22 @@ class Membership:
         found = self.places[place]
         primary, salt = self._database.primary, self._chains[self._primary].salt
         generation = (primary.salt() - salt) % SALTS
-        folder = await self._call(place, chains.new_chain, found.folder)
-        await trio.to_thread.run_sync(seed, folder, primary, generation, limiter=self._limiters[place])
+        folder = await self._calls.alone(place, chains.new_chain, found.folder)
+        await trio.to_thread.run_sync(seed, folder, primary, generation, limiter=self._calls._short[place])
         copy = Copy(place, found.disk, folder, primary, salt, generation)
         return copy, Chain(folder.name, Form.COPY, salt)
 
     async def _hold_all(self, mark: Mark) -> dict[PlaceId, Exception]:
         """Which copies cannot hold *mark*. Raises: PrimaryLost."""
-        failed: dict[PlaceId, Exception] = {}
+        copies = dict(self._copies)
 
-        async def one(copy: Copy) -> None:
-            try:
-                await self._call(copy.place, copy.hold, mark)
-            except PrimaryLost as error:
-                failed[self._primary] = error
-            except (OSError, StratumError) as error:
-                failed[copy.place] = error
+        async def one(place: PlaceId) -> None:
+            await self._calls.short(place, copies[place].hold, mark)
 
-        async with trio.open_nursery() as nursery:
-            for copy in self.copies:
-                nursery.start_soon(one, copy)
-        if self._primary in failed:
-            raise PrimaryLost(str(failed[self._primary]))
+        failed = await self._calls.each(copies, one)
+        for error in failed.values():
+            if isinstance(error, PrimaryLost):
+                raise error
         return failed
 
     def _follow(self, salt: int) -> None:
@@ -445,16 +425,10 @@ class Membership:
 
     async def _fold(self, copy: Copy) -> None:
         try:
-            await trio.to_thread.run_sync(copy.fold, abandon_on_cancel=True, limiter=self._limiters[copy.place])
+            await trio.to_thread.run_sync(copy.fold, abandon_on_cancel=True, limiter=self._calls._short[copy.place])
         except (OSError, StratumError) as error:
             _log.warning("a copy of the catalog cannot be folded", place=self._label(copy.place), reason=str(error))
             self._doubtful[copy.place] = error
-
-    async def _call(self, place: PlaceId, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        """*fn* in a thread of this place. Raises: OSError also if it does not come back by the deadline."""
-        with trio.move_on_after(STRIKE_S):
-            return await trio.to_thread.run_sync(fn, *args, abandon_on_cancel=True, limiter=self._limiters[place])
-        raise OSError(errno.ETIMEDOUT, f"no answer within {STRIKE_S:.0f} s")
 
     def _label(self, place: PlaceId) -> str:
         return self.places[place].label if place in self.places else place.hex()

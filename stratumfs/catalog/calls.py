@@ -1,0 +1,95 @@
+"""Calls to places: each in a thread of the place, and what it means that one does not come back.
+
+An error is the place's own. Silence need not be: where more than m places do not answer, or all that were asked, it is
+the machine, and nobody is blamed; whoever asked waits, and goes on when they answer.
+"""
+
+import errno
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import TypeVar, TypeVarTuple
+
+import structlog
+import trio
+
+from stratumfs.errors import StratumError
+from stratumfs.ids import PlaceId
+from stratumfs.limits import STRIKE_S
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+Failures = Mapping[PlaceId, Exception]
+
+_log = structlog.get_logger(__name__)
+
+
+class Stalled(OSError):
+    """A place has not answered by the deadline. Of one that was asked alone it says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ETIMEDOUT, f"no answer within {STRIKE_S:.0f} s")
+
+
+class Calls:
+    """Short calls run one after the other at a place. One that does not come back keeps its thread and its place's
+    turn, and nobody waits for it beyond the deadline but where it is the machine.
+
+    m    places that may fail at once
+    """
+
+    def __init__(self, places: Collection[PlaceId], m: int) -> None:
+        self._m = m
+        self._short: dict[PlaceId, trio.CapacityLimiter] = {}
+        for place in places:
+            self.renew(place)
+
+    def renew(self, place: PlaceId) -> None:
+        """Nobody waits at this place any more for what was called before."""
+        self._short[place] = trio.CapacityLimiter(1)
+
+    async def short(self, place: PlaceId, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """*fn* in a thread of *place*; whoever calls it has the deadline."""
+        return await trio.to_thread.run_sync(fn, *args, abandon_on_cancel=True, limiter=self._short[place])
+
+    async def alone(self, place: PlaceId, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """As `short`. Raises: Stalled at the deadline."""
+        with trio.move_on_after(STRIKE_S):
+            return await self.short(place, fn, *args)
+        raise Stalled
+
+    async def each(
+        self, places: Collection[PlaceId], call: Callable[[PlaceId], Awaitable[None]], *, patient: bool = True
+    ) -> dict[PlaceId, Exception]:
+        """*call* for each of *places*, side by side. Returns those that failed, or stalled while others did not.
+
+        Not *patient*: whoever stalls is left alone at the deadline, and is not among them.
+        """
+        failed: dict[PlaceId, Exception] = {}
+        pending = set(places)
+        may_stall = min(self._m, len(pending) - 1)
+        answered = trio.Event()
+
+        async def one(place: PlaceId) -> None:
+            try:
+                await call(place)
+            except (OSError, StratumError) as error:
+                failed[place] = error
+            pending.discard(place)
+            answered.set()
+
+        async with trio.open_nursery() as nursery:
+            for place in tuple(pending):
+                nursery.start_soon(one, place)
+            while pending:
+                # From the last answer on: where the machine stood still, not all come back in the same moment.
+                with trio.move_on_after(STRIKE_S):
+                    await answered.wait()
+                if answered.is_set():
+                    answered = trio.Event()
+                elif len(pending) <= may_stall or not patient:
+                    failed |= {place: Stalled() for place in pending} if patient else {}
+                    nursery.cancel_scope.cancel()
+                    break
+                else:
+                    _log.warning("places that hold the catalog do not answer: writes wait", places=len(pending))
+        return failed

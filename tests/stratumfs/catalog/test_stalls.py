@@ -1,0 +1,136 @@
+"""Places that do not answer: whom silence blames, and what goes on meanwhile."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from stratumfs.catalog.calls import Calls
+from stratumfs.catalog.membership import Membership
+from stratumfs.ids import PlaceId
+from stratumfs.limits import STRIKE_S
+from tests.stratumfs.catalog.somewhere import (
+    FolderPlace,
+    make_catalog,
+    member_numbers,
+    open_at,
+    place_id,
+    places_in,
+)
+from tests.stratumfs.catalog.toy import everything, put
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> list[FolderPlace]:
+    found = places_in(tmp_path, 7)
+    make_catalog(found)
+    return found
+
+
+async def test_a_note_into_a_stall_strikes_nobody(places: list[FolderPlace], mock_clock: MockClock) -> None:
+    async with open_at(places) as (catalog, booted):
+        members = _of(booted.members)
+        await catalog.commit(put, 1, b"one")
+        synced = catalog.statistics().synced
+        with _stalling(places[6:]) as reached:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(members.note, synced)
+                await _until(lambda: len(reached) == 1 and len(_told(members, synced)) == 6)
+                mock_clock.jump(STRIKE_S)
+        assert not members._doubtful
+        await catalog.commit(put, 2, b"two")
+        assert member_numbers(places, members.places) == set(range(7))
+
+
+async def test_an_epoch_that_more_than_m_are_silent_in_blames_nobody_and_goes_on_when_they_answer(
+    places: list[FolderPlace], mock_clock: MockClock
+) -> None:
+    async with open_at(places) as (catalog, booted):
+        members = _of(booted.members)
+        await catalog.commit(put, 1, b"one")
+        async with trio.open_nursery() as nursery:
+            with _stalling(places[1:]) as reached:
+                nursery.start_soon(catalog.strike, places[3].id, "EIO")
+                for _ in range(3):
+                    await _until(lambda: len(reached) == 5)
+                    mock_clock.jump(STRIKE_S)
+                    await wait_all_tasks_blocked()
+                assert members.struck.keys() == {places[3].id}
+        await catalog.commit(put, 2, b"two")
+        assert members.struck.keys() == {places[3].id}
+    async with open_at(places, {1, 2, 5, 6}) as (catalog, _):
+        assert await catalog.read(everything) == [(1, b"one"), (2, b"two")]
+
+
+async def test_up_to_m_that_are_silent_in_an_epoch_while_others_answer_are_struck(
+    places: list[FolderPlace], mock_clock: MockClock
+) -> None:
+    async with open_at(places) as (catalog, booted):
+        members = _of(booted.members)
+        await catalog.commit(put, 1, b"one")
+        async with trio.open_nursery() as nursery:
+            with _stalling(places[5:]) as reached:
+                nursery.start_soon(catalog.strike, places[3].id, "EIO")
+                await _until(lambda: len(reached) == 2 and len(_begun(members)) == 4)
+                mock_clock.jump(STRIKE_S)
+                await _until(lambda: len(members.struck) == 3)
+        await catalog.commit(put, 2, b"two")
+        assert member_numbers(places, members.struck) == {3, 5, 6}
+
+
+@pytest.mark.parametrize(("asked", "silent", "blamed"), [(1, 1, 0), (2, 1, 1), (2, 2, 0), (7, 2, 2), (7, 3, 0)])
+async def test_silence_blames_up_to_m_and_never_all(
+    autojump_clock: MockClock, asked: int, silent: int, blamed: int
+) -> None:
+    ids = [place_id(number) for number in range(asked)]
+
+    async def call(place: PlaceId) -> None:
+        if place in ids[:silent]:
+            await trio.sleep(3 * STRIKE_S)
+
+    failed = await Calls(ids, 2).each(ids, call)
+    assert failed.keys() == set(ids[:blamed])
+
+
+def _of(members: Membership | None) -> Membership:
+    assert members is not None
+    return members
+
+
+def _told(members: Membership, synced: int) -> list[PlaceId]:
+    return [place for place in members.places if members._known(place).sequence == synced]
+
+
+def _begun(members: Membership) -> list[PlaceId]:
+    """Who knows of an epoch that is not in force yet."""
+    return [place for place in members.places if members._known(place).begun.number > members.epoch.number]
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """Threads bring it about, and the clock stands still."""
+    while not condition():
+        await trio.lowlevel.checkpoint()
+    await wait_all_tasks_blocked()
+
+
+@contextmanager
+def _stalling(places: Sequence[FolderPlace]) -> Iterator[list[str]]:
+    """Whoever writes what an identity file says waits; says who does."""
+    gate = threading.Event()
+    reached: list[str] = []
+
+    def wait(what: str) -> None:
+        if not gate.is_set():
+            reached.append(what)
+        assert gate.wait(10)
+
+    for place in places:
+        place.before = wait
+    try:
+        yield reached
+    finally:
+        gate.set()
