@@ -249,18 +249,24 @@ class Membership:
 
     async def join_spares(self, exclusive: Exclusive) -> None:
         """Let places become members until there are enough, if there are places; one that cannot rests for a while."""
-        while not self._enough:
-            wanted = self._wanted(len(self.members) + 1)
-            if not wanted:
-                return
+        while (place := self._spare()) is not None:
             try:
-                copy, chain = await self._seed(wanted[0])
+                copy, chain = await self._seed(place)
                 await exclusive(partial(self._join, copy, chain))
-            except (StoreReadOnly, PrimaryLost, Stalled) as error:  # perhaps not its doing
-                self._rest(wanted[0], error)
+            except (StoreReadOnly, PrimaryLost) as error:  # not its doing
+                self._rest(place, error)
                 return
+            except Stalled as error:  # perhaps not its doing
+                self._rest(place, error)
             except (OSError, StratumError) as error:
-                self._drop({wanted[0]: error})
+                self._drop({place: error})
+
+    def _spare(self) -> PlaceId | None:
+        """The place that should become a member now."""
+        if self._enough or not (spares := self._spares()):
+            return None
+        keep = [self._candidate(place) for place in self.members if place in self.places]
+        return choose_members(keep, spares, len(keep) + 1)[-1]
 
     async def _join(self, copy: Copy, chain: Chain, mark: Mark) -> None:
         if (mark.salt - copy.salt) % SALTS != copy.generation:
@@ -280,7 +286,9 @@ class Membership:
         PrimaryLost.
         """
         while True:
-            await self._choose(at_least)
+            stalled = await self._choose(at_least)
+            if stalled and len(self.members) < at_least:
+                continue  # that may be the machine: writes wait for it
             failed = await self._hold_all(mark)
             if not failed:
                 if len(self.members) < at_least:
@@ -315,26 +323,46 @@ class Membership:
         _log.warning("a copy of the catalog could not be made", place=self._label(place), reason=str(error))
         self._resting[place] = time.monotonic() + RESTING_S
 
-    async def _choose(self, count: int) -> None:
-        """Seed copies until there are *count* members, if there are places enough."""
-        for place in self._wanted(count):
+    async def _choose(self, count: int) -> bool:
+        """Seed copies until there are *count* members, or nobody is left who could be one.
+
+        Returns whether one that was asked did not answer.
+        """
+        stalled, asked = False, set[PlaceId]()
+        while (place := self._wanted(count, asked)) is not None:
+            asked.add(place)
             try:
                 copy, chain = await self._seed(place)
             except PrimaryLost:
                 raise
+            except Stalled as error:
+                self._rest(place, error)
+                stalled = True
             except (OSError, StratumError) as error:
                 self._drop({place: error})
-                continue
-            self._copies[place], self._chains[place] = copy, chain
+            else:
+                self._copies[place], self._chains[place] = copy, chain
+        return stalled
 
-    def _wanted(self, count: int) -> tuple[PlaceId, ...]:
-        """The places that should become members so that there are *count*."""
-        candidates = [Candidate(place.id, place.disk) for place in self.places.values()]
-        keep = [each for each in candidates if each.place in self.members]
+    def _wanted(self, count: int, asked: Collection[PlaceId]) -> PlaceId | None:
+        """The next that should become a member so that there are *count*, of those that were not *asked* yet.
+
+        Those that rest come last.
+        """
+        rested = self._spares(asked)
+        resting = [self._candidate(place) for place in self.places if place not in {*asked, *self.members}]
+        keep = [self._candidate(place) for place in self.members if place in self.places]
+        chosen = choose_members(keep, rested or resting, min(count, len(self.members) + 1))
+        return chosen[-1] if len(chosen) > len(keep) else None
+
+    def _spares(self, asked: Collection[PlaceId] = ()) -> list[Candidate]:
+        """Places that could become members, have not rested in vain and were not *asked* yet."""
         now = time.monotonic()
-        rested = [each for each in candidates if self._resting.get(each.place, now) <= now]
-        spare = [each for each in rested if each.place not in self.members]
-        return choose_members(keep, spare, count)[len(keep) :]
+        places = [place for place in self.places if self._resting.get(place, now) <= now]
+        return [self._candidate(place) for place in places if place not in {*asked, *self.members}]
+
+    def _candidate(self, place: PlaceId) -> Candidate:
+        return Candidate(place, self.places[place].disk)
 
     async def _begin(self, listed: frozenset[PlaceId]) -> Failures:
         """See `epochs`: begun, manifests, in force. Returns places that failed in this: then another one is due.

@@ -1,12 +1,16 @@
 """A catalog on several places: openings, strikes, joins, fail-overs."""
 
+import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from stratumfs.catalog import membership
 from stratumfs.catalog.chains import Form, read_manifest
+from stratumfs.catalog.copies import seed
 from stratumfs.errors import ConfigError, StoreReadOnly
 from stratumfs.ids import STORE_PLACE
 from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, member_numbers, open_at, place_id, places_in
@@ -234,6 +238,26 @@ async def test_a_place_that_was_struck_and_is_welcomed_becomes_a_member_again(tm
         members.welcome(places[2])
         await members.join_spares(catalog._rounds.exclusive)
         assert member_numbers(places, members.members) == {0, 1, 2, 3}
+
+
+async def test_a_spare_that_cannot_be_seeded_is_passed_over_for_the_next(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, *rest: Any) -> None:
+        if places[4].root in folder.parents:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        seed(folder, *rest)
+
+    monkeypatch.setattr(membership, "seed", full)
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        for number in (1, 2):
+            _break(places[number])
+        await catalog.commit(put, 2, b"two")
+        assert {0, 3, 5} <= member_numbers(places, members.members)
+        assert places[4].id in members.places
 
 
 def _one_more(places: list[FolderPlace]) -> FolderPlace:
