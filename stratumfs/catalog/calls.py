@@ -6,11 +6,13 @@ the machine, and nobody is blamed; whoever asked waits, and goes on when they an
 
 import errno
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 import structlog
 import trio
 
+from stratumfs.catalog.progress import Progress, Step
 from stratumfs.errors import StratumError
 from stratumfs.ids import PlaceId
 from stratumfs.limits import STRIKE_S
@@ -34,18 +36,22 @@ class Calls:
     """Short calls run one after the other at a place. One that does not come back keeps its thread and its place's
     turn, and nobody waits for it beyond the deadline but where it is the machine.
 
+    Long work, whose time depends on the catalog's size, has a turn of its own at each place, and no deadline: it stalls
+    when it has done nothing for as long.
+
     m    places that may fail at once
     """
 
     def __init__(self, places: Collection[PlaceId], m: int) -> None:
         self._m = m
         self._short: dict[PlaceId, trio.CapacityLimiter] = {}
+        self._long: dict[PlaceId, trio.CapacityLimiter] = {}
         for place in places:
             self.renew(place)
 
     def renew(self, place: PlaceId) -> None:
         """Nobody waits at this place any more for what was called before."""
-        self._short[place] = trio.CapacityLimiter(1)
+        self._short[place], self._long[place] = trio.CapacityLimiter(1), trio.CapacityLimiter(1)
 
     async def short(self, place: PlaceId, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """*fn* in a thread of *place*; whoever calls it has the deadline."""
@@ -56,6 +62,44 @@ class Calls:
         with trio.move_on_after(STRIKE_S):
             return await self.short(place, fn, *args)
         raise Stalled
+
+    async def long(self, place: PlaceId, fn: Callable[[Step], T], *, stalled: Callable[[], None] | None = None) -> T:
+        """*fn* in a thread of *place*, which calls what it is given after each step, and is stopped there if nobody
+        waits any more.
+
+        *stalled* is called when it has done nothing for the deadline; it is waited for further then.
+        Raises: Stalled, without *stalled*.
+        """
+        progress = Progress()
+        found: list[T | OSError | StratumError] = []
+        done = trio.Event()
+
+        async def run() -> None:
+            call = partial(fn, progress.step)
+            try:
+                found.append(await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._long[place]))
+            except (OSError, StratumError) as error:
+                found.append(error)
+            done.set()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run)
+                while not done.is_set():
+                    steps = progress.steps
+                    with trio.move_on_after(STRIKE_S):
+                        await done.wait()
+                    if not done.is_set() and progress.steps == steps:
+                        if stalled is None:
+                            found.append(Stalled())
+                            nursery.cancel_scope.cancel()
+                            break
+                        stalled()
+        finally:
+            progress.give_up()
+        if isinstance(found[0], OSError | StratumError):
+            raise found[0]
+        return found[0]
 
     async def each(
         self, places: Collection[PlaceId], call: Callable[[PlaceId], Awaitable[None]], *, patient: bool = True

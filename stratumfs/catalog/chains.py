@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import msgspec
 
 from stratumfs.catalog.connection import DATABASE, WAL, connect, fsync_path, translate, wal_end
 from stratumfs.catalog.epochs import Epoch, pack_epoch, unpack_epoch
+from stratumfs.catalog.progress import Step, unwatched
 from stratumfs.catalog.state import GET_STATE, TICK
 from stratumfs.errors import CatalogCorrupt
 
@@ -33,6 +35,10 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 SALTS = 1 << 32
 COPY_CHUNK = 4 << 20
+COPY_SYNC = 64 << 20
+"""Bytes after which a file that is copied is synced: a step of a copy takes a bounded time, and so does its last."""
+CHECK_STEP = 100_000
+"""Operations of SQLite's machine in a step of a check: some milliseconds."""
 ASIDE_MAX = 2
 """Chains that no manifest names any more, kept at a place in case somebody needs them."""
 _BASE = re.compile(r"base\.(\d+)")
@@ -140,7 +146,7 @@ def length(place: Path, manifest: Manifest) -> Length:
     return Length(sequence, (salt - manifest.salt) % SALTS, frames)
 
 
-def build_database(source: Path, manifest: Manifest, target: Path) -> int:
+def build_database(source: Path, manifest: Manifest, target: Path, step: Step = unwatched) -> int:
     """Make a database in the empty folder *target* of the chain that *manifest* names at the place *source*.
 
     Its log goes on where that chain's ends, so that copies of the chain can follow it. Returns the salt of generation
@@ -148,7 +154,7 @@ def build_database(source: Path, manifest: Manifest, target: Path) -> int:
     """
     folder = source / manifest.folder
     if manifest.form is Form.COPY:
-        fold(folder)
+        fold(folder, step)
         files = copy_files(folder)
         base, log = folder / f"base.{files.base}", folder / f"wal.{files.base}"
         with _log_beside(base, log if log.exists() else None, manifest.salt + files.base):
@@ -156,13 +162,13 @@ def build_database(source: Path, manifest: Manifest, target: Path) -> int:
     else:
         base, log = folder / DATABASE, folder / WAL
         frames, _ = _count(base)
-    _copy(base, target / DATABASE, None)
+    _copy(base, target / DATABASE, None, step)
     salt = manifest.salt
     if frames:
-        _copy(log, target / WAL, wal_end(frames, _page_size(base)))
+        _copy(log, target / WAL, wal_end(frames, _page_size(base)), step)
     else:
         salt = _begin_log(target)
-    _check(target / DATABASE)
+    _check(target / DATABASE, step)
     fsync_path(target)
     return salt
 
@@ -185,7 +191,7 @@ def copy_files(folder: Path) -> CopyFiles:
     return CopyFiles(max(bases), closed)
 
 
-def fold(folder: Path) -> None:
+def fold(folder: Path, step: Step = unwatched) -> None:
     """Fold all closed generations of a copy into its base, by SQLite. A crash anywhere leaves what can be folded again.
 
     Raises: CatalogCorrupt if a log has not all the frames that it was closed with; OSError.
@@ -199,6 +205,7 @@ def fold(folder: Path) -> None:
         fsync_path(folder)  # the base is named before its log may be written over
         log.rename(folder / "spare")
         base += 1
+        step()
 
 
 def wal_salt(path: Path) -> int | None:
@@ -285,9 +292,14 @@ def _begin_log(folder: Path) -> int:
     return salt
 
 
-def _check(database: Path) -> None:
+def _check(database: Path, step: Step) -> None:
+    def goes_on() -> bool:
+        step()
+        return False
+
     db = connect(database)
     try:
+        db.set_progress_handler(goes_on, CHECK_STEP)
         found = str(db.pragma("quick_check"))
     except apsw.Error as error:
         raise translate(error) from error
@@ -303,17 +315,39 @@ def _page_size(database: Path) -> int:
     return 65536 if size == 1 else size
 
 
-def _copy(source: Path, target: Path, size: int | None) -> None:
+class Copied:
+    """A file that grows by copying, synced as it grows."""
+
+    def __init__(self, file: FileIO, step: Step) -> None:
+        self._file, self._step = file, step
+        self._synced = self.size = 0
+
+    def add(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+        self.size += len(data)
+        if self.size - self._synced >= COPY_SYNC:
+            os.fdatasync(self._file.fileno())
+            self._synced = self.size
+        self._step()
+
+    def end(self) -> None:
+        """Durable on return."""
+        os.fsync(self._file.fileno())
+        self._step()
+
+
+def _copy(source: Path, target: Path, size: int | None, step: Step) -> None:
     """The first *size* bytes of a file, or all, as a new file on stable storage."""
     with source.open("rb") as old:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as new:
+        with FileIO(descriptor, "wb") as new:
+            copied = Copied(new, step)
             left = os.fstat(old.fileno()).st_size if size is None else size
-            while left:
-                data = old.read(min(left, COPY_CHUNK))
+            while copied.size < left:
+                data = old.read(min(left - copied.size, COPY_CHUNK))
                 if not data:
                     raise CatalogCorrupt(f"{source} was cut")
-                new.write(data)
-                left -= len(data)
-            new.flush()
-            os.fsync(new.fileno())
+                copied.add(data)
+            copied.end()

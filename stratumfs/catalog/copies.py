@@ -7,11 +7,13 @@ one that makes the file grow.
 
 import os
 import threading
+from io import FileIO
 from pathlib import Path
 
-from stratumfs.catalog.chains import COPY_CHUNK, SALTS, CopyFiles, copy_files, fold
+from stratumfs.catalog.chains import COPY_CHUNK, SALTS, Copied, CopyFiles, copy_files, fold
 from stratumfs.catalog.connection import WAL_HEADER_BYTES, fsync_path, still_named, wal_end
 from stratumfs.catalog.durability import Mark, Primary
+from stratumfs.catalog.progress import Step, unwatched
 from stratumfs.descriptor import Descriptor
 from stratumfs.errors import CatalogCorrupt
 from stratumfs.ids import Disk, PlaceId
@@ -51,10 +53,10 @@ class Copy:
         self._primary = primary
         self.shipped = 0
 
-    def fold(self) -> None:
+    def fold(self, step: Step = unwatched) -> None:
         """Fold what is closed. Raises: CatalogCorrupt, OSError."""
         with self._folding:
-            fold(self.folder)
+            fold(self.folder, step)
 
     def give_up(self) -> None:
         """Nobody calls `hold` any more; a call that has not come back keeps its file open until it does."""
@@ -80,7 +82,7 @@ class Copy:
         return file
 
 
-def seed(folder: Path, primary: Primary, generation: int) -> None:
+def seed(folder: Path, primary: Primary, generation: int, step: Step = unwatched) -> None:
     """Copy *primary*'s database into the empty *folder* as the base of *generation*, which is open now.
 
     A checkpoint may run beside: whatever it has written of that generation, also half a page, is written over by the
@@ -88,13 +90,11 @@ def seed(folder: Path, primary: Primary, generation: int) -> None:
     """
     path = folder / f"base.{generation}"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        position = 0
-        while data := primary.read_database(position, COPY_CHUNK):
-            position += _write(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with FileIO(descriptor, "wb") as file:
+        copied = Copied(file, step)
+        while data := primary.read_database(copied.size, COPY_CHUNK):
+            copied.add(data)
+        copied.end()
     fsync_path(folder)
 
 
@@ -108,10 +108,3 @@ def fits(folder: Path, generation: int) -> bool:
     except (CatalogCorrupt, OSError):
         return False
     return found.base == generation and not found.closed
-
-
-def _write(descriptor: int, data: bytes) -> int:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    return len(data)

@@ -1,11 +1,14 @@
 """Who holds the catalog while it is open: strikes, joins and fail-overs, each a new epoch (see `epochs`)."""
 
 import errno
+import math
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import apsw
 import structlog
@@ -15,13 +18,14 @@ from stratumfs.catalog import chains
 from stratumfs.catalog.calls import Calls, Failures, Stalled
 from stratumfs.catalog.chains import SALTS, Form, Manifest
 from stratumfs.catalog.copies import Copy, seed
-from stratumfs.catalog.durability import Mark, Member, PrimaryLost
+from stratumfs.catalog.durability import Mark, Member, Primary, PrimaryLost
 from stratumfs.catalog.epochs import Candidate, Epoch, Named, choose_members, may_begin, next_epoch
 from stratumfs.catalog.opening import Database, open_database
 from stratumfs.catalog.places import Place
+from stratumfs.catalog.progress import Step
 from stratumfs.errors import DeviceFull, StoreFull, StoreReadOnly, StratumError
 from stratumfs.ids import Disk, PlaceId
-from stratumfs.limits import JOIN_RETRY_S, RESTING_S, SEQUENCE_NOTED_S
+from stratumfs.limits import JOIN_RETRY_S, RESTING_S, SEQUENCE_NOTED_S, STRIKE_S
 
 Exclusive = Callable[[Callable[[Mark], Awaitable[None]]], Awaitable[None]]
 """Runs a step under the rounds' turn, behind what is queued: see `Rounds.exclusive`."""
@@ -74,6 +78,9 @@ class Membership:
         self._resting: dict[PlaceId, float] = {}
         self._doubtful: dict[PlaceId, Exception] = {}
         self._changed = trio.Event()
+        self._joining = trio.CancelScope()
+        self.log_kept = trio.Lock()
+        """Held by the one join that is under way."""
 
     # Members, for the rounds
 
@@ -180,13 +187,13 @@ class Membership:
         for copy in self.copies:
             copy.give_up()
         for database in self._replaced:
-            await trio.to_thread.run_sync(partial(_close_lost, database), abandon_on_cancel=True)
-        for member in self.members:
-            if member in self.places:
-                with suppress(OSError, StratumError):
-                    await self._calls.alone(
-                        member, chains.tidy, self.places[member].folder, self._chains[member].folder
-                    )
+            with trio.move_on_after(STRIKE_S):
+                await trio.to_thread.run_sync(partial(_close_lost, database), abandon_on_cancel=True)
+        there = [place for place in self.members if place in self.places]
+        await self._calls.each(there, self._tidy, patient=False)
+
+    async def _tidy(self, place: PlaceId) -> None:
+        await self._calls.short(place, chains.tidy, self.places[place].folder, self._chains[place].folder)
 
     # For the opening
 
@@ -249,17 +256,30 @@ class Membership:
 
     async def join_spares(self, exclusive: Exclusive) -> None:
         """Let places become members until there are enough, if there are places; one that cannot rests for a while."""
-        while (place := self._spare()) is not None:
+        while self._spare() is not None:
+            async with self.log_kept:
+                await exclusive(_nothing)  # whatever strikes goes first, and its epoch
+                if (place := self._spare()) is not None and not await self._let_join(place, exclusive):
+                    return
+
+    async def _let_join(self, place: PlaceId, exclusive: Exclusive) -> bool:
+        """Returns whether another one may be asked."""
+        self._resting[place] = math.inf  # whoever needs one at once had better take another
+        with trio.CancelScope() as self._joining:
             try:
                 copy, chain = await self._seed(place)
                 await exclusive(partial(self._join, copy, chain))
             except (StoreReadOnly, PrimaryLost) as error:  # not its doing
                 self._rest(place, error)
-                return
+                return False
             except Stalled as error:  # perhaps not its doing
                 self._rest(place, error)
             except (OSError, StratumError) as error:
                 self._drop({place: error})
+            finally:
+                if self._resting.get(place) == math.inf:
+                    del self._resting[place]
+        return True
 
     def _spare(self) -> PlaceId | None:
         """The place that should become a member now."""
@@ -326,11 +346,12 @@ class Membership:
     async def _choose(self, count: int) -> bool:
         """Seed copies until there are *count* members, or nobody is left who could be one.
 
-        Returns whether one that was asked did not answer.
+        Returns whether one that was asked did not answer. Writes wait for this, so nobody is seeded beside.
         """
         stalled, asked = False, set[PlaceId]()
         while (place := self._wanted(count, asked)) is not None:
             asked.add(place)
+            self._joining.cancel()
             try:
                 copy, chain = await self._seed(place)
             except PrimaryLost:
@@ -422,8 +443,7 @@ class Membership:
         found = self.places[place]
         primary, salt = self._database.primary, self._chains[self._primary].salt
         generation = (primary.salt() - salt) % SALTS
-        folder = await self._calls.alone(place, chains.new_chain, found.folder)
-        await trio.to_thread.run_sync(seed, folder, primary, generation, limiter=self._calls._short[place])
+        folder = await self._calls.long(place, partial(_make_base, found, primary, generation))
         copy = Copy(place, found.disk, folder, primary, salt, generation)
         return copy, Chain(folder.name, Form.COPY, salt)
 
@@ -453,7 +473,9 @@ class Membership:
 
     async def _fold(self, copy: Copy) -> None:
         try:
-            await trio.to_thread.run_sync(copy.fold, abandon_on_cancel=True, limiter=self._calls._short[copy.place])
+            await self._calls.long(copy.place, copy.fold)
+        except Stalled as error:  # it goes on by itself, or the next round judges
+            _log.warning("a copy of the catalog is not folded yet", place=self._label(copy.place), reason=str(error))
         except (OSError, StratumError) as error:
             _log.warning("a copy of the catalog cannot be folded", place=self._label(copy.place), reason=str(error))
             self._doubtful[copy.place] = error
@@ -465,6 +487,21 @@ class Membership:
 def _is_full(error: Exception) -> bool:
     """A full place has not failed; that its identity file is behind does no harm where more than half are not."""
     return isinstance(error, DeviceFull | StoreFull) or (isinstance(error, OSError) and error.errno in _FULL)
+
+
+async def _nothing(_: Mark) -> None:
+    """What is under the turn before it is done."""
+
+
+def _make_base(place: Place, primary: Primary, generation: int, step: Step) -> Path:
+    """A new chain at *place* that has the base of *generation*; if that cannot be, nothing is left of it. Blocks."""
+    folder = chains.new_chain(place.folder)
+    try:
+        seed(folder, primary, generation, step)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
 
 
 def _take_over(place: Place, chain: Chain) -> tuple[Chain, Database]:

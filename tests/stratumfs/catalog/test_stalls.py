@@ -4,12 +4,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from stratumfs.catalog import membership
 from stratumfs.catalog.calls import Calls
+from stratumfs.catalog.copies import seed
 from stratumfs.catalog.membership import Membership
 from stratumfs.ids import PlaceId
 from stratumfs.limits import STRIKE_S
@@ -82,6 +85,70 @@ async def test_up_to_m_that_are_silent_in_an_epoch_while_others_answer_are_struc
         assert member_numbers(places, members.struck) == {3, 5, 6}
 
 
+async def test_a_spare_that_hangs_while_it_is_seeded_keeps_no_commit_no_strike_and_no_close_waiting(
+    places: list[FolderPlace], mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _hanging_seeds(monkeypatch, places[4:5]) as reached:
+        async with open_at(places) as (catalog, booted):
+            members = _of(booted.members)
+            await catalog.commit(put, 1, b"one")
+            await catalog.strike(places[3].id, "EIO")
+            await _until(lambda: bool(reached))
+            await catalog.commit(put, 2, b"two")
+            await catalog.strike(places[6].id, "EIO")  # no member; the epoch after it names those that are told
+            await catalog.strike(places[2].id, "EIO")
+            assert member_numbers(places, members.members) == {0, 1, 5}
+            await catalog.commit(put, 3, b"three")
+            assert places[4].id in members.places
+
+
+async def test_a_spare_that_hangs_while_it_is_seeded_is_passed_over_for_the_next(
+    places: list[FolderPlace], mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _hanging_seeds(monkeypatch, places[4:5]) as reached:
+        async with open_at(places) as (catalog, booted):
+            members = _of(booted.members)
+            await catalog.commit(put, 1, b"one")
+            await catalog.strike(places[3].id, "EIO")
+            await _until(lambda: bool(reached))
+            mock_clock.jump(STRIKE_S)
+            await _until(lambda: len(members.members) == 4)
+            assert member_numbers(places, members.members) == {0, 1, 2, 5}
+            assert places[4].id in members.places
+
+
+async def test_long_work_stalls_when_it_does_nothing_and_not_when_it_takes_long(mock_clock: MockClock) -> None:
+    place, go_on = place_id(1), threading.Semaphore(0)
+    steps: list[int] = []
+
+    def work(step: Callable[[], None]) -> str:
+        for number in range(3):
+            assert go_on.acquire(timeout=10)
+            step()
+            steps.append(number)
+        return "done"
+
+    said: list[str] = []
+
+    async def wait() -> None:
+        said.append(await Calls([place], 1).long(place, work, stalled=lambda: said.append("stalled")))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        for number in range(2):
+            await wait_all_tasks_blocked()
+            go_on.release()
+            await _until(lambda: len(steps) > number)  # noqa: B023 - it is called before the next one
+            mock_clock.jump(STRIKE_S)
+        await wait_all_tasks_blocked()
+        assert said == []
+        mock_clock.jump(STRIKE_S)
+        await wait_all_tasks_blocked()
+        assert said == ["stalled"]
+        go_on.release()
+    assert said == ["stalled", "done"]
+
+
 @pytest.mark.parametrize(("asked", "silent", "blamed"), [(1, 1, 0), (2, 1, 1), (2, 2, 0), (7, 2, 2), (7, 3, 0)])
 async def test_silence_blames_up_to_m_and_never_all(
     autojump_clock: MockClock, asked: int, silent: int, blamed: int
@@ -115,6 +182,25 @@ async def _until(condition: Callable[[], bool]) -> None:
     while not condition():
         await trio.lowlevel.checkpoint()
     await wait_all_tasks_blocked()
+
+
+@contextmanager
+def _hanging_seeds(monkeypatch: pytest.MonkeyPatch, places: Sequence[FolderPlace]) -> Iterator[list[Path]]:
+    """A base at any of these is not made before the end; says which are begun."""
+    gate = threading.Event()
+    reached: list[Path] = []
+
+    def hanging(folder: Path, *rest: Any) -> None:
+        if any(place.root in folder.parents for place in places):
+            reached.append(folder)
+            assert gate.wait(10)
+        seed(folder, *rest)
+
+    monkeypatch.setattr(membership, "seed", hanging)
+    try:
+        yield reached
+    finally:
+        gate.set()
 
 
 @contextmanager
