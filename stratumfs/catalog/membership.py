@@ -154,17 +154,9 @@ class Membership:
         self._drop({copy.place: failed[copy] for copy in self.copies if copy in failed})
         if self._primary not in self._resting:  # else it is full, and has not failed
             self._drop({self._primary: PrimaryLost(reason)})
-        for copy in sorted(self.copies, key=lambda copy: (copy.generation, copy.shipped), reverse=True):
-            try:
-                chain, made = await self._calls.alone(
-                    copy.place, _take_over, self.places[copy.place], self._chains[copy.place]
-                )
-            except (StratumError, OSError, KeyError) as error:
-                self._drop({copy.place: error})
-                continue
-            break
-        else:
+        if (taken := await self._first_to_take_over()) is None:
             raise StoreReadOnly(f"no copy of the catalog can take over: {reason}")
+        copy, chain, made = taken
         self._replaced.append(database.become(made))
         del self._copies[copy.place]
         self._primary = copy.place
@@ -174,6 +166,39 @@ class Membership:
         await self._settle(made.primary.mark(made.sequence), self.m + 1)
         _log.warning("the catalog goes on", place=self._label(self._primary), sequence=made.sequence)
         self._changed.set()
+
+    async def _first_to_take_over(self) -> tuple[Copy, Chain, Database] | None:
+        """The longest copy, made a database; while one does nothing the next is tried beside.
+
+        None if all failed. As long as one has not, it is waited for, for nobody else is left.
+        """
+        made: list[tuple[Copy, Chain, Database]] = []
+        trying: set[Copy] = set()
+
+        async def one(copy: Copy, next_one: trio.Event) -> None:
+            place, chain = self.places[copy.place], self._chains[copy.place]
+            trying.add(copy)
+            try:
+                taken = await self._calls.long(copy.place, partial(_take_over, place, chain), stalled=next_one.set)
+            except (StratumError, OSError) as error:
+                self._drop({copy.place: error})
+            else:
+                made.append((copy, *taken))
+                nursery.cancel_scope.cancel()
+            trying.remove(copy)
+            next_one.set()
+
+        async with trio.open_nursery() as nursery:
+            for copy in sorted(self.copies, key=lambda copy: (copy.generation, copy.shipped), reverse=True):
+                next_one = trio.Event()
+                nursery.start_soon(one, copy, next_one)
+                await next_one.wait()
+        for copy in trying:  # a thread may still read and fold there: it is made anew, if it is needed
+            self._copies.pop(copy.place).give_up()
+            self._rest(copy.place, Stalled())
+        for _, _, database in made[1:]:
+            self._replaced.append(database)
+        return made[0] if made else None
 
     async def generation_closed(self) -> None:
         """Fold on every copy, beside the rounds."""
@@ -504,12 +529,17 @@ def _make_base(place: Place, primary: Primary, generation: int, step: Step) -> P
     return folder
 
 
-def _take_over(place: Place, chain: Chain) -> tuple[Chain, Database]:
-    """Make a database of the copy at *place*, beside it, and open it. Blocks."""
+def _take_over(place: Place, chain: Chain, step: Step) -> tuple[Chain, Database]:
+    """Make a database of the copy at *place*, beside it, and open it; if that cannot be, nothing is left of it. Blocks."""
     manifest = Manifest(_NOBODY, chain.folder, chain.form, chain.salt)
     folder = chains.new_chain(place.folder)
-    salt = chains.build_database(place.folder, manifest, folder)
-    return Chain(folder.name, Form.DATABASE, salt), open_database(folder)
+    try:
+        salt = chains.build_database(place.folder, manifest, folder, step)
+        step()  # nobody would close it
+        return Chain(folder.name, Form.DATABASE, salt), open_database(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _close_lost(database: Database) -> None:

@@ -4,17 +4,17 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from stratumfs.catalog import membership
+from stratumfs.catalog import chains, membership
 from stratumfs.catalog.calls import Calls
-from stratumfs.catalog.copies import seed
 from stratumfs.catalog.membership import Membership
-from stratumfs.ids import PlaceId
+from stratumfs.ids import STORE_PLACE, PlaceId
 from stratumfs.limits import STRIKE_S
 from tests.stratumfs.catalog.somewhere import (
     FolderPlace,
@@ -117,6 +117,43 @@ async def test_a_spare_that_hangs_while_it_is_seeded_is_passed_over_for_the_next
             assert places[4].id in members.places
 
 
+async def test_a_copy_that_takes_over_for_long_is_not_struck_and_the_next_one_is_tried_beside(
+    places: list[FolderPlace], mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_at(places) as (catalog, booted):
+        members = _of(booted.members)
+        await catalog.commit(put, 1, b"one")
+        first = max(members.copies, key=lambda copy: (copy.generation, copy.shipped)).place
+        async with trio.open_nursery() as nursery:
+            with _hanging_builds(monkeypatch, [place for place in places if place.id == first]) as reached:
+                _lose(places[0])
+                nursery.start_soon(catalog.commit, put, 2, b"two")
+                await _until(lambda: len(reached) == 1)
+                mock_clock.jump(STRIKE_S)
+                await _until(lambda: catalog.statistics().synced >= 2 and members.primary != STORE_PLACE)
+        assert members.primary != first
+        assert member_numbers(places, members.struck) == {0}
+        await catalog.commit(put, 3, b"three")
+        assert len(await catalog.read(everything)) == 3
+
+
+async def test_where_every_copy_takes_long_to_take_over_they_are_waited_for(
+    places: list[FolderPlace], mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_at(places) as (catalog, booted):
+        members = _of(booted.members)
+        await catalog.commit(put, 1, b"one")
+        async with trio.open_nursery() as nursery:
+            with _hanging_builds(monkeypatch, places) as reached:
+                _lose(places[0])
+                nursery.start_soon(catalog.commit, put, 2, b"two")
+                for number in range(5):
+                    await _until(lambda: len(reached) == min(3, number + 1))  # noqa: B023 - it is called at once
+                    mock_clock.jump(STRIKE_S)
+        assert member_numbers(places, members.struck) == {0}
+        assert len(await catalog.read(everything)) == 2
+
+
 async def test_long_work_stalls_when_it_does_nothing_and_not_when_it_takes_long(mock_clock: MockClock) -> None:
     place, go_on = place_id(1), threading.Semaphore(0)
     steps: list[int] = []
@@ -184,19 +221,40 @@ async def _until(condition: Callable[[], bool]) -> None:
     await wait_all_tasks_blocked()
 
 
+def _lose(place: FolderPlace) -> None:
+    place.dead = True
+    (place.root / "catalog").rename(place.root / "lost")
+
+
 @contextmanager
 def _hanging_seeds(monkeypatch: pytest.MonkeyPatch, places: Sequence[FolderPlace]) -> Iterator[list[Path]]:
     """A base at any of these is not made before the end; says which are begun."""
+    with _hanging(monkeypatch, membership, "seed", places) as reached:
+        yield reached
+
+
+@contextmanager
+def _hanging_builds(monkeypatch: pytest.MonkeyPatch, places: Sequence[FolderPlace]) -> Iterator[list[Path]]:
+    """The same of a database that is made of a copy."""
+    with _hanging(monkeypatch, chains, "build_database", places) as reached:
+        yield reached
+
+
+@contextmanager
+def _hanging(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, places: Sequence[FolderPlace]
+) -> Iterator[list[Path]]:
     gate = threading.Event()
     reached: list[Path] = []
+    call = getattr(module, name)
 
-    def hanging(folder: Path, *rest: Any) -> None:
+    def hanging(folder: Path, *rest: Any) -> Any:
         if any(place.root in folder.parents for place in places):
             reached.append(folder)
             assert gate.wait(10)
-        seed(folder, *rest)
+        return call(folder, *rest)
 
-    monkeypatch.setattr(membership, "seed", hanging)
+    monkeypatch.setattr(module, name, hanging)
     try:
         yield reached
     finally:
