@@ -62,6 +62,9 @@ COMMITS_WAITING_MAX = 8192
 UNSYNCED_TRANSACTIONS_MAX = 4096
 """Transactions that are committed and not yet synced; further ones wait for a round."""
 CHECKPOINT_BYTES = 64 * MIB
+CHECKPOINT_LATE_BYTES = 4 * CHECKPOINT_BYTES
+"""A checkpoint waits for a copy that is being seeded until the log is so long: it would have to be seeded again."""
+CHECKPOINT_LOOKS_S = 0.5
 CHECKPOINT_BUSY_TRIES_MAX = 200
 CATALOG_CACHE_BYTES = 64 * MIB
 CATALOG_PAGE_SIZE = 4096
@@ -71,6 +74,8 @@ STRIKE_S = 30.0
 JOIN_RETRY_S = 10.0
 """How often a catalog with too few members looks for one more; one that could not be made rests for RESTING_S."""
 RESTING_S = 60.0
+REMOVED_S = 1.0
+"""How long a join that failed waits until what it made is removed."""
 SEQUENCE_NOTED_S = 60.0
 """How often identity files learn which transaction is synced."""
 EPOCH_LINE_MAX = 10_000

@@ -1,10 +1,12 @@
 """When and in which steps the WAL is folded into the database.
 
 The bulk runs beside writers and rounds. The end phase holds the rounds' turn and closes the gate: nobody writes until
-the rest is folded and the WAL was started over. A hundred megabytes stop the writers for some milliseconds.
+the rest is folded and the WAL was started over. A hundred megabytes stop the writers for some milliseconds. A copy that
+is being seeded needs the WAL as it is: a checkpoint waits for it, until the WAL is too long.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import apsw
@@ -17,7 +19,7 @@ from stratumfs.catalog.members import Members
 from stratumfs.catalog.opening import Database
 from stratumfs.catalog.rounds import Rounds
 from stratumfs.errors import StoreReadOnly, StratumError
-from stratumfs.limits import CHECKPOINT_BYTES
+from stratumfs.limits import CHECKPOINT_BYTES, CHECKPOINT_LATE_BYTES, CHECKPOINT_LOOKS_S
 
 T = TypeVar("T")
 
@@ -76,7 +78,8 @@ class Checkpoints:
         restarted = False
         if self._rounds.failure is None:
             try:
-                restarted = await self._fold()
+                async with self._log():
+                    restarted = await self._fold()
             except apsw.Error as error:
                 if is_fatal(error):
                     self._rounds.lost(translate(error))
@@ -92,6 +95,21 @@ class Checkpoints:
         # Without a restart the next try comes when there is as much more to do, not at each commit.
         self._due_at = CHECKPOINT_BYTES + (0 if restarted else self._database.primary.wal_bytes())
         return restarted
+
+    @asynccontextmanager
+    async def _log(self) -> AsyncIterator[None]:
+        """Nobody needs the log as it is; or it has become so long that whoever does must begin again."""
+        lock = self._members.log_kept
+        held = False
+        while not held and self._database.primary.wal_bytes() < CHECKPOINT_LATE_BYTES:
+            with trio.move_on_after(CHECKPOINT_LOOKS_S):
+                await lock.acquire()
+                held = True
+        try:
+            yield
+        finally:
+            if held:
+                lock.release()
 
     async def _fold(self) -> bool:
         checkpointer = self._database.checkpointer

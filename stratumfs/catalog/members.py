@@ -3,13 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import trio
+
 from stratumfs.catalog.durability import Mark, Member
 from stratumfs.errors import StoreReadOnly
 from stratumfs.ids import Disk
 
 
 class Members(Protocol):
-    """All is called under the rounds' turn, and shielded from cancellation."""
+    """All is called under the rounds' turn, and shielded from cancellation.
+
+    log_kept  held while somebody needs the primary's log as it is, and by a checkpoint until it has started it over;
+              taken before the rounds' turn
+    """
+
+    log_kept: trio.Lock
 
     @property
     def copies(self) -> Sequence[Member]:
@@ -67,6 +75,7 @@ class Alone:
 
     def __init__(self, copies: Sequence[Member] = ()) -> None:
         self.copies = copies
+        self.log_kept = trio.Lock()
 
     async def strike(self, failed: Mapping[Member, Exception], mark: Mark) -> None:
         raise StoreReadOnly(f"the catalog cannot reach stable storage: {next(iter(failed.values()))}")

@@ -16,7 +16,7 @@ import trio
 
 from stratumfs.catalog import chains
 from stratumfs.catalog.calls import Calls, Failures, Stalled
-from stratumfs.catalog.chains import SALTS, Form, Manifest
+from stratumfs.catalog.chains import COPY_CHUNK, COPY_SYNC, SALTS, Form, Manifest
 from stratumfs.catalog.copies import Copy, seed
 from stratumfs.catalog.durability import Mark, Member, Primary, PrimaryLost
 from stratumfs.catalog.epochs import Candidate, Epoch, Named, choose_members, may_begin, next_epoch
@@ -25,7 +25,7 @@ from stratumfs.catalog.places import Place
 from stratumfs.catalog.progress import Step
 from stratumfs.errors import DeviceFull, StoreFull, StoreReadOnly, StratumError
 from stratumfs.ids import Disk, PlaceId
-from stratumfs.limits import JOIN_RETRY_S, RESTING_S, SEQUENCE_NOTED_S, STRIKE_S
+from stratumfs.limits import JOIN_RETRY_S, REMOVED_S, RESTING_S, SEQUENCE_NOTED_S, STRIKE_S
 
 Exclusive = Callable[[Callable[[Mark], Awaitable[None]]], Awaitable[None]]
 """Runs a step under the rounds' turn, behind what is queued: see `Rounds.exclusive`."""
@@ -79,8 +79,9 @@ class Membership:
         self._doubtful: dict[PlaceId, Exception] = {}
         self._changed = trio.Event()
         self._joining = trio.CancelScope()
+        self._unused: Copy | None = None
         self.log_kept = trio.Lock()
-        """Held by the one join that is under way."""
+        """See `Members.log_kept`: the one join that is under way."""
 
     # Members, for the rounds
 
@@ -293,6 +294,8 @@ class Membership:
         with trio.CancelScope() as self._joining:
             try:
                 copy, chain = await self._seed(place)
+                self._unused = copy
+                await self._ship(copy, exclusive)
                 await exclusive(partial(self._join, copy, chain))
             except (StoreReadOnly, PrimaryLost) as error:  # not its doing
                 self._rest(place, error)
@@ -302,6 +305,7 @@ class Membership:
             except (OSError, StratumError) as error:
                 self._drop({place: error})
             finally:
+                await self._remove_unused()
                 if self._resting.get(place) == math.inf:
                     del self._resting[place]
         return True
@@ -313,12 +317,37 @@ class Membership:
         keep = [self._candidate(place) for place in self.members if place in self.places]
         return choose_members(keep, spares, len(keep) + 1)[-1]
 
+    async def _ship(self, copy: Copy, exclusive: Exclusive) -> None:
+        """Bring *copy* what was written while it was seeded, beside the rounds: they wait for what comes then."""
+        assert self._database is not None
+        if self._database.primary.wal_bytes() <= COPY_CHUNK:
+            return
+        marks: list[Mark] = []
+
+        async def here(mark: Mark) -> None:
+            marks.append(mark)
+
+        await exclusive(here)
+        for end in (*range(COPY_SYNC, marks[0].end, COPY_SYNC), marks[0].end):
+            await self._calls.alone(copy.place, copy.hold, replace(marks[0], end=end))
+
+    async def _remove_unused(self) -> None:
+        """The folder of a copy that no epoch was begun with, at once: each may be as large as the catalog."""
+        copy, self._unused = self._unused, None
+        if copy is not None:
+            copy.give_up()
+            with trio.move_on_after(REMOVED_S, shield=True):  # its thread goes on
+                await self._calls.long(copy.place, partial(_remove, copy.folder))
+
     async def _join(self, copy: Copy, chain: Chain, mark: Mark) -> None:
         if (mark.salt - copy.salt) % SALTS != copy.generation:
             raise StoreReadOnly("the log was started over meanwhile: later again")
         if copy.place not in self.places:
             raise StoreReadOnly("the place was struck meanwhile")
+        if copy.place in self._copies:
+            raise StoreReadOnly("the place has a copy meanwhile")
         await self._calls.alone(copy.place, copy.hold, mark)
+        self._unused = None
         self._copies[copy.place], self._chains[copy.place] = copy, chain
         await self._settle(mark, self.m + 1)
 
@@ -529,8 +558,12 @@ def _make_base(place: Place, primary: Primary, generation: int, step: Step) -> P
     return folder
 
 
+def _remove(folder: Path, step: Step) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _take_over(place: Place, chain: Chain, step: Step) -> tuple[Chain, Database]:
-    """Make a database of the copy at *place*, beside it, and open it; if that cannot be, nothing is left of it. Blocks."""
+    """Make a database of the copy at *place*, beside it, and open it. If that cannot be, nothing is left. Blocks."""
     manifest = Manifest(_NOBODY, chain.folder, chain.form, chain.salt)
     folder = chains.new_chain(place.folder)
     try:

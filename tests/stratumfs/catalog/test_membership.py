@@ -1,6 +1,7 @@
 """A catalog on several places: openings, strikes, joins, fail-overs."""
 
 import errno
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from stratumfs.catalog import membership
-from stratumfs.catalog.chains import Form, read_manifest
+from stratumfs.catalog import checkpoints, membership
+from stratumfs.catalog.chains import COPY_CHUNK, Form, read_manifest
 from stratumfs.catalog.copies import seed
 from stratumfs.errors import ConfigError, StoreReadOnly
 from stratumfs.ids import STORE_PLACE
@@ -258,6 +259,64 @@ async def test_a_spare_that_cannot_be_seeded_is_passed_over_for_the_next(
         await catalog.commit(put, 2, b"two")
         assert {0, 3, 5} <= member_numbers(places, members.members)
         assert places[4].id in members.places
+
+
+async def test_a_checkpoint_waits_for_a_copy_that_is_being_seeded(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, go_on = _stopped_seeds(monkeypatch)
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        reached.clear()
+        await catalog.strike(places[3].id, "EIO")
+        assert await trio.to_thread.run_sync(reached.wait, 10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(catalog.checkpoint)
+            await catalog.commit(put, 1, bytes(2 * COPY_CHUNK))  # what is shipped beside the rounds too
+            await wait_all_tasks_blocked()
+            assert catalog.statistics().checkpoints == 0
+            go_on.set()
+        assert catalog.statistics().checkpoints == 1
+        assert member_numbers(places, members.members) == {0, 1, 2, 4}
+        await catalog.commit(put, 2, b"two")
+    async with open_at(places, {4, 3, 5, 6}) as (catalog, _):
+        assert [ident for ident, _ in await catalog.read(everything)] == [1, 2]
+
+
+async def test_a_log_that_grows_too_long_is_started_over_and_the_seed_that_is_lost_by_that_leaves_nothing(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_LATE_BYTES", 0)
+    reached, go_on = _stopped_seeds(monkeypatch)
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        reached.clear()
+        await catalog.strike(places[3].id, "EIO")
+        assert await trio.to_thread.run_sync(reached.wait, 10)
+        assert await catalog.checkpoint()
+        assert list((places[4].root / "catalog").glob("chain-*"))
+        go_on.set()
+        async with members.log_kept:
+            assert member_numbers(places, members.members) == {0, 1, 2}
+            assert not list((places[4].root / "catalog").glob("chain-*"))
+        assert places[4].id in members.places
+
+
+def _stopped_seeds(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """The first event says that a base at the fifth place is begun, the second lets it be made."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def stopped(folder: Path, *rest: Any) -> None:
+        reached.set()
+        if folder.parent.parent.name == "p4":
+            assert go_on.wait(10)
+        seed(folder, *rest)
+
+    monkeypatch.setattr(membership, "seed", stopped)
+    return reached, go_on
 
 
 def _one_more(places: list[FolderPlace]) -> FolderPlace:
