@@ -9,12 +9,14 @@ The order, which a model (tests/stratumfs/catalog/test_epoch_histories.py) explo
 
     beginning   (1) the files of more than half of all places name the new epoch as begun; (2) each member's chain is
                 made whole (holds all that the parent epoch answered) and only then gets its manifest; (3) the files of
-                more than half name it in force; only then is anything answered.
+                more than half name it in force, the members' first, so that no opening that finds none of these goes
+                on from the parent while another file makes it look for them; only then is anything answered.
     opening     only the newest epoch in force counts; what was begun later is set aside, its number not used again.
                 Chains count whose manifest names that epoch or a descendant of it; the longest wins. Then an epoch is
                 begun, always.
     strike      an epoch without the struck place, begun by a round, under its lock, before anything is answered
     join        an epoch too: the new member is seeded without a manifest, shipped the rest under the round's lock
+    leaving     one more: of two copies on one disk, once another disk has joined
 
 Every simpler order that was tried lost acknowledged writes within a few boots.
 """

@@ -4,6 +4,7 @@ import errno
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -248,7 +249,7 @@ class Membership:
     async def serve(self, exclusive: Exclusive, synced: Callable[[], int]) -> None:
         """Let new members join where there are too few, and tell identity files what is synced; until cancelled."""
         while True:
-            with trio.move_on_after(SEQUENCE_NOTED_S if self._enough else JOIN_RETRY_S):
+            with trio.move_on_after(SEQUENCE_NOTED_S if self._enough and self._spare() is None else JOIN_RETRY_S):
                 await self._changed.wait()
             self._changed = trio.Event()
             try:
@@ -281,12 +282,17 @@ class Membership:
         return len(self.members) >= min(self.m + 2, len(self.places))
 
     async def join_spares(self, exclusive: Exclusive) -> None:
-        """Let places become members until there are enough, if there are places; one that cannot rests for a while."""
+        """Let places become members until there are enough, if there are places; one that cannot rests for a while.
+
+        Two on one disk fail together: where another disk can have a copy it gets one, and then one of the two leaves.
+        """
         while self._spare() is not None:
             async with self.log_kept:
                 await exclusive(_nothing)  # whatever strikes goes first, and its epoch
                 if (place := self._spare()) is not None and not await self._let_join(place, exclusive):
                     return
+                if len(self.members) > self.m + 2:
+                    await exclusive(self._leave)
 
     async def _let_join(self, place: PlaceId, exclusive: Exclusive) -> bool:
         """Returns whether another one may be asked."""
@@ -311,11 +317,34 @@ class Membership:
         return True
 
     def _spare(self) -> PlaceId | None:
-        """The place that should become a member now."""
-        if self._enough or not (spares := self._spares()):
+        """The place that should become a member now: there are too few, or two on one disk, and it has another one."""
+        crowded, spares = self._crowded(), self._spares()
+        if self._enough:
+            carrying = {self.places[place].disk for place in self.members if place in self.places}
+            spares = [each for each in spares if crowded is not None and each.disk not in carrying]
+        if not spares:
             return None
         keep = [self._candidate(place) for place in self.members if place in self.places]
         return choose_members(keep, spares, len(keep) + 1)[-1]
+
+    def _crowded(self) -> PlaceId | None:
+        """A copy on a disk that carries another member too."""
+        disks = Counter(self.places[place].disk for place in self.members if place in self.places)
+        there = [place for place in self._copies if place in self.places]
+        return next((place for place in there if disks[self.places[place].disk] > 1), None)
+
+    async def _leave(self, mark: Mark) -> None:
+        """One of two copies on one disk goes, if there are more members than there must be."""
+        if len(self.members) > self.m + 2 and (place := self._crowded()) is not None:
+            _log.info("a copy of the catalog leaves a disk that has another one", place=self._label(place))
+            copy = self._copies.pop(place)
+            try:
+                await self._settle(mark, self.m + 1)
+            except StoreReadOnly:
+                if place in self.places:
+                    self._copies[place] = copy  # nothing was answered without it
+                raise
+            copy.give_up()
 
     async def _ship(self, copy: Copy, exclusive: Exclusive) -> None:
         """Bring *copy* what was written while it was seeded, beside the rounds: they wait for what comes then."""
@@ -451,11 +480,13 @@ class Membership:
         self._demand_majority(parent, listed, told)
         if failed := await self._write_manifests(epoch):
             return failed
-        failed = await self._name(told, lambda named: Named(epoch, epoch, named.sequence))
-        self._demand_majority(parent, listed, told.intersection(self.places) - failed.keys())
+        untold: dict[PlaceId, Exception] = {}
+        for some in (told.intersection(self.members), told.difference(self.members)):  # see `epochs`
+            untold |= await self._name(some, lambda named: Named(epoch, epoch, named.sequence))
+        self._demand_majority(parent, listed, told.intersection(self.places) - untold.keys())
         self.epoch, self.listed = epoch, listed
         _log.info("the catalog has a new epoch", number=epoch.number, members=[self._label(p) for p in self.members])
-        return {place: error for place, error in (begun | failed).items() if not _is_full(error)}
+        return {place: error for place, error in (begun | untold).items() if not _is_full(error)}
 
     async def _write_manifests(self, epoch: Epoch) -> dict[PlaceId, Exception]:
         async def one(place: PlaceId) -> None:

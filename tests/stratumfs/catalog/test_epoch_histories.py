@@ -116,6 +116,8 @@ def run(world: World, boot: Boot) -> Iterator[str]:
         yield from state.round(state.members[0])
     yield from state.join()
     yield from state.round(state.members[-1])
+    yield from state.change_disks()
+    yield from state.round(state.members[-1])
 
 
 def _candidates(
@@ -145,7 +147,7 @@ class _Open:
             world.chains[place] = whole
             world.manifests[place] = epoch
             yield f"manifest at {place[0]}"
-        for place in self.up:
+        for place in sorted(self.up, key=lambda place: place not in members):
             world.named[place] = Named(epoch, epoch, world.named[place].sequence)
             yield f"in force at {place[0]}"
         assert may_begin(self.epoch, frozenset(world.places), self.up)
@@ -174,8 +176,20 @@ class _Open:
         yield from self.begin(left, whole)
 
     def join(self) -> Iterator[str]:
+        if len(self.members) < self.world.m + 2:
+            yield from self._let_join()
+
+    def change_disks(self) -> Iterator[str]:
+        """A copy shares its disk, and another disk is free: one joins there, then that one leaves."""
+        if len(self.members) == self.world.m + 2:
+            yield from self._let_join()
+        if len(self.members) > self.world.m + 2:
+            primary, _, *others = self.members
+            yield from self.begin([primary, *others], self.world.chains[primary])
+
+    def _let_join(self) -> Iterator[str]:
         spare = [place for place in self.up if place not in self.members]
-        if spare and len(self.members) < self.world.m + 2:
+        if spare:
             new, world = spare[-1], self.world
             world.manifests.pop(new, None)
             world.chains[new] = world.chains[self.members[0]]

@@ -149,6 +149,28 @@ async def test_one_disk_never_has_two_copies_while_another_can_have_one(tmp_path
         assert len(chosen) == 4
 
 
+async def test_a_copy_leaves_a_disk_that_has_another_one_as_soon_as_another_disk_can_have_it(tmp_path: Path) -> None:
+    places = places_in(tmp_path, 7, {0: "a", 1: "a", 2: "b", 3: "b", 4: "c", 5: "d", 6: "e"})
+    make_catalog(places)
+    async with open_at(places, range(4)) as (catalog, _):
+        await catalog.commit(put, 1, b"one")
+    async with open_at(places, range(4)) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        for place in places[4:]:
+            members.welcome(place)
+        await members.join_spares(catalog._rounds.exclusive)
+        assert len(members.members) == 4
+        assert len(set(catalog.disks)) == 4
+        assert members.epoch.members == set(members.members)
+        await catalog.commit(put, 2, b"two")
+        left = next(number for number in (1, 2, 3) if places[number].id not in members.members)
+        others = [number for number in range(1, 7) if number != left and places[number].id not in members.members]
+    alone = next(number for number in (4, 5, 6) if places[number].id in members.members)
+    async with open_at(places, {left, alone, *others}) as (catalog, _):
+        assert await catalog.read(everything) == [(1, b"one"), (2, b"two")]
+
+
 async def test_a_store_without_any_catalog_is_not_opened(tmp_path: Path) -> None:
     places = places_in(tmp_path, 3)
     for place in places:
