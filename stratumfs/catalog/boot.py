@@ -17,11 +17,11 @@ import structlog
 import trio
 
 from stratumfs.catalog import chains
-from stratumfs.catalog.chains import SALTS, Form, Manifest
+from stratumfs.catalog.chains import SALTS, Chain, Form, Manifest
 from stratumfs.catalog.copies import fits
 from stratumfs.catalog.durability import PrimaryLost
 from stratumfs.catalog.epochs import Choice, FoundChain, choose, newest_in_force
-from stratumfs.catalog.membership import Chain, Membership
+from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.migrations import Migration
 from stratumfs.catalog.opening import Database, begin, check_version, open_database
 from stratumfs.catalog.places import Found, Place, chain_of, labels, look

@@ -67,6 +67,15 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
+class Chain:
+    """A member's chain as its manifest will name it."""
+
+    folder: str
+    form: Form
+    salt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Length:
     """How far a chain goes: its last transaction; and in which generation, after how many frames that lies."""
 

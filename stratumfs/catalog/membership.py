@@ -1,32 +1,27 @@
 """Who holds the catalog while it is open: strikes, joins and fail-overs, each a new epoch (see `epochs`)."""
 
 import errno
-import math
-import shutil
-import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-import apsw
 import structlog
 import trio
 
-from stratumfs.catalog import chains
+from stratumfs.catalog import chains, seeding
 from stratumfs.catalog.calls import Calls, Failures, Stalled
-from stratumfs.catalog.chains import COPY_CHUNK, COPY_SYNC, SALTS, Form, Manifest
-from stratumfs.catalog.copies import Copy, seed
-from stratumfs.catalog.durability import Mark, Member, Primary, PrimaryLost
-from stratumfs.catalog.epochs import Candidate, Epoch, Named, choose_members, may_begin, next_epoch
-from stratumfs.catalog.opening import Database, open_database
+from stratumfs.catalog.chains import COPY_CHUNK, COPY_SYNC, SALTS, Chain, Form, Manifest
+from stratumfs.catalog.copies import Copy
+from stratumfs.catalog.durability import Mark, Member, PrimaryLost
+from stratumfs.catalog.epochs import Epoch, Named, may_begin, next_epoch
+from stratumfs.catalog.identities import Identities
+from stratumfs.catalog.opening import Database
 from stratumfs.catalog.places import Place
-from stratumfs.catalog.progress import Step
+from stratumfs.catalog.spares import Spares
+from stratumfs.catalog.takeover import close_lost, first_to_take_over
 from stratumfs.errors import DeviceFull, StoreFull, StoreReadOnly, StratumError
 from stratumfs.ids import Disk, PlaceId
-from stratumfs.limits import JOIN_RETRY_S, REMOVED_S, RESTING_S, SEQUENCE_NOTED_S, STRIKE_S
+from stratumfs.limits import JOIN_RETRY_S, REMOVED_S, SEQUENCE_NOTED_S, STRIKE_S
 
 Exclusive = Callable[[Callable[[Mark], Awaitable[None]]], Awaitable[None]]
 """Runs a step under the rounds' turn, behind what is queued: see `Rounds.exclusive`."""
@@ -34,15 +29,6 @@ Struck = Callable[[PlaceId, str], None]
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """A member's chain as its manifest will name it."""
-
-    folder: str
-    form: Form
-    salt: int
 
 
 class Membership:
@@ -68,15 +54,14 @@ class Membership:
         self.files = files
         self.struck: dict[PlaceId, str] = {}
         self.on_strike: Struck = lambda place, reason: None
-        self._named = dict(named)
         self._calls = Calls(listed, m)
-        self._naming = {place: trio.Lock() for place in listed}
+        self._identities = Identities(self._calls, self.places, named, epoch)
         self._chains: dict[PlaceId, Chain] = {}
         self._copies: dict[PlaceId, Copy] = {}
         self._database: Database | None = None
         self._replaced: list[Database] = []
         self._primary = next(iter(places))
-        self._resting: dict[PlaceId, float] = {}
+        self._spares = Spares(self.places)
         self._doubtful: dict[PlaceId, Exception] = {}
         self._changed = trio.Event()
         self._joining = trio.CancelScope()
@@ -154,11 +139,21 @@ class Membership:
         database = self._database
         assert database is not None
         self._drop({copy.place: failed[copy] for copy in self.copies if copy in failed})
-        if self._primary not in self._resting:  # else it is full, and has not failed
+        if not self._spares.rests(self._primary):  # else it is full, and has not failed
             self._drop({self._primary: PrimaryLost(reason)})
-        if (taken := await self._first_to_take_over()) is None:
+        longest = sorted(self.copies, key=lambda copy: (copy.generation, copy.shipped), reverse=True)
+        taken, left = await first_to_take_over(
+            self._calls,
+            [(copy, self.places[copy.place], self._chains[copy.place]) for copy in longest],
+            lambda copy, error: self._drop({copy.place: error}),
+        )
+        for copy in left:  # a thread may still read and fold there: it is made anew, if it is needed
+            self._copies.pop(copy.place).give_up()
+            self._rest(copy.place, Stalled())
+        if not taken:
             raise StoreReadOnly(f"no copy of the catalog can take over: {reason}")
-        copy, chain, made = taken
+        (copy, chain, made), *others = taken
+        self._replaced += [database for _, _, database in others]
         self._replaced.append(database.become(made))
         del self._copies[copy.place]
         self._primary = copy.place
@@ -168,39 +163,6 @@ class Membership:
         await self._settle(made.primary.mark(made.sequence), self.m + 1)
         _log.warning("the catalog goes on", place=self._label(self._primary), sequence=made.sequence)
         self._changed.set()
-
-    async def _first_to_take_over(self) -> tuple[Copy, Chain, Database] | None:
-        """The longest copy, made a database; while one does nothing the next is tried beside.
-
-        None if all failed. As long as one has not, it is waited for, for nobody else is left.
-        """
-        made: list[tuple[Copy, Chain, Database]] = []
-        trying: set[Copy] = set()
-
-        async def one(copy: Copy, next_one: trio.Event) -> None:
-            place, chain = self.places[copy.place], self._chains[copy.place]
-            trying.add(copy)
-            try:
-                taken = await self._calls.long(copy.place, partial(_take_over, place, chain), stalled=next_one.set)
-            except (StratumError, OSError) as error:
-                self._drop({copy.place: error})
-            else:
-                made.append((copy, *taken))
-                nursery.cancel_scope.cancel()
-            trying.remove(copy)
-            next_one.set()
-
-        async with trio.open_nursery() as nursery:
-            for copy in sorted(self.copies, key=lambda copy: (copy.generation, copy.shipped), reverse=True):
-                next_one = trio.Event()
-                nursery.start_soon(one, copy, next_one)
-                await next_one.wait()
-        for copy in trying:  # a thread may still read and fold there: it is made anew, if it is needed
-            self._copies.pop(copy.place).give_up()
-            self._rest(copy.place, Stalled())
-        for _, _, database in made[1:]:
-            self._replaced.append(database)
-        return made[0] if made else None
 
     async def generation_closed(self) -> None:
         """Fold on every copy, beside the rounds."""
@@ -215,7 +177,7 @@ class Membership:
             copy.give_up()
         for database in self._replaced:
             with trio.move_on_after(STRIKE_S):
-                await trio.to_thread.run_sync(partial(_close_lost, database), abandon_on_cancel=True)
+                await trio.to_thread.run_sync(partial(close_lost, database), abandon_on_cancel=True)
         there = [place for place in self.members if place in self.places]
         await self._calls.each(there, self._tidy, patient=False)
 
@@ -249,7 +211,7 @@ class Membership:
     async def serve(self, exclusive: Exclusive, synced: Callable[[], int]) -> None:
         """Let new members join where there are too few, and tell identity files what is synced; until cancelled."""
         while True:
-            with trio.move_on_after(SEQUENCE_NOTED_S if self._enough and self._spare() is None else JOIN_RETRY_S):
+            with trio.move_on_after(SEQUENCE_NOTED_S if self._enough and self._next_beside is None else JOIN_RETRY_S):
                 await self._changed.wait()
             self._changed = trio.Event()
             try:
@@ -266,16 +228,21 @@ class Membership:
 
         Nobody waits for this, so a place that only stalls in it is left to the next epoch to judge.
         """
-        behind = [place for place in self.places if self._known(place).sequence < synced]
-        self._doubtful |= await self._name(behind, lambda named: replace(named, sequence=synced), patient=False)
+        behind = [place for place in self.places if self._identities.known(place).sequence < synced]
+        self._doubtful |= await self._identities.change(
+            behind, lambda named: replace(named, sequence=synced), patient=False
+        )
 
     def welcome(self, place: Place) -> None:
         """A place that was struck, or is new, can be used (again)."""
         self.places[place.id] = place
         self.struck.pop(place.id, None)
         self._calls.renew(place.id)
-        self._naming.setdefault(place.id, trio.Lock())
         self._changed.set()
+
+    @property
+    def _next_beside(self) -> PlaceId | None:
+        return self._spares.next_beside(self.members, self._enough)
 
     @property
     def _enough(self) -> bool:
@@ -286,17 +253,17 @@ class Membership:
 
         Two on one disk fail together: where another disk can have a copy it gets one, and then one of the two leaves.
         """
-        while self._spare() is not None:
+        while self._next_beside is not None:
             async with self.log_kept:
                 await exclusive(_nothing)  # whatever strikes goes first, and its epoch
-                if (place := self._spare()) is not None and not await self._let_join(place, exclusive):
+                if (place := self._next_beside) is not None and not await self._let_join(place, exclusive):
                     return
                 if len(self.members) > self.m + 2:
                     await exclusive(self._leave)
 
     async def _let_join(self, place: PlaceId, exclusive: Exclusive) -> bool:
         """Returns whether another one may be asked."""
-        self._resting[place] = math.inf  # whoever needs one at once had better take another
+        self._spares.taken(place)
         with trio.CancelScope() as self._joining:
             try:
                 copy, chain = await self._seed(place)
@@ -312,30 +279,12 @@ class Membership:
                 self._drop({place: error})
             finally:
                 await self._remove_unused()
-                if self._resting.get(place) == math.inf:
-                    del self._resting[place]
+                self._spares.not_taken(place)
         return True
-
-    def _spare(self) -> PlaceId | None:
-        """The place that should become a member now: there are too few, or two on one disk, and it has another one."""
-        crowded, spares = self._crowded(), self._spares()
-        if self._enough:
-            carrying = {self.places[place].disk for place in self.members if place in self.places}
-            spares = [each for each in spares if crowded is not None and each.disk not in carrying]
-        if not spares:
-            return None
-        keep = [self._candidate(place) for place in self.members if place in self.places]
-        return choose_members(keep, spares, len(keep) + 1)[-1]
-
-    def _crowded(self) -> PlaceId | None:
-        """A copy on a disk that carries another member too."""
-        disks = Counter(self.places[place].disk for place in self.members if place in self.places)
-        there = [place for place in self._copies if place in self.places]
-        return next((place for place in there if disks[self.places[place].disk] > 1), None)
 
     async def _leave(self, mark: Mark) -> None:
         """One of two copies on one disk goes, if there are more members than there must be."""
-        if len(self.members) > self.m + 2 and (place := self._crowded()) is not None:
+        if len(self.members) > self.m + 2 and (place := self._spares.crowded(self.members)) is not None:
             _log.info("a copy of the catalog leaves a disk that has another one", place=self._label(place))
             copy = self._copies.pop(place)
             try:
@@ -366,7 +315,7 @@ class Membership:
         if copy is not None:
             copy.give_up()
             with trio.move_on_after(REMOVED_S, shield=True):  # its thread goes on
-                await self._calls.long(copy.place, partial(_remove, copy.folder))
+                await self._calls.long(copy.place, partial(seeding.remove, copy.folder))
 
     async def _join(self, copy: Copy, chain: Chain, mark: Mark) -> None:
         if (mark.salt - copy.salt) % SALTS != copy.generation:
@@ -378,6 +327,7 @@ class Membership:
         await self._calls.alone(copy.place, copy.hold, mark)
         self._unused = None
         self._copies[copy.place], self._chains[copy.place] = copy, chain
+        self._spares.joined(copy.place)
         await self._settle(mark, self.m + 1)
 
     # Epochs
@@ -424,7 +374,7 @@ class Membership:
 
     def _rest(self, place: PlaceId, error: Exception) -> None:
         _log.warning("a copy of the catalog could not be made", place=self._label(place), reason=str(error))
-        self._resting[place] = time.monotonic() + RESTING_S
+        self._spares.rest(place)
 
     async def _choose(self, count: int) -> bool:
         """Seed copies until there are *count* members, or nobody is left who could be one.
@@ -432,7 +382,7 @@ class Membership:
         Returns whether one that was asked did not answer. Writes wait for this, so nobody is seeded beside.
         """
         stalled, asked = False, set[PlaceId]()
-        while (place := self._wanted(count, asked)) is not None:
+        while (place := self._spares.next(self.members, count, asked)) is not None:
             asked.add(place)
             self._joining.cancel()
             try:
@@ -446,27 +396,8 @@ class Membership:
                 self._drop({place: error})
             else:
                 self._copies[place], self._chains[place] = copy, chain
+                self._spares.joined(place)
         return stalled
-
-    def _wanted(self, count: int, asked: Collection[PlaceId]) -> PlaceId | None:
-        """The next that should become a member so that there are *count*, of those that were not *asked* yet.
-
-        Those that rest come last.
-        """
-        rested = self._spares(asked)
-        resting = [self._candidate(place) for place in self.places if place not in {*asked, *self.members}]
-        keep = [self._candidate(place) for place in self.members if place in self.places]
-        chosen = choose_members(keep, rested or resting, min(count, len(self.members) + 1))
-        return chosen[-1] if len(chosen) > len(keep) else None
-
-    def _spares(self, asked: Collection[PlaceId] = ()) -> list[Candidate]:
-        """Places that could become members, have not rested in vain and were not *asked* yet."""
-        now = time.monotonic()
-        places = [place for place in self.places if self._resting.get(place, now) <= now]
-        return [self._candidate(place) for place in places if place not in {*asked, *self.members}]
-
-    def _candidate(self, place: PlaceId) -> Candidate:
-        return Candidate(place, self.places[place].disk)
 
     async def _begin(self, listed: frozenset[PlaceId]) -> Failures:
         """See `epochs`: begun, manifests, in force. Returns places that failed in this: then another one is due.
@@ -474,17 +405,18 @@ class Membership:
         Raises: StoreReadOnly.
         """
         parent = self.epoch
-        epoch = next_epoch(parent, [*self._named.values()], self.members, listed)
-        begun = await self._name(self.places, lambda named: replace(named, begun=epoch))
+        epoch = next_epoch(parent, self._identities.all_known, self.members, listed)
+        begun = await self._identities.change(self.places, lambda named: replace(named, begun=epoch))
         told = self.places.keys() - begun.keys()
         self._demand_majority(parent, listed, told)
         if failed := await self._write_manifests(epoch):
             return failed
         untold: dict[PlaceId, Exception] = {}
         for some in (told.intersection(self.members), told.difference(self.members)):  # see `epochs`
-            untold |= await self._name(some, lambda named: Named(epoch, epoch, named.sequence))
+            untold |= await self._identities.change(some, lambda named: Named(epoch, epoch, named.sequence))
         self._demand_majority(parent, listed, told.intersection(self.places) - untold.keys())
-        self.epoch, self.listed = epoch, listed
+        self.epoch = self._identities.epoch = epoch
+        self.listed = listed
         _log.info("the catalog has a new epoch", number=epoch.number, members=[self._label(p) for p in self.members])
         return {place: error for place, error in (begun | untold).items() if not _is_full(error)}
 
@@ -502,24 +434,6 @@ class Membership:
                 f"{len(told)} of {len(listed)} places take writes, and more than half must: attach more devices"
             )
 
-    async def _name(
-        self, places: Collection[PlaceId], change: Callable[[Named], Named], *, patient: bool = True
-    ) -> dict[PlaceId, Exception]:
-        """Change what the identity files of *places* say. Returns those that cannot be written; see `Calls.each`."""
-
-        async def one(place: PlaceId) -> None:
-            async with self._naming[place]:  # what it says is changed by one after the other
-                found = self.places.get(place)
-                if found is not None:  # else it was struck while it waited
-                    named = change(self._known(place))
-                    await self._calls.short(place, found.write_named, named)
-                    self._named[place] = named
-
-        return await self._calls.each(places, one, patient=patient)
-
-    def _known(self, place: PlaceId) -> Named:
-        return self._named.get(place) or Named(self.epoch, self.epoch)
-
     # Copies
 
     async def _seed(self, place: PlaceId) -> tuple[Copy, Chain]:
@@ -528,7 +442,7 @@ class Membership:
         found = self.places[place]
         primary, salt = self._database.primary, self._chains[self._primary].salt
         generation = (primary.salt() - salt) % SALTS
-        folder = await self._calls.long(place, partial(_make_base, found, primary, generation))
+        folder = await self._calls.long(place, partial(seeding.make_base, found, primary, generation))
         copy = Copy(place, found.disk, folder, primary, salt, generation)
         return copy, Chain(folder.name, Form.COPY, salt)
 
@@ -576,39 +490,3 @@ def _is_full(error: Exception) -> bool:
 
 async def _nothing(_: Mark) -> None:
     """What is under the turn before it is done."""
-
-
-def _make_base(place: Place, primary: Primary, generation: int, step: Step) -> Path:
-    """A new chain at *place* that has the base of *generation*; if that cannot be, nothing is left of it. Blocks."""
-    folder = chains.new_chain(place.folder)
-    try:
-        seed(folder, primary, generation, step)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return folder
-
-
-def _remove(folder: Path, step: Step) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _take_over(place: Place, chain: Chain, step: Step) -> tuple[Chain, Database]:
-    """Make a database of the copy at *place*, beside it, and open it. If that cannot be, nothing is left. Blocks."""
-    manifest = Manifest(_NOBODY, chain.folder, chain.form, chain.salt)
-    folder = chains.new_chain(place.folder)
-    try:
-        salt = chains.build_database(place.folder, manifest, folder, step)
-        step()  # nobody would close it
-        return Chain(folder.name, Form.DATABASE, salt), open_database(folder)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _close_lost(database: Database) -> None:
-    with suppress(apsw.Error, OSError):
-        database.close()
-
-
-_NOBODY = Epoch(0, "", frozenset(), frozenset(), ("",))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from stratumfs.catalog import chains, membership
+from stratumfs.catalog import chains, membership, seeding
 from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.durability import Primary
 from stratumfs.catalog.engine import Catalog
@@ -57,7 +57,7 @@ class Stop:
                 (chains, "write_manifest"),
                 (chains, "new_chain"),
                 (chains, "build_database"),
-                (membership, "seed"),
+                (seeding, "seed"),
                 (Copy, "hold"),
                 (Copy, "_open"),
                 (Primary, "hold"),

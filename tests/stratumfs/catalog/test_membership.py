@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from stratumfs.catalog import checkpoints, membership
+from stratumfs.catalog import checkpoints, seeding
 from stratumfs.catalog.chains import COPY_CHUNK, Form, read_manifest
 from stratumfs.catalog.copies import seed
 from stratumfs.errors import ConfigError, StoreReadOnly
@@ -124,7 +124,7 @@ async def test_a_place_that_is_struck_while_it_waits_to_be_told_is_passed_over(p
         members = booted.members
         assert members is not None
         await catalog.commit(put, 1, b"one")
-        async with trio.open_nursery() as nursery, members._naming[places[6].id]:
+        async with trio.open_nursery() as nursery, members._identities.turn(places[6].id):
             nursery.start_soon(members.note, catalog.statistics().synced)
             await wait_all_tasks_blocked()
             await catalog.strike(places[6].id, "it is gone")
@@ -271,7 +271,7 @@ async def test_a_spare_that_cannot_be_seeded_is_passed_over_for_the_next(
             raise OSError(errno.ENOSPC, "No space left on device")
         seed(folder, *rest)
 
-    monkeypatch.setattr(membership, "seed", full)
+    monkeypatch.setattr(seeding, "seed", full)
     async with open_at(places) as (catalog, booted):
         members = booted.members
         assert members is not None
@@ -337,7 +337,7 @@ def _stopped_seeds(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, th
             assert go_on.wait(10)
         seed(folder, *rest)
 
-    monkeypatch.setattr(membership, "seed", stopped)
+    monkeypatch.setattr(seeding, "seed", stopped)
     return reached, go_on
 
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from stratumfs.catalog import chains, membership
+from stratumfs.catalog import chains, seeding
 from stratumfs.catalog.calls import Calls
 from stratumfs.catalog.membership import Membership
 from stratumfs.ids import STORE_PLACE, PlaceId
@@ -206,12 +206,12 @@ def _of(members: Membership | None) -> Membership:
 
 
 def _told(members: Membership, synced: int) -> list[PlaceId]:
-    return [place for place in members.places if members._known(place).sequence == synced]
+    return [place for place in members.places if members._identities.known(place).sequence == synced]
 
 
 def _begun(members: Membership) -> list[PlaceId]:
     """Who knows of an epoch that is not in force yet."""
-    return [place for place in members.places if members._known(place).begun.number > members.epoch.number]
+    return [place for place in members.places if members._identities.known(place).begun.number > members.epoch.number]
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -229,7 +229,7 @@ def _lose(place: FolderPlace) -> None:
 @contextmanager
 def _hanging_seeds(monkeypatch: pytest.MonkeyPatch, places: Sequence[FolderPlace]) -> Iterator[list[Path]]:
     """A base at any of these is not made before the end; says which are begun."""
-    with _hanging(monkeypatch, membership, "seed", places) as reached:
+    with _hanging(monkeypatch, seeding, "seed", places) as reached:
         yield reached
 
 
