@@ -46,9 +46,9 @@ class Passthrough(pyfuse3.Operations):
         self, inode: int, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None, ctx: object
     ) -> pyfuse3.EntryAttributes:
         if fields.update_size:
-            os.truncate(self._paths[inode], attr.st_size)
+            _done(os.truncate, self._paths[inode] if fh is None else fh, attr.st_size)
         if fields.update_mode:
-            os.chmod(self._paths[inode], stat.S_IMODE(attr.st_mode))
+            _done(os.chmod, self._paths[inode], stat.S_IMODE(attr.st_mode))
         return self._entry(self._paths[inode])
 
     async def opendir(self, inode: int, ctx: object) -> int:
