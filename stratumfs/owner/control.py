@@ -11,11 +11,12 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 import trio
 
-from stratumfs.errors import ConfigError, StratumError
+from stratumfs.errors import ConfigError, DeviceFailed, StratumError
 from stratumfs.owner.messages import (
     CONTROL_SOCKET,
     LINE_BYTES_MAX,
@@ -73,6 +74,7 @@ class Connection:
                 pass
 
 
+T = TypeVar("T")
 Handler = Callable[[Request, Connection], Awaitable[bool]]
 """Carries out one request and answers it, errors too. False: nothing more is to come on this connection."""
 
@@ -147,7 +149,7 @@ class Listening:
 
         The address is spelt by way of /proc/self/fd, for a socket's address has room for 107 bytes only.
         """
-        self.path = folder / CONTROL_SOCKET
+        self.folder, self.path = folder, folder / CONTROL_SOCKET
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         opened = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -167,7 +169,7 @@ class Listening:
             os.close(opened)
 
     def is_there(self) -> bool:
-        """Whether commands find it."""
+        """Whether what commands find is this one."""
         try:
             return self.path.stat().st_ino == self._inode
         except OSError:
@@ -206,23 +208,21 @@ async def serve_anywhere(
         await nursery.start(serve, current.socket, handle)
         task_status.started()
         while True:
-            await _wait_lost(current)
+            await trio.sleep(LOOK_S)
             try:
-                folder = await trio.to_thread.run_sync(find, abandon_on_cancel=True)
+                folder = await _answer(find)
+                if folder == current.folder and await _answer(current.is_there):
+                    continue
                 current = await stack.enter_async_context(bound_socket(folder))
             except (StratumError, OSError) as error:
                 _log.warning("nowhere_to_listen", lost=str(current.path), error=str(error))
             else:
-                _log.warning("control_moved", lost=str(first.path), now=str(current.path))
+                _log.warning("control_moved", now=str(current.path))
                 await nursery.start(serve, current.socket, handle)
 
 
-async def _wait_lost(current: Listening) -> None:
-    """A look that hangs, in a disk that does, is no answer."""
-    there = True
-    while there:
-        await trio.sleep(LOOK_S)
-        with trio.move_on_after(LOOK_S) as looking:
-            there = await trio.to_thread.run_sync(current.is_there, abandon_on_cancel=True)
-        if looking.cancelled_caught:
-            return
+async def _answer(ask: Callable[[], T]) -> T:
+    """Raises: DeviceFailed where a disk gives none; what *ask* raises."""
+    with trio.move_on_after(LOOK_S):
+        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+    raise DeviceFailed("a disk does not answer")

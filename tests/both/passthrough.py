@@ -178,10 +178,11 @@ class Device:
         self._process.send_signal(signal.SIGCONT)
 
     def fail(self, code: int) -> None:
-        """EIO: of a disk that died. ENOSPC: of one that is full. 0: all is well again."""
+        """EIO: of a disk that died. ENOSPC: of one that is full. 0: all is well again. One that stalls goes on."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"%d\n" % code)
         self._process.stdin.flush()
+        self.go_on()
         self._wait_ready()
 
     def empty(self) -> None:
