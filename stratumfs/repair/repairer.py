@@ -10,9 +10,8 @@ made anew, and those that they place elsewhere by now are moved aside.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 import trio
@@ -39,6 +38,8 @@ from stratumfs.limits import (
     REPAIR_SURVEY_S,
     TRANSACTION_ROWS_MAX,
 )
+from stratumfs.repair.fleet import Fleet, Folders, NoFolders
+from stratumfs.repair.put_off import PutOff
 from stratumfs.repair.quarantine import quarantine_unknown
 from stratumfs.repair.queue import Exposed, RepairQueue
 from stratumfs.repair.rebuild import RebuildPlan, Rebuilt, rebuild
@@ -53,50 +54,6 @@ from stratumfs.volumes.placement import Candidate, choose_devices
 from stratumfs.volumes.presence import shards_present
 
 _log = structlog.get_logger(__name__)
-
-
-class Fleet(Protocol):
-    """What repair wants of whoever knows the devices' states."""
-
-    @property
-    def devices(self) -> Mapping[DeviceId, AttachedDevice]: ...
-    @property
-    def struck(self) -> list[DeviceId]:
-        """Those that are not up, and may come back."""
-        ...
-
-    def up(self, tier: str) -> list[AttachedDevice]: ...
-    def taking(self, tier: str) -> list[AttachedDevice]: ...
-    def full(self, device: DeviceId, error: DeviceError) -> None: ...
-    async def strike(self, device: DeviceId, error: DeviceError) -> None: ...
-    async def restore(self, device: AttachedDevice) -> None:
-        """It takes writes again, durably, by this object from now on."""
-        ...
-
-
-class Folders(Protocol):
-    """Looks at the folders of devices. Blocking."""
-
-    def check(self, device: DeviceId) -> None:
-        """Raises: DeviceError if its folder is not this device any more."""
-        ...
-
-    def reopen(self, device: DeviceId) -> AttachedDevice:
-        """A device that was struck or away, opened anew: its disk may be another mount by now.
-
-        Raises: DeviceError if it is not there, does not take writes, or is locked by somebody.
-        """
-        ...
-
-
-class NoFolders:
-    """Of a store whose devices are what they are."""
-
-    def check(self, device: DeviceId) -> None:
-        pass
-
-    def reopen(self, device: DeviceId) -> AttachedDevice:
-        raise DeviceFailed("nobody can open it again")
 
 
 @dataclass(slots=True)
@@ -139,6 +96,7 @@ class Repairer:
         self._surveyed_at = float("-inf")
         self._returns: dict[DeviceId, int] = {}
         self._not_before: dict[DeviceId, float] = {}
+        self._put_off = PutOff()
         self._settled: list[trio.Event] = []
         self._threads = trio.CapacityLimiter(CODING_THREADS)
         self._looking = trio.CapacityLimiter(4)
@@ -200,6 +158,7 @@ class Repairer:
         """Look, and do all that can be done now."""
         if self._catalog.read_only:
             return
+        await self._offer_again()
         while True:
             self._wake = trio.Event()
             await self._note_damage()
@@ -248,11 +207,22 @@ class Repairer:
                 await self._offer(rows)
 
     async def _offer(self, rows: Sequence[VolumeRow]) -> None:
+        now = trio.current_time()
         for row, needs in await self._needs(rows):
-            if needs.can_be_met(self._fleet.taking(row.tier), row):
+            if not self._put_off.waits(row.id, now) and needs.can_be_met(self._fleet.taking(row.tier), row):
                 self.queue.offer(Exposed(row.id, row.m - needs.count, row.created_ns))
             else:
                 self.queue.drop(row.id)
+
+    async def _offer_again(self) -> None:
+        """Volumes that were put off, and whose time has come."""
+        due = self._put_off.due(trio.current_time())
+        for start in range(0, len(due), TRANSACTION_ROWS_MAX):
+            rows = [(ident, await self._catalog.read(volume, ident)) for ident in due[start:][:TRANSACTION_ROWS_MAX]]
+            for ident, row in rows:
+                if row is None:
+                    self._put_off.drop(ident)
+            await self._offer([row for _, row in rows if row is not None])
 
     async def _needs(self, rows: Sequence[VolumeRow]) -> "list[tuple[VolumeRow, _Needs]]":
         """What each of a chunk of volumes lacks."""
@@ -332,7 +302,8 @@ class Repairer:
     async def _rebuild(self, row: VolumeRow, targets: Mapping[CellIndex, AttachedDevice], margin: int) -> Rebuilt:
         info = _info(row)
         named = await self._named(row)
-        sources = [CellIndex(at) for at in range(row.k + row.m) if CellIndex(at) not in targets]
+        in_place = {cell for cell, target in targets.items() if target.id == row.devices[cell]}
+        sources = [CellIndex(at) for at in range(row.k + row.m) if CellIndex(at) not in in_place]
         stripes = await all_stripes(self._store, info, named, row.length, self._fleet.devices, sources)
         packed = await trio.to_thread.run_sync(toc.pack, await self._ledger.contents(row.id), limiter=self._threads)
         names = frozenset(StripeNo(at.stripe) for at in named)
@@ -347,19 +318,29 @@ class Repairer:
                 work.done += written
             await trio.sleep(seconds * margin)
 
-        return await rebuild(plan, self._fleet.devices, self._threads, pace)
+        async def lacks(cells: Collection[CellIndex]) -> None:
+            # Before the files are in their places: a look at the devices would find nothing amiss.
+            await self._note(row, cells, "stripes of it are lost")
+
+        return await rebuild(plan, self._fleet.devices, self._threads, pace, lacks)
 
     async def _settle(self, row: VolumeRow, targets: Mapping[CellIndex, AttachedDevice], result: Rebuilt) -> None:
         """Make what was built count, and see to what failed."""
+        whole = not result.lost
         for cell in sorted(result.installed):
-            if targets[cell].id == row.devices[cell]:
+            if targets[cell].id != row.devices[cell]:
+                await self._swap(row, cell, targets[cell], whole)
+            elif whole:
                 await self._forget(row.id, [cell])
-            else:
-                await self._swap(row, cell, targets[cell])
         if result.installed:
             _log.info("shards_rebuilt", volume=row.id.hex(), cells=sorted(result.installed))
         if result.lost:
             _log.error("stripes_lost", volume=row.id.hex(), stripes=[at.stripe for at in result.lost])
+        if result.silent:
+            wait_s = self._put_off.put_off(row.id, trio.current_time())
+            _log.warning("repair_put_off", volume=row.id.hex(), silent=sorted(result.silent), seconds=wait_s)
+        else:
+            self._put_off.drop(row.id)
         for cell, reason in result.bad.items():
             self.damaged(row.id, cell, reason)
         for cell, error in result.failures.items():
@@ -369,17 +350,23 @@ class Repairer:
             else:
                 await self._fleet.strike(targets[cell].id, error)
 
-    async def _swap(self, row: VolumeRow, cell: CellIndex, target: AttachedDevice) -> None:
+    async def _swap(self, row: VolumeRow, cell: CellIndex, target: AttachedDevice, whole: bool) -> None:
         before = row.devices[cell]
         name = ShardName(row.id, cell)
-        if not await self._catalog.commit(move_shard, row.id, cell, before, target.id):
+        if not await self._catalog.commit(move_shard, row.id, cell, before, target.id, whole):
             await target.write(target.shards.quarantine, [name])  # the volume went meanwhile
             return
-        self.known.discard((row.id, cell))
+        if whole:
+            self.known.discard((row.id, cell))
         self._moved(row.id)
         old = self._fleet.devices.get(before)
         if old is not None and old.struck is None:
             await old.write(old.shards.unlink, name)
+
+    async def _note(self, row: VolumeRow, cells: Collection[CellIndex], reason: str) -> None:
+        """These are damaged, and that is for the table alone: whoever says so has just tried to mend them."""
+        await self._catalog.write(note_damage, tuple((row.id, cell, reason) for cell in cells), time.time_ns())
+        self.known.update((row.id, cell) for cell in cells)
 
     async def _forget(self, ident: VolumeId, cells: list[CellIndex]) -> None:
         for cell in cells:

@@ -2,17 +2,19 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar, TypeVarTuple
 
 import pytest
+import trio
 
 from stratumfs.catalog.damage import damage_rows
 from stratumfs.catalog.volumes import SEALED, VolumeRow, volumes
 from stratumfs.devices.health import DeviceState
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceFailed, DeviceRefused
+from stratumfs.errors import DeviceFailed, DeviceRefused, DeviceSilent, TooFewShards
 from stratumfs.ids import CellIndex, DeviceId
 from stratumfs.repair import repairer
 from stratumfs.shards.layout import ShardName, path_of
@@ -22,6 +24,9 @@ from stratumfs.volumes.attached import AttachedDevice
 from tests.faults.audit import audit_rows, audit_shards
 from tests.stores import make_store, running_store
 from tests.stratumfs.store.helpers import get, put
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 DATA = {f"key {number}".encode(): os.urandom(size) for number, size in enumerate((3_000_000, 20_000, 1_500_000))}
 
@@ -75,6 +80,33 @@ class Folders:
 
     def _path(self, device: DeviceId) -> Path:
         return self.root / device.rstrip(b"-").decode()
+
+
+class Silent(AttachedDevice):
+    """A device that is not heard of within any deadline while it is asked for shards, until it wakes."""
+
+    asleep = True
+    asked = 0
+
+    async def read(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        if self.asleep and self.shards in args:
+            self.asked += 1
+            raise DeviceSilent(f"device {self.label} does not answer", self.label)
+        return await super().read(fn, *args)
+
+
+def silence(store: Store, device: DeviceId) -> Silent:
+    old = store.devices[device]
+    silent = store.fleet.devices[device] = Silent(device, old.label, old.shards, old.disk, old.total, old.free)
+    return silent
+
+
+def spoil(store: Store, row: VolumeRow, *cells: int) -> None:
+    """In the first stripe."""
+    for cell in cells:
+        with file_of(store, row, cell).open("r+b") as file:
+            file.seek(200)
+            file.write(b"damage")
 
 
 async def test_damage_that_a_read_meets_is_mended(tmp_path: Path) -> None:
@@ -222,3 +254,64 @@ async def test_a_device_that_is_struck_is_not_taken_back_at_once(tmp_path: Path)
         await store.fleet.strike(ident(0), DeviceFailed("it was slow"))
         await store.repairer.wait_settled()
         assert store.fleet.struck == [ident(0)]
+
+
+async def test_a_volume_waits_for_a_device_that_is_silent(tmp_path: Path) -> None:
+    """Two shards are gone, and a third one's device sleeps: nothing is lost, and nothing is made as if it were."""
+    async with filled(tmp_path, devices=7) as store:
+        row = await only_volume(store)
+        sleeper = silence(store, row.devices[2])
+        for cell in (0, 1):
+            file_of(store, row, cell).unlink()
+        await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
+        await store.repairer.wait_settled()
+        asked = sleeper.asked
+        await store.repairer.wait_settled()
+        assert sleeper.asked == asked > 0  # it waits for its time, and is not tried at each look
+        assert await only_volume(store) == row
+        assert not file_of(store, row, 1).exists()
+        assert store.damaged == set()
+        sleeper.asleep = False
+        store.repairer._put_off.hurry(trio.current_time())
+        await store.repairer.wait_settled()
+        assert (await only_volume(store)).devices[0] != row.devices[0]
+        await all_is_well(store)
+        assert len(store.repairer._put_off) == 0
+
+
+async def test_what_is_lost_is_counted_though_the_shard_is_there(tmp_path: Path) -> None:
+    async with filled(tmp_path, devices=7) as store:
+        row = await only_volume(store)
+        spoil(store, row, 1, 2)
+        file_of(store, row, 3).unlink()
+        await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
+        del store.fleet.devices[row.devices[0]]
+        await store.repairer.wait_settled()
+        moved = await only_volume(store)
+        assert moved.devices[0] != row.devices[0]
+        assert {each.cell for each in await store.catalog.read(damage_rows)} >= {0, 3}
+        assert store.damaged == {(row.id, cell) for cell in (0, 1, 2, 3)}
+        assert (await only_volume(store)).devices == moved.devices
+        with pytest.raises(TooFewShards):
+            await get(store, b"key 0")
+        assert await get(store, b"key 2") == DATA[b"key 2"]
+
+
+async def test_a_shard_on_a_device_that_takes_no_writes_helps_when_it_moves(tmp_path: Path) -> None:
+    async with filled(tmp_path, devices=7) as store:
+        row = await only_volume(store)
+        spoil(store, row, 3, 4)
+        await store.fleet.strike(row.devices[0], DeviceFailed("a sync failed"), DeviceState.READ_ONLY)
+        await store.repairer.wait_settled()
+        await store.repairer.wait_settled()
+        assert (await only_volume(store)).devices[0] != row.devices[0]
+        await all_is_well(store)
+
+
+async def test_a_shard_stays_on_a_device_that_takes_no_writes_while_stripes_are_lost(tmp_path: Path) -> None:
+    async with filled(tmp_path, devices=7) as store:
+        row = await only_volume(store)
+        spoil(store, row, 0, 3, 4)
+        await store.fleet.strike(row.devices[0], DeviceFailed("a sync failed"), DeviceState.READ_ONLY)
+        await store.repairer.wait_settled()
+        assert (await only_volume(store)).devices == row.devices
