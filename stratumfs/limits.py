@@ -32,6 +32,8 @@ REBUILD_BYTES = 8 * MIB
 """Of all cells of the stripes that a rebuild has in its hands at once; one stripe at least."""
 REBUILD_READ_S = 10.0
 """A device that gives a repair nothing for so long is asked last, and what needs it is put off."""
+VERIFY_STRIPES = 16
+"""Of one shard, that one call verifies: it has REBUILD_READ_S."""
 REPAIRS_QUEUED_MAX = 4096
 """Volumes that wait to be repaired; those that are least exposed are found again when there is room."""
 DAMAGE_NOTED_MAX = 4096
