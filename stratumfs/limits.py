@@ -45,7 +45,7 @@ REPAIR_SURVEY_S = 3600.0
 REPAIR_RETURN_S = 60.0
 """From a strike to the first try to take the device back; twice as long for each time that it came back before."""
 REPAIR_AGAIN_S = 60.0
-"""From a repair for which some device did not answer to the next try; twice as long each time, to REPAIR_SURVEY_S."""
+"""From a repair that could not make all to the next try; twice as long each time, up to REPAIR_SURVEY_S."""
 WIDEN_LOOK_S = 10.0
 """How often it is looked whether enough devices are up to widen volumes."""
 WIDEN_AGAIN_S = 3600.0

@@ -1,4 +1,7 @@
-"""Volumes whose repair is put off, because some device did not say what it has. Pure: told the time, in seconds."""
+"""Volumes whose repair is put off: some device did not say what it has, or some of it is lost until a device is back.
+
+Pure: told the time, in seconds.
+"""
 
 from dataclasses import dataclass
 
@@ -41,5 +44,5 @@ class PutOff:
         return [volume for volume, wait in self._waiting.items() if wait.until <= now]
 
     def hurry(self, now: float) -> None:
-        """A device is back: all are due."""
+        """A device is back, new, or struck, so that more can be done, or less time is left: all are due."""
         self._waiting = {volume: _Wait(now, wait.next_s) for volume, wait in self._waiting.items()}

@@ -96,6 +96,7 @@ class Repairer:
         self._surveyed_at = float("-inf")
         self.returns = Returns(catalog, fleet, self._catch_up_shard)
         self._put_off = PutOff()
+        self._up: set[DeviceId] = set()
         self._settled: list[trio.Event] = []
         self._threads = trio.CapacityLimiter(CODING_THREADS)
 
@@ -214,6 +215,10 @@ class Repairer:
         """Look at every volume, also at one that no row names yet: by rows, and by whether the files are there."""
         self._surveyed_at = trio.current_time()
         self.queue.more = False
+        up = {each.id for each in self._fleet.devices.values() if each.struck is None}
+        if up != self._up:
+            self._up = up
+            self._put_off.hurry(self._surveyed_at)
         silent: set[DeviceId] = set()
         for state in (OPEN, SEALED):
             after = b""
@@ -224,10 +229,13 @@ class Repairer:
     async def _offer(self, rows: Sequence[VolumeRow], silent: set[DeviceId] | None = None) -> None:
         now = trio.current_time()
         for row, needs in await self._needs(rows, silent if silent is not None else set()):
-            if not self._put_off.waits(row.id, now) and needs.can_be_met(self._fleet.taking(row.tier), row):
+            if self._put_off.waits(row.id, now):
+                self.queue.drop(row.id)
+            elif needs.can_be_met(self._fleet.taking(row.tier), row):
                 self.queue.offer(Exposed(row.id, row.m - needs.count, row.created_ns))
             else:
                 self.queue.drop(row.id)
+                self._put_off.drop(row.id)
 
     async def _offer_again(self) -> None:
         """Volumes that were put off, and whose time has come."""
@@ -267,14 +275,16 @@ class Repairer:
         if row is None:
             return
         [(row, needs)] = await self._needs([row], set())
-        targets, silent = await self._targets(row, needs)
+        targets, left = await self._targets(row, needs)
         if targets:
             self.work = Work("rebuild", row.id, ", ".join(each.label for each in targets.values()))
             margin = max(0, min(row.m, row.m - needs.count))
             result = await self._rebuild(row, targets, margin)
             await self._settle(row, targets, result)
-            silent |= result.silent
-        self._try_again(row, silent)
+            left |= result.silent
+            if result.lost:  # until a device is back that has more of it
+                left |= targets.keys()
+        self._try_again(row, left)
         self.work = None
 
     async def _sealed(self, ident: VolumeId) -> VolumeRow | None:
@@ -285,11 +295,11 @@ class Repairer:
             row = await self._catalog.read(volume, ident)
         return row if row is not None and row.state == SEALED else None
 
-    def _try_again(self, row: VolumeRow, silent: Collection[CellIndex]) -> None:
-        """Later, if some shards were *silent* without which not all could be done."""
-        if silent:
+    def _try_again(self, row: VolumeRow, left: Collection[CellIndex]) -> None:
+        """Later, if some shards are *left*: they could not be made, or nobody knows whether they are bad."""
+        if left:
             wait_s = self._put_off.put_off(row.id, trio.current_time())
-            _log.warning("repair_put_off", volume=row.id.hex(), silent=sorted(silent), seconds=wait_s)
+            _log.warning("repair_put_off", volume=row.id.hex(), cells=sorted(left), seconds=wait_s)
         else:
             self._put_off.drop(row.id)
 
@@ -432,7 +442,6 @@ class Repairer:
         assert device is not None
         self.work = Work("catch up", None, device.label)
         if await self.returns.step():
-            self._put_off.hurry(trio.current_time())
             self.look_soon()
         self.work = None
 

@@ -1,134 +1,35 @@
 """Repairs of a whole store on real files."""
 
-import os
 import shutil
-import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
 
 import pytest
 import trio
 
 from stratumfs.catalog.damage import damage_rows
-from stratumfs.catalog.volumes import SEALED, VolumeRow, volumes
+from stratumfs.catalog.volumes import SEALED, volumes
 from stratumfs.devices.health import DeviceState
-from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceFailed, DeviceRefused, DeviceSilent, TooFewShards
+from stratumfs.errors import DeviceFailed, TooFewShards
 from stratumfs.ids import CellIndex, DeviceId, VolumeId
-from stratumfs.repair import answer, repairer, returns
+from stratumfs.repair import repairer
 from stratumfs.repair.queue import Exposed
-from stratumfs.shards.layout import ShardName, path_of
-from stratumfs.shards.local import LocalShards
-from stratumfs.store.ledger import CatalogLedger
-from stratumfs.store.store import Store
 from stratumfs.volumes.attached import AttachedDevice
-from tests.faults.audit import audit_rows, audit_shards
-from tests.stores import make_store, running_store
+from stratumfs.volumes.format import VolumeInfo
+from tests.stores import running_store
+from tests.stratumfs.repair.stores import (
+    DATA,
+    Another,
+    Folders,
+    all_is_well,
+    file_of,
+    filled,
+    ident,
+    only_volume,
+    silence,
+    spoil,
+)
 from tests.stratumfs.store.helpers import get, put
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
-
-DATA = {f"key {number}".encode(): os.urandom(size) for number, size in enumerate((3_000_000, 20_000, 1_500_000))}
-
-
-def ident(slot: int) -> DeviceId:
-    return DeviceId(f"d{slot}".encode().ljust(16, b"-"))
-
-
-@asynccontextmanager
-async def filled(folder: Path, devices: int = 6) -> AsyncIterator[Store]:
-    """A store with a bucket and some objects in one sealed volume."""
-    make_store(folder, devices)
-    async with running_store(folder, Code(4, 2)) as store:
-        await store.objects.create_bucket("bucket", 1)
-        for key, data in DATA.items():
-            await put(store, key, data)
-        await store.writer.volumes.seal_idle(0)
-        yield store
-
-
-async def only_volume(store: Store) -> VolumeRow:
-    [row] = await store.catalog.read(volumes, SEALED)
-    return row
-
-
-async def all_is_well(store: Store) -> None:
-    for key, data in DATA.items():
-        assert await get(store, key) == data
-    assert await audit_rows(store) + await audit_shards(store) == []
-    assert await store.catalog.read(damage_rows) == []
-    assert store.damaged == set()
-
-
-def file_of(store: Store, row: VolumeRow, cell: int) -> Path:
-    return Path(store.devices[row.devices[cell]].label) / path_of(ShardName(row.id, CellIndex(cell)))
-
-
-class Folders:
-    """`Folders` of a store in a test: a device is there as long as its folder is."""
-
-    def __init__(self, root: Path, kind: type[AttachedDevice] = AttachedDevice) -> None:
-        self.root, self.kind = root, kind
-
-    def check(self, device: DeviceId) -> None:
-        if not self._path(device).exists():
-            raise DeviceRefused("it is away", str(self._path(device)))
-
-    def reopen(self, device: DeviceId) -> AttachedDevice:
-        self.check(device)
-        return self.kind(device, str(self._path(device)), LocalShards(self._path(device)), disk=device)
-
-    def _path(self, device: DeviceId) -> Path:
-        return self.root / device.rstrip(b"-").decode()
-
-
-class Silent(AttachedDevice):
-    """A device that is not heard of within any deadline while it is asked for shards, until it wakes."""
-
-    asleep = True
-    asked = 0
-
-    async def read(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        if self.asleep and (self.shards in args or fn == self.free):
-            self.asked += 1
-            raise DeviceSilent(f"device {self.label} does not answer", self.label)
-        return await super().read(fn, *args)
-
-
-def silence(store: Store, device: DeviceId) -> Silent:
-    old = store.devices[device]
-    silent = store.fleet.devices[device] = Silent(device, old.label, old.shards, old.disk, old.total, old.free)
-    return silent
-
-
-def spoil(store: Store, row: VolumeRow, *cells: int) -> None:
-    """In the first stripe."""
-    for cell in cells:
-        with file_of(store, row, cell).open("r+b") as file:
-            file.seek(200)
-            file.write(b"damage")
-
-
-class Another(repairer.Repairer):
-    """Another repairer of the store, for whom every struck device may come back at once."""
-
-    def __init__(self, store: Store, folders: Folders) -> None:
-        seal, moved = store._seal, store.reader.forget
-        ledger = CatalogLedger(store.catalog)
-        super().__init__(store.id, store.catalog, store.fleet, ledger, seal=seal, moved=moved, folders=folders)
-        self.done: list[int | str] = []
-
-
-@asynccontextmanager
-async def served(store: Store, folders: Folders) -> AsyncIterator[Another]:
-    own = Another(store, folders)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(own.serve)
-        yield own
-        nursery.cancel_scope.cancel()
 
 
 async def test_damage_that_a_read_meets_is_mended(tmp_path: Path) -> None:
@@ -230,54 +131,6 @@ async def test_a_device_that_is_emptied_is_struck(tmp_path: Path) -> None:
         assert store.fleet.struck == [ident(4)]
 
 
-async def test_a_struck_device_comes_back_verified_and_caught_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(returns, "REPAIR_RETURN_S", 0.0)
-    async with filled(tmp_path) as store:
-        row = await only_volume(store)
-        slot = int(row.devices[5][1:2])
-        store.repairer.folders = Folders(tmp_path)
-        (tmp_path / f"d{slot}").rename(tmp_path / "away")
-        await store.repairer.wait_settled()
-        await put(store, b"key 3", DATA[b"key 0"])
-        await store.writer.volumes.seal_idle(0)
-        with (tmp_path / "away" / path_of(ShardName(row.id, CellIndex(5)))).open("r+b") as file:
-            file.write(b"damage")
-        (tmp_path / "away").rename(tmp_path / f"d{slot}")
-        await store.repairer.wait_settled()
-        assert store.fleet.struck == []
-        assert store.fleet.state(ident(slot)) == (DeviceState.ONLINE, None)
-        await all_is_well(store)
-        assert await get(store, b"key 3") == DATA[b"key 0"]
-
-
-async def test_what_moved_elsewhere_meanwhile_is_moved_aside_when_a_device_comes_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with filled(tmp_path, devices=7) as store:
-        row = await only_volume(store)
-        lost = store.devices[row.devices[1]]
-        store.repairer.folders = Folders(tmp_path)
-        await store.fleet.strike(lost.id, DeviceFailed("it burns"))
-        await store.repairer.wait_settled()
-        assert lost.id not in (await only_volume(store)).devices
-        monkeypatch.setattr(returns, "REPAIR_RETURN_S", 0.0)
-        store.repairer.returns._not_before.clear()
-        await store.repairer.wait_settled()
-        assert store.fleet.struck == []
-        await all_is_well(store)
-        assert [path.name for path in (Path(lost.label) / "quarantine").iterdir()] == [f"{row.id.hex()}.1"]
-
-
-async def test_a_device_that_is_struck_is_not_taken_back_at_once(tmp_path: Path) -> None:
-    async with filled(tmp_path) as store:
-        store.repairer.folders = Folders(tmp_path)
-        await store.fleet.strike(ident(0), DeviceFailed("it was slow"))
-        await store.repairer.wait_settled()
-        assert store.fleet.struck == [ident(0)]
-
-
 async def test_a_volume_waits_for_a_device_that_is_silent(tmp_path: Path) -> None:
     """Two shards are gone, and a third one's device sleeps: nothing is lost, and nothing is made as if it were."""
     async with filled(tmp_path, devices=7) as store:
@@ -370,84 +223,6 @@ async def test_a_spare_device_that_is_silent_gets_no_shard(tmp_path: Path) -> No
         assert (await only_volume(store)).devices[3] == spare
 
 
-async def test_a_device_that_is_silent_while_it_catches_up_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with filled(tmp_path) as store:
-        await store.fleet.strike(ident(0), DeviceFailed("it stalls"))
-        store.repairer.folders = Folders(tmp_path, Silent)
-        store.repairer.returns._not_before.clear()
-        await store.repairer.wait_settled()
-        assert store.fleet.struck == [ident(0)]
-        assert store.repairer.returns._not_before[ident(0)] > trio.current_time() + returns.REPAIR_RETURN_S
-        store.repairer.folders = Folders(tmp_path)
-        store.repairer.returns._not_before.clear()
-        await store.repairer.wait_settled()
-        assert store.fleet.struck == []
-        await all_is_well(store)
-
-
-@pytest.mark.parametrize("verb", ["drop_unfinished", "begin_anew", "install", "names"])
-async def test_a_device_that_hangs_in_a_write_while_it_catches_up_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
-) -> None:
-    answers = threading.Event()
-
-    class Hanging(Folders):
-        def reopen(self, device: DeviceId) -> AttachedDevice:
-            opened = super().reopen(device)
-            setattr(opened.shards, verb, lambda *_: answers.wait(600))
-            return opened
-
-    async with filled(tmp_path) as store:
-        row = await only_volume(store)
-        await store.fleet.strike(row.devices[0], DeviceFailed("it stalls"))
-        file_of(store, row, 0).unlink()
-        with monkeypatch.context() as patch:
-            patch.setattr(returns, "DEVICE_DEADLINE_S", 0.05)
-            patch.setattr(returns, "DEVICE_LOOK_S", 0.01)
-            async with served(store, Hanging(tmp_path)) as own:
-                await own.wait_settled()
-                assert own.returns.under_way is None
-        assert store.fleet.struck == [row.devices[0]]
-        answers.set()
-        store.repairer.folders = Folders(tmp_path)
-        store.repairer.returns._not_before.clear()
-        await store.repairer.wait_settled()
-        assert store.fleet.struck == []
-        await all_is_well(store)
-
-
-async def test_a_folder_that_hangs_keeps_no_other_device_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "REBUILD_READ_S", 0.1)
-    monkeypatch.setattr(returns, "REPAIR_RETURN_S", 0.0)
-    answers, opened = threading.Event(), []
-
-    class Hanging(Folders):
-        def reopen(self, device: DeviceId) -> AttachedDevice:
-            opened.append(device)
-            if device == ident(0):
-                answers.wait(600)
-            return super().reopen(device)
-
-    async with filled(tmp_path) as store:
-        (tmp_path / "d1").rename(tmp_path / "away")
-        for slot in (0, 1):
-            await store.fleet.strike(ident(slot), DeviceFailed("it burns"))
-        store.repairer.folders = Hanging(tmp_path)
-        for _ in range(6):
-            await store.repairer.wait_settled()
-        assert (opened.count(ident(0)), store.fleet.struck) == (1, [ident(0), ident(1)])
-        (tmp_path / "away").rename(tmp_path / "d1")
-        while ident(1) in store.fleet.struck:
-            await store.repairer.wait_settled()
-        assert (opened.count(ident(0)), store.fleet.struck) == (1, [ident(0)])
-        answers.set()
-        while store.fleet.struck:
-            await store.repairer.wait_settled()
-        await all_is_well(store)
-
-
 class Recorded(Another):
     """Notes what it does, and does nothing."""
 
@@ -496,3 +271,41 @@ async def test_what_is_heard_of_while_a_device_catches_up_comes_before_its_next_
         await own.round()
         assert own.done == ["shard", 0, "shard", "shard"]
         assert store.fleet.struck == []
+
+
+async def test_what_was_put_off_is_tried_at_once_when_a_device_is_back_or_struck(tmp_path: Path) -> None:
+    """More can be done then, or less time is left."""
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        for _ in range(2):
+            store.repairer._put_off.put_off(row.id, trio.current_time())
+        await store.repairer.wait_settled()
+        assert store.repairer._put_off.due(trio.current_time()) == []
+        await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
+        await store.repairer.wait_settled()
+        assert len(store.repairer._put_off) == 0  # it was looked at, and waits for a device
+        store.repairer._put_off.put_off(row.id, trio.current_time())
+        store.repairer.heed(row.devices[0])  # as at each read that fails there, which is no news
+        await store.repairer.wait_settled()
+        assert store.repairer._put_off.due(trio.current_time()) == []
+
+
+async def test_a_device_that_is_silent_is_waited_for_once_a_survey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many chunks of volumes there are."""
+    asked: list[bool] = []
+
+    async def present(devices: Mapping[DeviceId, AttachedDevice], found: Sequence[VolumeInfo], wait_s: float) -> object:
+        await trio.lowlevel.checkpoint()
+        asked.append(ident(0) in devices)
+        return {each.id: {CellIndex(at) for at in range(6)} for each in found}, {ident(0)} & devices.keys()
+
+    async with filled(tmp_path) as store:
+        for _ in range(2):
+            await put(store, b"another", DATA[b"key 1"])
+            await store.writer.volumes.seal_idle(0)
+        monkeypatch.setattr(repairer, "TRANSACTION_ROWS_MAX", 1)
+        monkeypatch.setattr(repairer, "shards_present", present)
+        await Another(store, Folders(tmp_path)).round()
+        assert asked == [True, False, False]
