@@ -245,6 +245,7 @@ TRANSLATION: Mapping[type[store_errors.StratumError], str] = {
     store_errors.DeviceError: "ServiceUnavailable",
     store_errors.DeviceFull: "InsufficientStorage",
     store_errors.DeviceFailed: "ServiceUnavailable",
+    store_errors.DeviceSilent: "ServiceUnavailable",
     store_errors.DeviceRefused: "ServiceUnavailable",
     # Ours: no request can cause them.
     store_errors.GeometryError: "InternalError",

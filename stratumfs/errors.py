@@ -25,6 +25,7 @@
     ├── DeviceError                 one device's doing; carries ``device``
     │   ├── DeviceFull
     │   ├── DeviceFailed
+    │   ├── DeviceSilent            it has not answered in time; it may yet
     │   └── DeviceRefused           foreign, in a wrong slot, twice the same folder, not mounted
     ├── GeometryError               k, m or a length that no code can have
     └── ConfigError                 settings or an environment that cannot work
@@ -223,6 +224,10 @@ class DeviceFull(DeviceError):
 
 
 class DeviceFailed(DeviceError):
+    pass
+
+
+class DeviceSilent(DeviceError):
     pass
 
 

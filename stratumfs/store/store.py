@@ -10,7 +10,8 @@ from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.volumes import VolumeRow
 from stratumfs.errors import DeviceError, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
-from stratumfs.repair.repairer import Folders, Repairer
+from stratumfs.repair.fleet import Folders
+from stratumfs.repair.repairer import Repairer
 from stratumfs.shards.layout import ShardName
 from stratumfs.store.changes import Changes
 from stratumfs.store.committer import Committer
