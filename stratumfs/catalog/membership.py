@@ -145,8 +145,8 @@ class Membership:
             self._drop({new.id: error})
             raise
 
-    async def fail_over(self, reason: str, failed: Mapping[Member, Exception]) -> None:
-        """Make the longest copy the primary, on its own place; under the turn."""
+    async def fail_over(self, reason: str, failed: Mapping[Member, Exception], show_again: Callable[[], int]) -> None:
+        """Make the longest copy the primary, on its own place; under the turn. See `Members.fail_over`."""
         database = self._database
         assert database is not None
         self._drop({copy.place: failed[copy] for copy in self.copies if copy in failed})
@@ -163,14 +163,15 @@ class Membership:
             break
         else:
             raise StoreReadOnly(f"no copy of the catalog can take over: {reason}")
-        self._replaced.append(database.become(made))
         del self._copies[copy.place]
         self._primary = copy.place
         self._chains = {place: each for place, each in self._chains.items() if place in self._copies}
         self._chains[copy.place] = chain
+        self._replaced.append(database.become(made))
+        sequence = show_again()  # nothing is awaited in between
         self._follow(chain.salt)
-        await self._settle(made.primary.mark(made.sequence), self.m + 1)
-        _log.warning("the catalog goes on", place=self._label(self._primary), sequence=made.sequence)
+        await self._settle(made.primary.mark(sequence), self.m + 1)
+        _log.warning("the catalog goes on", place=self._label(self._primary), sequence=sequence)
         self._changed.set()
 
     async def generation_closed(self) -> None:

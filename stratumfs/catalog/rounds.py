@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import structlog
 import trio
 
+from stratumfs.catalog.connection import is_fatal
 from stratumfs.catalog.durability import Mark, Member, PrimaryLost
 from stratumfs.catalog.members import Members
 from stratumfs.catalog.opening import Database
@@ -70,9 +71,14 @@ class Rounds:
         self.stalled: tuple[str, ...] = ()
         """Members that a round waits for longer than it should, where too many do for one to be blamed."""
         self.failure: StratumError | None = None
-        self.diverged = False
-        """What was shown and not yet answered could not be shown again: nobody may take what comes for the same."""
+        self.behind = False
+        """The database does not show all that was shown before: nobody may see it as it is."""
         self.statistics = RoundStatistics()
+
+    @property
+    def diverged(self) -> bool:
+        """What was shown and not yet answered could not be shown again: nobody may take what comes for the same."""
+        return self.behind and self.failure is not None
 
     @property
     def waiting(self) -> int:
@@ -228,16 +234,10 @@ class Rounds:
         self.queue.extendleft(reversed(again))
 
     async def _fail_over(self) -> None:
-        reason, kept = self._lost, self._unsynced.kept()
-        assert reason is not None
+        assert self._lost is not None
         try:
-            await self._take_over(reason)
-            if self._database.sequence < self.synced:
-                raise CatalogCorrupt(f"no copy has transaction {self.synced}, which was answered")
-            self._writer.sequence = self._database.sequence
-            self._writer.replay(kept)
+            await self._take_over(self._lost)
         except StratumError as error:
-            self.diverged = True
             self.fail(error)
         else:
             self._lost = None
@@ -248,13 +248,32 @@ class Rounds:
         while True:
             try:
                 failed, self._failed_beside = self._failed_beside, {}
-                await self._members.fail_over(str(reason), failed)
+                await self._members.fail_over(str(reason), failed, self._show_again)
             except PrimaryLost as error:
                 if not self._members.can_fail_over:
                     raise
                 reason = error
             else:
                 return
+
+    def _show_again(self) -> int:
+        """What was shown, from the database that was just put in the place of the one that was lost.
+
+        Raises: PrimaryLost if the database fails; CatalogCorrupt if it cannot be shown, or comes out otherwise.
+        """
+        self.behind = True
+        if self._database.sequence < self.synced:
+            raise CatalogCorrupt(f"no copy has transaction {self.synced}, which was answered")
+        shown, self._writer.sequence = self._writer.sequence, self._database.sequence
+        try:
+            self._writer.replay(self._unsynced.kept())
+        except StratumError as error:
+            self._writer.sequence = shown  # whoever waits for all that was committed still means that
+            if is_fatal(error.__cause__):
+                raise PrimaryLost(str(error)) from error
+            raise
+        self.behind = False
+        return self._writer.sequence
 
     async def _hold(self, mark: Mark) -> bool:
         """Whether all members hold it, those aside that were struck; if not, the primary is lost, or all has failed."""
