@@ -139,9 +139,9 @@ class Rounds:
         async with self.turn:
             with trio.CancelScope(shield=True):
                 await self._run()
-                self.check()
+                mark = await self._mark_at_last()
                 try:
-                    await step(self._database.primary.mark(self._writer.sequence))
+                    await step(mark)
                 except PrimaryLost as error:
                     self.lost(error)
                     raise
@@ -207,11 +207,17 @@ class Rounds:
         """None: the WAL is not what it was, and the database lost."""
         try:
             return self._database.primary.mark(self._writer.sequence)
-        except OSError as error:
-            self.lost(_unreachable(error))
-        except CatalogCorrupt as error:
+        except PrimaryLost as error:
             self.lost(error)
         return None
+
+    async def _mark_at_last(self) -> Mark:
+        """Of the database that is there, or of a copy's. Raises: StoreReadOnly if the catalog is broken."""
+        while True:
+            self.check()
+            if (mark := self._mark()) is not None:
+                return mark
+            await self.hold()
 
     def _run_queue(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """A catalog on several places: openings, strikes, joins, fail-overs."""
 
 import errno
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from stratumfs.catalog.chains import Form, read_manifest
-from stratumfs.catalog.durability import Mark, Primary, PrimaryLost
+from stratumfs.catalog.durability import Checkpointer, Mark, Primary, PrimaryLost
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.writer import Writer
 from stratumfs.errors import CatalogCorrupt, ConfigError, StoreReadOnly
@@ -207,6 +208,80 @@ async def test_where_no_copy_can_take_over_what_was_shown_is_shown_on(
             await catalog.sync()
         assert not catalog.diverged
         assert await catalog.read(everything) == [(1, b"one"), (2, b"two")]
+
+
+@pytest.mark.parametrize("how", ["cut", "EISDIR"])
+async def test_a_strike_of_a_store_whose_log_cannot_be_read_any_more_is_of_the_copy_that_takes_over(
+    places: list[FolderPlace], how: str
+) -> None:
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        lose_log(catalog, how)
+        await catalog.strike(places[3].id, "EIO")
+        assert not {STORE_PLACE, places[3].id} & {*members.members}
+        await catalog.commit(put, 2, b"two")
+        assert len(await catalog.read(everything)) == 2
+
+
+async def test_a_log_that_cannot_be_read_is_not_held_against_the_place_that_a_copy_is_made_at(
+    places: list[FolderPlace],
+) -> None:
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        await catalog.commit(put, 1, b"one")
+        lose_log(catalog, "EISDIR")
+        with pytest.raises(PrimaryLost):
+            await booted.members._seed(places[5].id)
+
+
+async def test_a_checkpoint_that_cannot_read_the_log_goes_on_with_a_copy(places: list[FolderPlace]) -> None:
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        await catalog.commit(put, 1, b"one")
+        lose_log(catalog, "EISDIR")
+        assert not await catalog.checkpoint()
+        await catalog.commit(put, 2, b"two")
+        assert booted.members.primary != STORE_PLACE
+        assert await catalog.checkpoint()
+
+
+async def test_a_checkpoint_of_the_lost_database_that_fails_late_says_nothing_against_the_new_one(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, may = threading.Event(), threading.Event()
+
+    def bulk(self: Checkpointer) -> None:
+        reached.set()
+        assert may.wait(10)
+        raise apsw.IOError("disk I/O error")
+
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        monkeypatch.setattr(Checkpointer, "bulk", bulk)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(catalog.checkpoint)
+            assert await trio.to_thread.run_sync(reached.wait, 10)
+            lose_primary(monkeypatch, catalog)
+            await catalog.commit(put, 2, b"two")
+            monkeypatch.undo()
+            primary = members.primary
+            assert primary != STORE_PLACE
+            may.set()
+        await catalog.commit(put, 3, b"three")
+        assert members.primary == primary
+        assert members.struck.keys() == {STORE_PLACE}
+
+
+def lose_log(catalog: Catalog, how: str) -> None:
+    """Our own descriptor of it gives nothing any more; SQLite's does."""
+    primary = catalog._database.primary
+    other = os.open(primary.folder if how == "EISDIR" else os.devnull, os.O_RDONLY)
+    os.dup2(other, primary._wal)
+    os.close(other)
 
 
 def lose_primary(monkeypatch: pytest.MonkeyPatch, catalog: Catalog) -> None:
