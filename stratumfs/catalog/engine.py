@@ -148,7 +148,12 @@ class Catalog:
     @property
     def diverged(self) -> bool:
         """What was shown could not be kept, and whoever saw it must not take what comes for the same."""
-        return self._rounds.diverged
+        return self._rounds.diverged.is_set()
+
+    async def wait_diverged(self) -> str:
+        """Return why, when `diverged` is true."""
+        await self._rounds.diverged.wait()
+        return str(self._rounds.failure)
 
     @property
     def failure(self) -> str | None:
@@ -334,7 +339,7 @@ class Catalog:
     async def _wait_shown(self) -> None:
         """Nobody is shown less than what was shown before. Raises: CatalogCorrupt if that can't be any more."""
         while self._rounds.behind:
-            if self._rounds.diverged:
+            if self._rounds.diverged.is_set():
                 raise CatalogCorrupt(f"the catalog cannot show what it has shown: {self._rounds.failure}")
             await self._rounds.usable.wait()
 

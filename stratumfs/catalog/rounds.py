@@ -73,12 +73,9 @@ class Rounds:
         self.failure: StratumError | None = None
         self.behind = False
         """The database does not show all that was shown before: nobody may see it as it is."""
+        self.diverged = trio.Event()
+        """And never will: nobody may take what comes for the same."""
         self.statistics = RoundStatistics()
-
-    @property
-    def diverged(self) -> bool:
-        """What was shown and not yet answered could not be shown again: nobody may take what comes for the same."""
-        return self.behind and self.failure is not None
 
     @property
     def waiting(self) -> int:
@@ -186,6 +183,8 @@ class Rounds:
             _log.error("the catalog is read-only from now on", reason=str(error))
         self._lost = None
         self.usable.set()
+        if self.behind:
+            self.diverged.set()
         for waiter in (*self._taken, *self.queue, *self._waiters):
             waiter.error = type(self.failure)(*self.failure.args)
             waiter.error.__cause__ = error
