@@ -96,7 +96,8 @@ class Checkpoints:
 
     async def _fold(self, checkpointer: Checkpointer) -> bool:
         try:
-            # The pin keeps the loop's own commits from starting the WAL over (an fsync on the loop) before our turn.
+            # The pin keeps the loop's own commits from starting the WAL over (an fsync on the loop) before our turn,
+            # and the bulk from folding what came after it: a copy that a round seeds beside it would be torn by that.
             await self._blocking(checkpointer.pin)
             async with self._rounds.turn:
                 await self._rounds.hold()  # what is folded must be held before
