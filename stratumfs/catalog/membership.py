@@ -15,6 +15,7 @@ import trio
 from stratumfs.catalog import chains
 from stratumfs.catalog.chains import SALTS, Form, Manifest
 from stratumfs.catalog.copies import Copy, seed
+from stratumfs.catalog.deadlines import call_within
 from stratumfs.catalog.durability import Mark, Member, PrimaryLost
 from stratumfs.catalog.epochs import Candidate, Epoch, Named, choose_members, may_begin, next_epoch
 from stratumfs.catalog.opening import Database, open_database
@@ -453,9 +454,7 @@ class Membership:
 
     async def _call(self, place: PlaceId, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """*fn* in a thread of this place. Raises: OSError also if it does not come back by the deadline."""
-        with trio.move_on_after(STRIKE_S):
-            return await trio.to_thread.run_sync(fn, *args, abandon_on_cancel=True, limiter=self._limiters[place])
-        raise OSError(errno.ETIMEDOUT, f"no answer within {STRIKE_S:.0f} s")
+        return await call_within(STRIKE_S, self._limiters[place], fn, *args)
 
     def _label(self, place: PlaceId) -> str:
         return self.places[place].label if place in self.places else place.hex()

@@ -6,7 +6,6 @@ is unknown, as with a lost connection). Waiters join the round that will sync wh
 those that re-checked after each round starved the checkpoint.
 """
 
-import errno
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import structlog
 import trio
 
 from stratumfs.catalog.connection import is_fatal
+from stratumfs.catalog.deadlines import comes_within, no_answer
 from stratumfs.catalog.durability import Mark, Member, PrimaryLost
 from stratumfs.catalog.members import Members
 from stratumfs.catalog.opening import Database
@@ -316,12 +316,9 @@ class Rounds:
         async with trio.open_nursery() as nursery:
             for member in members:
                 nursery.start_soon(self._ask_one, member, mark, asked)
-            while asked.pending:
-                with trio.move_on_after(STRIKE_S):
-                    await asked.done.wait()
-                if asked.pending and len(asked.pending) <= min(self._members.strikes_max, len(members) - 1):
-                    stalled = OSError(errno.ETIMEDOUT, f"no answer within {STRIKE_S:.0f} s")
-                    asked.failed |= dict.fromkeys(asked.pending, stalled)
+            while not await comes_within(asked.done, STRIKE_S):
+                if len(asked.pending) <= min(self._members.strikes_max, len(members) - 1):
+                    asked.failed |= dict.fromkeys(asked.pending, no_answer(STRIKE_S))
                     nursery.cancel_scope.cancel()  # their threads keep what they were lent until they return
                     break
                 self.stalled = tuple(sorted(map(str, asked.pending)))

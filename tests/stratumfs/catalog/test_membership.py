@@ -3,21 +3,24 @@
 import errno
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from stratumfs.catalog.chains import Form, read_manifest
+from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.durability import Checkpointer, Mark, Primary, PrimaryLost
 from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.writer import Writer
 from stratumfs.errors import CatalogCorrupt, ConfigError, StoreReadOnly
 from stratumfs.ids import STORE_PLACE
+from stratumfs.limits import STRIKE_S
 from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, member_numbers, open_at, place_id, places_in
 from tests.stratumfs.catalog.toy import everything, get, put
 
@@ -274,6 +277,74 @@ async def test_a_checkpoint_of_the_lost_database_that_fails_late_says_nothing_ag
         await catalog.commit(put, 3, b"three")
         assert members.primary == primary
         assert members.struck.keys() == {STORE_PLACE}
+
+
+@pytest.mark.parametrize("still", [True, False])
+async def test_who_does_not_answer_is_struck_and_not_where_the_owner_itself_stood_still(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock, still: bool
+) -> None:
+    """A loop that comes back late sees its deadlines before it sees what threads have brought."""
+    hold, reached, may = Copy.hold, threading.Event(), threading.Event()
+
+    def stopped(self: Copy, mark: Mark) -> None:
+        hold(self, mark)
+        if self.place == places[2].id:
+            reached.set()
+            assert may.wait(10)
+
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        monkeypatch.setattr(Copy, "hold", stopped)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(catalog.commit, put, 1, b"one")
+            assert await trio.to_thread.run_sync(reached.wait, 10)
+            await pass_by(mock_clock, still, catalog, lambda: bool(members.struck))
+            may.set()
+        assert members.struck.keys() == (set() if still else {places[2].id})
+
+
+@pytest.mark.parametrize("still", [True, False])
+async def test_a_call_at_a_place_has_time_anew_where_the_owner_stood_still(
+    places: list[FolderPlace], mock_clock: MockClock, still: bool
+) -> None:
+    reached, may = threading.Event(), threading.Event()
+    outcome: list[object] = []
+
+    def stopped() -> str:
+        reached.set()
+        assert may.wait(10)
+        return "an answer"
+
+    async def call() -> None:
+        try:
+            outcome.append(await members._call(places[5].id, stopped))
+        except OSError as error:
+            outcome.append(error.errno)
+
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        members = booted.members
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            assert await trio.to_thread.run_sync(reached.wait, 10)
+            await pass_by(mock_clock, still, catalog, lambda: bool(outcome))
+            may.set()
+        assert outcome == ["an answer" if still else errno.ETIMEDOUT]
+
+
+async def pass_by(clock: MockClock, still: bool, catalog: Catalog, enough: Callable[[], bool]) -> None:
+    """Twice the deadline passes: at once, or the loop sees each second of it until it is *enough*."""
+    members = catalog._members
+    assert isinstance(members, Membership)
+    limiters = (*catalog._rounds._limiters.values(), *members._limiters.values())
+    while sum(each.borrowed_tokens for each in limiters) > 1:
+        await trio.lowlevel.checkpoint()  # all but one have answered then, however fast this machine is
+    for _ in range(1 if still else round(STRIKE_S * 2)):
+        clock.jump(STRIKE_S * 2 if still else 1)
+        await wait_all_tasks_blocked()
+        if enough():
+            break
 
 
 def lose_log(catalog: Catalog, how: str) -> None:
