@@ -15,6 +15,7 @@ import trio
 from stratumfs.catalog import chains
 from stratumfs.catalog.chains import SALTS, Form, Manifest
 from stratumfs.catalog.copies import Copy, seed
+from stratumfs.catalog.deadlines import call_within
 from stratumfs.catalog.durability import Mark, Member, PrimaryLost
 from stratumfs.catalog.epochs import Candidate, Epoch, Named, choose_members, may_begin, next_epoch
 from stratumfs.catalog.opening import Database, open_database
@@ -145,8 +146,8 @@ class Membership:
             self._drop({new.id: error})
             raise
 
-    async def fail_over(self, reason: str, failed: Mapping[Member, Exception]) -> None:
-        """Make the longest copy the primary, on its own place; under the turn."""
+    async def fail_over(self, reason: str, failed: Mapping[Member, Exception], show_again: Callable[[], int]) -> None:
+        """Make the longest copy the primary, on its own place; under the turn. See `Members.fail_over`."""
         database = self._database
         assert database is not None
         self._drop({copy.place: failed[copy] for copy in self.copies if copy in failed})
@@ -163,14 +164,15 @@ class Membership:
             break
         else:
             raise StoreReadOnly(f"no copy of the catalog can take over: {reason}")
-        self._replaced.append(database.become(made))
         del self._copies[copy.place]
         self._primary = copy.place
         self._chains = {place: each for place, each in self._chains.items() if place in self._copies}
         self._chains[copy.place] = chain
+        self._replaced.append(database.become(made))
+        sequence = show_again()  # nothing is awaited in between
         self._follow(chain.salt)
-        await self._settle(made.primary.mark(made.sequence), self.m + 1)
-        _log.warning("the catalog goes on", place=self._label(self._primary), sequence=made.sequence)
+        await self._settle(made.primary.mark(sequence), self.m + 1)
+        _log.warning("the catalog goes on", place=self._label(self._primary), sequence=sequence)
         self._changed.set()
 
     async def generation_closed(self) -> None:
@@ -452,9 +454,7 @@ class Membership:
 
     async def _call(self, place: PlaceId, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """*fn* in a thread of this place. Raises: OSError also if it does not come back by the deadline."""
-        with trio.move_on_after(STRIKE_S):
-            return await trio.to_thread.run_sync(fn, *args, abandon_on_cancel=True, limiter=self._limiters[place])
-        raise OSError(errno.ETIMEDOUT, f"no answer within {STRIKE_S:.0f} s")
+        return await call_within(STRIKE_S, self._limiters[place], fn, *args)
 
     def _label(self, place: PlaceId) -> str:
         return self.places[place].label if place in self.places else place.hex()

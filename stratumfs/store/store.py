@@ -96,6 +96,10 @@ class Store:
         _log.error("the store is read-only from now on", reason=reason)
         self.writer.refuse(reason)
 
+    async def wait_diverged(self) -> str:
+        """Return why, when what was shown is lost: whoever let others keep any of it must end."""
+        return await self.catalog.wait_diverged()
+
     async def serve(self) -> None:
         """Background tasks, until cancelled."""
         async with trio.open_nursery() as nursery:
