@@ -74,7 +74,7 @@ class Folders:
         Raises: DeviceError, StoreInUse.
         """
         self.locks.take(facts.path)
-        write_identity(facts.path, identity.of_device(new.id))
+        write_identity(facts.path, identity.of_device(new.id).without_epochs())
         device = self._open(new, facts)
         if left := list(device.shards.names()):  # of the old one, emptied or not: no row places them on the new one
             device.shards.quarantine(left)
@@ -83,7 +83,7 @@ class Folders:
     def name_in_stand_in(self) -> None:
         """What stands in for a store folder is no place of the catalog, whose epochs write the other files."""
         if self.store is None:
-            write_identity(self.folder, self.identity.of_store())
+            write_identity(self.folder, self.identity.of_store().without_epochs())
 
     def adopt(self, identity: Identity) -> None:
         """Another list of devices: identity files that are written from now on say it. On the loop."""

@@ -1,5 +1,6 @@
 """A catalog on several places: openings, strikes, joins, fail-overs."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,20 @@ async def test_without_more_than_half_of_the_places_nothing_is_written(places: l
         assert await catalog.read(get, 1) == b"kept"
         with pytest.raises(StoreReadOnly):
             await catalog.commit(put, 2, b"refused")
+
+
+async def test_a_place_that_was_made_anew_is_no_witness_of_what_the_lost_one_knew(places: list[FolderPlace]) -> None:
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"kept")
+    async with open_at(places, {0, 4, 5, 6}) as (catalog, _):
+        await catalog.commit(put, 2, b"answered")
+    shutil.rmtree(places[0].root)
+    places[0].root.mkdir()
+    async with open_at(places, {0, 1, 2, 3}) as (_, booted):
+        assert "3 of 7 places" in booted.why_not
+    async with open_at(places, {0, 1, 2, 3, 4}) as (catalog, booted):
+        assert not booted.why_not
+        assert await catalog.read(everything) == [(1, b"kept"), (2, b"answered")]
 
 
 async def test_the_store_folder_is_made_anew_of_a_copy(places: list[FolderPlace]) -> None:
