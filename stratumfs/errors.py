@@ -26,6 +26,7 @@
     │   ├── DeviceFull
     │   ├── DeviceFailed
     │   └── DeviceRefused           foreign, in a wrong slot, twice the same folder, not mounted
+    │       └── AnotherHistory      a clone's, or what a forced opening left behind
     ├── GeometryError               k, m or a length that no code can have
     └── ConfigError                 settings or an environment that cannot work
 
@@ -227,6 +228,10 @@ class DeviceFailed(DeviceError):
 
 
 class DeviceRefused(DeviceError):
+    pass
+
+
+class AnotherHistory(DeviceRefused):
     pass
 
 

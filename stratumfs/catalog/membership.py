@@ -235,9 +235,11 @@ class Membership:
         behind = [place for place in self.places if self._known(place).sequence < synced]
         self._doubtful |= await self._name(behind, lambda named: replace(named, sequence=synced))
 
-    def welcome(self, place: Place) -> None:
-        """A place that was struck, or is new, can be used (again)."""
+    def welcome(self, place: Place, named: Named | None = None) -> None:
+        """A place that was struck, or is new, can be used (again). *named*: what its file says, if it was read."""
         self.places[place.id] = place
+        if named is not None:
+            self._named[place.id] = named
         self.struck.pop(place.id, None)
         self._limiters[place.id] = trio.CapacityLimiter(1)
         self._naming.setdefault(place.id, trio.Lock())

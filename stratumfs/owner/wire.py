@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -16,13 +17,14 @@ import trio
 from stratumfs.catalog.boot import Booted, boot, survey
 from stratumfs.catalog.devices import device_rows
 from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.epochs import Named, other_history
 from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.migrations import MIGRATIONS
 from stratumfs.catalog.schema import VERSION
 from stratumfs.config import HOT, SETTINGS_FILE, Settings
 from stratumfs.devices.folder import look_at
 from stratumfs.erasure.code import Code
-from stratumfs.errors import ConfigError, DeviceFailed, StratumError
+from stratumfs.errors import AnotherHistory, ConfigError, DeviceFailed, StratumError
 from stratumfs.ids import DeviceId, PlaceId, StoreId
 from stratumfs.owner.attach import (
     attach_devices,
@@ -33,7 +35,7 @@ from stratumfs.owner.attach import (
 from stratumfs.owner.folders import Folders
 from stratumfs.owner.locate import identity_of
 from stratumfs.owner.lock import Locks
-from stratumfs.owner.places import listed, place_of, travelling_files
+from stratumfs.owner.places import IdentityPlace, listed, place_of, travelling_files
 from stratumfs.owner.recovery import mend
 from stratumfs.owner.stand_in import is_stand_in
 from stratumfs.store.fleet import Absent, Fleet
@@ -165,9 +167,12 @@ async def _fleet(
     async def epoch(device: DeviceId, reason: str) -> None:
         await catalog.strike(place_of(device), reason)
 
+    said: dict[PlaceId, Named | None] = {}
+    found.folders.admit = partial(_admit, catalog, members, said)
+
     def welcome(device: DeviceId) -> None:
         if members is not None:
-            members.welcome(found.folders.place(device))
+            members.welcome(found.folders.place(device), said.pop(place_of(device), None))
 
     rows = await catalog.read(device_rows)
     fleet = Fleet(
@@ -183,6 +188,24 @@ async def _fleet(
                 failed[ident] = DeviceFailed(why)
     await _strike(fleet, failed)
     return fleet
+
+
+def _admit(
+    catalog: Catalog, members: Membership | None, said: dict[PlaceId, Named | None], place: IdentityPlace
+) -> None:
+    """See `folders.Admit`: as at an opening, a place that knows another history is not used, nor is its file written.
+
+    What it says is kept in *said*: nobody may say for it that it knows only of the epoch that is in force now.
+    """
+    if members is None or place.id in members.places:
+        return
+    named = place.read_named()
+    if named is not None:
+        # In this order: what a file learns from us, we knew before.
+        why_not = other_history(members.epoch, named, catalog.statistics().synced, place.label)
+        if why_not:
+            raise AnotherHistory(why_not, place.label)
+    said[place.id] = named
 
 
 def _strike_with_members(fleet: Fleet, members: Membership, nursery: trio.Nursery) -> None:

@@ -28,7 +28,7 @@ from stratumfs.catalog.damage import (
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.volumes import OPEN, SEALED, VolumeRow, readable_extents_in, volume, volumes
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceError, DeviceFailed, DeviceFull, ShardMissing, StratumError
+from stratumfs.errors import AnotherHistory, DeviceError, DeviceFailed, DeviceFull, ShardMissing, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, StripeNo, VolumeId
 from stratumfs.limits import (
     CODING_THREADS,
@@ -68,6 +68,7 @@ class Fleet(Protocol):
     def up(self, tier: str) -> list[AttachedDevice]: ...
     def taking(self, tier: str) -> list[AttachedDevice]: ...
     def full(self, device: DeviceId, error: DeviceError) -> None: ...
+    def refuse(self, device: DeviceId, error: DeviceError) -> None: ...
     async def strike(self, device: DeviceId, error: DeviceError) -> None: ...
     async def restore(self, device: AttachedDevice) -> None:
         """It takes writes again, durably, by this object from now on."""
@@ -84,7 +85,7 @@ class Folders(Protocol):
     def reopen(self, device: DeviceId) -> AttachedDevice:
         """A device that was struck or away, opened anew: its disk may be another mount by now.
 
-        Raises: DeviceError if it is not there, does not take writes, or is locked by somebody.
+        Raises: DeviceError if it is not there, does not take writes, or is locked by somebody; AnotherHistory.
         """
         ...
 
@@ -409,6 +410,9 @@ class Repairer:
                     fresh = await trio.to_thread.run_sync(
                         self.folders.reopen, ident, limiter=self._looking, abandon_on_cancel=True
                     )
+                except AnotherHistory as error:
+                    self._fleet.refuse(ident, error)
+                    continue
                 except DeviceError:
                     continue
             if waiting.cancelled_caught:

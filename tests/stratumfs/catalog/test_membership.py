@@ -1,6 +1,7 @@
 """A catalog on several places: openings, strikes, joins, fail-overs."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -249,6 +250,20 @@ async def test_a_place_that_was_struck_and_is_welcomed_becomes_a_member_again(tm
         members.welcome(places[2])
         await members.join_spares(catalog._rounds.exclusive)
         assert member_numbers(places, members.members) == {0, 1, 2, 3}
+
+
+async def test_what_a_place_that_comes_back_knows_of_epochs_stays_its_own_word(places: list[FolderPlace]) -> None:
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"one")
+    said = places[6].read_named()
+    assert said is not None
+    async with open_at(places, range(6)) as (catalog, booted):
+        assert booted.members is not None
+        await catalog.commit(put, 2, b"two")
+        booted.members.welcome(places[6], said)
+        synced = catalog.statistics().synced
+        await booted.members.note(synced)
+        assert places[6].read_named() == replace(said, sequence=synced)
 
 
 def _one_more(places: list[FolderPlace]) -> FolderPlace:
