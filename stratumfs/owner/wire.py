@@ -5,7 +5,7 @@ Nothing forks after the catalog is open; commands that an open door needs (fuser
 
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from stratumfs.catalog.boot import Booted, boot, survey
-from stratumfs.catalog.devices import device_rows
+from stratumfs.catalog.devices import DeviceRow, device_rows
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.epochs import Named, other_history
 from stratumfs.catalog.membership import Membership
@@ -23,11 +23,13 @@ from stratumfs.catalog.migrations import MIGRATIONS
 from stratumfs.catalog.schema import VERSION
 from stratumfs.config import HOT, SETTINGS_FILE, Settings
 from stratumfs.devices.folder import look_at
+from stratumfs.devices.health import STRUCK, DeviceState
 from stratumfs.erasure.code import Code
-from stratumfs.errors import AnotherHistory, ConfigError, DeviceFailed, StratumError
+from stratumfs.errors import AnotherHistory, ConfigError, DeviceFailed, StoreReadOnly, StratumError
 from stratumfs.ids import DeviceId, PlaceId, StoreId
 from stratumfs.owner.attach import (
     attach_devices,
+    leave_out,
     lock_all,
     look_at_devices,
     refresh_identities,
@@ -91,12 +93,16 @@ async def locked(folder: Path) -> AsyncIterator[Locked]:
 
 
 def _lock(folder: Path, locks: Locks) -> Locked:
-    identity = identity_of(folder)
-    facts, refused = look_at_devices(identity)
+    """A device that hangs is refused like one that is not there, and comes back as such a one does. Blocking."""
+    silent: set[DeviceId] = set()
+    identity = identity_of(folder, silent)
+    facts, refused = look_at_devices(identity, silent)
     refused |= lock_all(locks, folder, facts)
     attached = attach_devices(identity, facts, refused)
     store = None if is_stand_in(folder) else look_at(folder)
     failed = refresh_identities(identity, store, attached.facts, attached.read_only)
+    leave_out(attached, failed)
+    failed = {ident: error for ident, error in failed.items() if ident in attached.devices}
     return Locked(Folders(folder, store, identity, attached, locks), failed)
 
 
@@ -115,7 +121,7 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
         await nursery.start(catalog.serve)
         try:
             fleet = await _fleet(found, catalog, codes, booted.members, nursery)
-            if fleet.refusal(HOT) is None and booted.members is not None:
+            if fleet.refusal(HOT) is None and not catalog.read_only:
                 await _mend(ident, catalog, fleet)
             async with opened_store(ident, catalog, HOT, fleet, folders=folders) as store:
                 explainer = Explainer(store, folders.entry, folders.attached.refused)
@@ -182,12 +188,30 @@ async def _fleet(
         fleet.read_only(ident, reason)
     failed = dict(found.failed)
     if members is not None:
+        await _leave_struck(catalog, rows)
         _strike_with_members(fleet, members, nursery)
         for ident in fleet.devices:
             if (why := members.struck.get(place_of(ident))) is not None:
                 failed[ident] = DeviceFailed(why)
-    await _strike(fleet, failed)
+        await _strike(fleet, failed)
+    else:
+        for ident, error in failed.items():
+            fleet.read_only(ident, str(error))  # it cannot be recorded, and nothing is written anyway
     return fleet
+
+
+async def _leave_struck(catalog: Catalog, rows: Sequence[DeviceRow]) -> None:
+    """What was struck stays struck over restarts: as a place of the catalog too, until it is welcomed again.
+
+    Who they are is written in the catalog, and nobody is answered before this. If too few places are left, the catalog
+    is read-only.
+    """
+    for row in rows:
+        if DeviceState(row.state) in STRUCK:
+            try:
+                await catalog.strike(place_of(row.id), row.reason)
+            except StoreReadOnly as error:
+                _log.error("a device that was struck is a place of the catalog", reason=str(error))
 
 
 def _admit(
@@ -234,5 +258,9 @@ async def _mend(ident: StoreId, catalog: Catalog, fleet: Fleet) -> None:
 
 
 async def _strike(fleet: Fleet, failed: Mapping[DeviceId, DeviceFailed]) -> None:
+    """If that leaves too few places, the catalog is read-only, and the store opens so."""
     for ident, error in failed.items():
-        await fleet.strike(ident, error)
+        try:
+            await fleet.strike(ident, error)
+        except StoreReadOnly as failure:
+            _log.error("a strike could not be recorded", device=error.device, reason=str(failure))
