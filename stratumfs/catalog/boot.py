@@ -20,7 +20,7 @@ from stratumfs.catalog import chains
 from stratumfs.catalog.chains import SALTS, ChainDamaged, Form, Manifest
 from stratumfs.catalog.copies import fits
 from stratumfs.catalog.durability import PrimaryLost
-from stratumfs.catalog.epochs import Choice, FoundChain, choose, newest_in_force
+from stratumfs.catalog.epochs import Candidate, Choice, FoundChain, choose, choose_members, newest_in_force
 from stratumfs.catalog.membership import Chain, Membership
 from stratumfs.catalog.migrations import Migration
 from stratumfs.catalog.opening import Database, begin, check_version, open_database
@@ -203,7 +203,8 @@ async def _open_for_writing(
         named = {ident: each.named for ident, each in seen.found.items() if each.named is not None}
         members = Membership(seen.places, listed, m, seen.choice.parent, named, files)
         members.struck |= struck
-        await members.begin(database, primary, chain, await _fitting(seen, primary, chain, database))
+        fitting = _spread(seen.places, primary, await _fitting(seen, primary, chain, database), m + 2)
+        await members.begin(database, primary, chain, fitting)
         ids, mark = await _in_thread(begin, database, version, migrations)
         await _in_thread(database.primary.hold, mark)
         await members.hold(mark)
@@ -255,6 +256,16 @@ async def _fitting(seen: Survey, primary: PlaceId, chain: Chain, database: Datab
         ]
     )
     return fitting
+
+
+def _spread(
+    places: Mapping[PlaceId, Place], primary: PlaceId, fitting: Mapping[PlaceId, Chain], count: int
+) -> dict[PlaceId, Chain]:
+    """Those of *fitting* to go on with: none that shares a disk with another member while another disk can have one."""
+    candidates = [Candidate(ident, place.disk, ident in fitting) for ident, place in places.items()]
+    keep = [each for each in candidates if each.place == primary]
+    chosen = choose_members(keep, candidates, count)
+    return {ident: chain for ident, chain in fitting.items() if ident in chosen}
 
 
 def _fits(place: Place, manifest: Manifest, generation: int) -> bool:

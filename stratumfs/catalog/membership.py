@@ -247,13 +247,15 @@ class Membership:
 
     @property
     def _enough(self) -> bool:
-        return len(self.members) >= min(self.m + 2, len(self.places))
+        disks = {place.disk for place in self.places.values()}
+        as_many = len(self.members) >= min(self.m + 2, len(self.places))
+        return as_many and len({*self.disks}) >= min(self.m + 2, len(disks))
 
     async def join_spares(self, exclusive: Exclusive) -> None:
         """Let places become members until there are enough, if there are places; one that cannot rests for a while."""
         while not self._enough:
             wanted = self._wanted(len(self.members) + 1)
-            if not wanted:
+            if not wanted or (len(self.members) >= self.m + 2 and self.places[wanted[0]].disk in self.disks):
                 return
             try:
                 copy, chain = await self._seed(wanted[0])
