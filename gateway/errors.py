@@ -247,6 +247,7 @@ TRANSLATION: Mapping[type[store_errors.StratumError], str] = {
     store_errors.DeviceFailed: "ServiceUnavailable",
     store_errors.DeviceSilent: "ServiceUnavailable",
     store_errors.DeviceRefused: "ServiceUnavailable",
+    store_errors.AnotherHistory: "ServiceUnavailable",
     # Ours: no request can cause them.
     store_errors.GeometryError: "InternalError",
     store_errors.ConfigError: "InternalError",

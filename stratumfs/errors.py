@@ -27,6 +27,7 @@
     │   ├── DeviceFailed
     │   ├── DeviceSilent            it has not answered in time; it may yet
     │   └── DeviceRefused           foreign, in a wrong slot, twice the same folder, not mounted
+    │       └── AnotherHistory      a clone's, or what a forced opening left behind
     ├── GeometryError               k, m or a length that no code can have
     └── ConfigError                 settings or an environment that cannot work
 
@@ -232,6 +233,10 @@ class DeviceSilent(DeviceError):
 
 
 class DeviceRefused(DeviceError):
+    pass
+
+
+class AnotherHistory(DeviceRefused):
     pass
 
 

@@ -237,9 +237,11 @@ class Membership:
         behind = [place for place in self.places if self._known(place).sequence < synced]
         self._doubtful |= await self._name(behind, lambda named: replace(named, sequence=synced))
 
-    def welcome(self, place: Place) -> None:
-        """A place that was struck, or is new, can be used (again)."""
+    def welcome(self, place: Place, named: Named | None = None) -> None:
+        """A place that was struck, or is new, can be used (again). *named*: what its file says, if it was read."""
         self.places[place.id] = place
+        if named is not None:
+            self._named[place.id] = named
         self.struck.pop(place.id, None)
         self._limiters[place.id] = trio.CapacityLimiter(1)
         self._naming.setdefault(place.id, trio.Lock())
@@ -247,13 +249,15 @@ class Membership:
 
     @property
     def _enough(self) -> bool:
-        return len(self.members) >= min(self.m + 2, len(self.places))
+        disks = {place.disk for place in self.places.values()}
+        as_many = len(self.members) >= min(self.m + 2, len(self.places))
+        return as_many and len({*self.disks}) >= min(self.m + 2, len(disks))
 
     async def join_spares(self, exclusive: Exclusive) -> None:
         """Let places become members until there are enough, if there are places; one that cannot rests for a while."""
         while not self._enough:
             wanted = self._wanted(len(self.members) + 1)
-            if not wanted:
+            if not wanted or (len(self.members) >= self.m + 2 and self.places[wanted[0]].disk in self.disks):
                 return
             try:
                 copy, chain = await self._seed(wanted[0])

@@ -20,6 +20,10 @@ class Fleet(Protocol):
 
     def up(self, tier: str) -> list[AttachedDevice]: ...
     def taking(self, tier: str) -> list[AttachedDevice]: ...
+    def refuse(self, device: DeviceId, error: DeviceError) -> None:
+        """It is there again, and may not come back: it stays struck."""
+        ...
+
     def full(self, device: DeviceId, error: DeviceError) -> None: ...
     async def strike(self, device: DeviceId, error: DeviceError) -> None: ...
     async def restore(self, device: AttachedDevice) -> None:
@@ -37,7 +41,7 @@ class Folders(Protocol):
     def reopen(self, device: DeviceId) -> AttachedDevice:
         """A device that was struck or away, opened anew: its disk may be another mount by now.
 
-        Raises: DeviceError if it is not there, does not take writes, or is locked by somebody.
+        Raises: DeviceError if it is not there, does not take writes, or is locked by somebody; AnotherHistory.
         """
         ...
 

@@ -11,7 +11,7 @@ import trio
 
 from stratumfs.catalog.damage import shards_on
 from stratumfs.catalog.engine import Catalog
-from stratumfs.errors import DeviceError, DeviceFailed, DeviceSilent
+from stratumfs.errors import AnotherHistory, DeviceError, DeviceFailed, DeviceSilent
 from stratumfs.ids import CellIndex, DeviceId, VolumeId
 from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_LOOK_S, REPAIR_RETURN_S
 from stratumfs.repair.answer import in_time
@@ -73,6 +73,8 @@ class Returns:
             except DeviceSilent:
                 _log.warning("device_not_opened", device=ident.hex(), error="its folder does not answer")
                 self._back_off(ident)
+            except AnotherHistory as error:
+                self._fleet.refuse(ident, error)
             except DeviceError:
                 continue  # it is still away
             else:

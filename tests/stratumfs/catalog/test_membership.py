@@ -2,8 +2,10 @@
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,20 @@ async def test_without_more_than_half_of_the_places_nothing_is_written(places: l
         assert await catalog.read(get, 1) == b"kept"
         with pytest.raises(StoreReadOnly):
             await catalog.commit(put, 2, b"refused")
+
+
+async def test_a_place_that_was_made_anew_is_no_witness_of_what_the_lost_one_knew(places: list[FolderPlace]) -> None:
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"kept")
+    async with open_at(places, {0, 4, 5, 6}) as (catalog, _):
+        await catalog.commit(put, 2, b"answered")
+    shutil.rmtree(places[0].root)
+    places[0].root.mkdir()
+    async with open_at(places, {0, 1, 2, 3}) as (_, booted):
+        assert "3 of 7 places" in booted.why_not
+    async with open_at(places, {0, 1, 2, 3, 4}) as (catalog, booted):
+        assert not booted.why_not
+        assert await catalog.read(everything) == [(1, b"kept"), (2, b"answered")]
 
 
 async def test_the_store_folder_is_made_anew_of_a_copy(places: list[FolderPlace]) -> None:
@@ -431,6 +447,43 @@ async def test_one_disk_never_has_two_copies_while_another_can_have_one(tmp_path
         assert len(chosen) == 4
 
 
+async def test_copies_that_share_a_disk_give_way_where_another_disk_is_there_again(tmp_path: Path) -> None:
+    places = places_in(tmp_path, 7, {0: "a", 1: "a", 2: "b", 3: "b", 4: "c", 5: "d", 6: "e"})
+    make_catalog(places)
+    async with open_at(places, range(4)) as (catalog, booted):
+        assert booted.members is not None
+        assert member_numbers(places, booted.members.members) == {0, 1, 2, 3}
+        await catalog.commit(put, 1, b"kept")
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        assert len(set(booted.members.disks)) == len(booted.members.members) == 4
+        assert await catalog.read(everything) == [(1, b"kept")]
+
+
+async def test_a_place_on_a_disk_of_its_own_becomes_a_member_beside_those_that_share_one(tmp_path: Path) -> None:
+    places = places_in(tmp_path, 4, {0: "a", 1: "a", 2: "b", 3: "c"})
+    make_catalog(places)
+    async with open_at(places, range(3), m=1) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        assert member_numbers(places, members.members) == {0, 1, 2}
+        members.welcome(places[3])
+        await members.join_spares(catalog._rounds.exclusive)
+        assert member_numbers(places, members.members) == {0, 1, 2, 3}
+
+
+async def test_no_more_than_wanted_become_members_where_no_disk_is_left(tmp_path: Path) -> None:
+    places = places_in(tmp_path, 6, {0: "a", 1: "a", 2: "a", 3: "b", 4: "b", 5: "c"})
+    make_catalog(places)
+    async with open_at(places, range(5), m=1) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        members._resting[places[5].id] = float("inf")
+        members.welcome(places[5])
+        await members.join_spares(catalog._rounds.exclusive)
+        assert len(members.members) == 3
+
+
 async def test_a_store_without_any_catalog_is_not_opened(tmp_path: Path) -> None:
     places = places_in(tmp_path, 3)
     for place in places:
@@ -521,6 +574,20 @@ async def test_a_place_that_was_struck_and_is_welcomed_becomes_a_member_again(tm
         members.welcome(places[2])
         await members.join_spares(catalog._rounds.exclusive)
         assert member_numbers(places, members.members) == {0, 1, 2, 3}
+
+
+async def test_what_a_place_that_comes_back_knows_of_epochs_stays_its_own_word(places: list[FolderPlace]) -> None:
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"one")
+    said = places[6].read_named()
+    assert said is not None
+    async with open_at(places, range(6)) as (catalog, booted):
+        assert booted.members is not None
+        await catalog.commit(put, 2, b"two")
+        booted.members.welcome(places[6], said)
+        synced = catalog.statistics().synced
+        await booted.members.note(synced)
+        assert places[6].read_named() == replace(said, sequence=synced)
 
 
 def _one_more(places: list[FolderPlace]) -> FolderPlace:
