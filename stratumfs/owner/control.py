@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from stratumfs.errors import ConfigError, DeviceFailed, StratumError
+from stratumfs.limits import DEVICE_DEADLINE_S
 from stratumfs.owner.messages import (
     CONTROL_SOCKET,
     LINE_BYTES_MAX,
@@ -30,6 +31,8 @@ from stratumfs.owner.messages import (
 CONNECTIONS_MAX = 64
 LOOK_S = 5.0
 """How often it is looked whether the socket is where commands look for it."""
+ANSWER_S = DEVICE_DEADLINE_S + LOOK_S
+"""For finding the folder: each device is asked in it, and waited for as long as any."""
 REQUEST_LINE_WAIT_S = 30.0
 """A client that connects and says nothing is sent away; one that holds a door may be silent for ever."""
 
@@ -223,6 +226,6 @@ async def serve_anywhere(
 
 async def _answer(ask: Callable[[], T]) -> T:
     """Raises: DeviceFailed where a disk gives none; what *ask* raises."""
-    with trio.move_on_after(LOOK_S):
+    with trio.move_on_after(ANSWER_S):
         return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
     raise DeviceFailed("a disk does not answer")
