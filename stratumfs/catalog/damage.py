@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stratumfs.catalog.transaction import Transaction
-from stratumfs.catalog.volumes import SEALED
+from stratumfs.catalog.volumes import FREED, SEALED
 from stratumfs.ids import CellIndex, DeviceId, VolumeId
 
 Shard = tuple[VolumeId, CellIndex]
@@ -84,8 +84,12 @@ def shard_counts(tx: Transaction) -> list[tuple[DeviceId, int, int]]:
 
 
 def bytes_on(tx: Transaction, device: DeviceId) -> int:
-    """Bytes of the cells of all shards that *device* shall hold, tables of contents not counted."""
-    row = tx.one("select sum(length) from shard join volume on volume.id = shard.volume where device = ?", (device,))
+    """Bytes of the cells of all shards that *device* shall hold, tables of contents not counted; of volumes that are
+    freed nothing, which nobody makes anew."""
+    row = tx.one(
+        "select sum(length) from shard join volume on volume.id = shard.volume where device = ? and state <> ?",
+        (device, FREED),
+    )
     return int(row[0] or 0) if row is not None else 0
 
 
