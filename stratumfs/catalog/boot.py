@@ -45,7 +45,8 @@ class Survey:
     """What was found at the places that can be reached.
 
     chains  how far those go that could be chosen
-    silent  places that did not answer by the deadline, and why they are not used: they are none of *places*
+    silent  places that did not answer by the deadline, and why they are not used: they are none of *places*, though
+            what they had said until then counts
     """
 
     places: Mapping[PlaceId, Place]
@@ -105,10 +106,11 @@ async def survey(places: Sequence[Place], damaged: Collection[PlaceId] = ()) -> 
     manifests = {ident: each.manifest for ident, each in found.items() if each.manifest is not None}
     newest = newest_in_force(named.values()).id if named else ""
     lengths = await _chains(by_id, {ident: manifests[ident] for ident in manifests.keys() - damaged}, newest, silent)
-    choice = choose(_without(named, silent), lengths, labels(by_id))
+    choice = choose(named, lengths, labels(by_id))
     if isinstance(choice, str):
         raise ConfigError(choice)
-    return Survey(_without(by_id, silent), _without(found, silent), lengths, choice, silent)
+    there = {ident: place for ident, place in by_id.items() if ident not in silent}
+    return Survey(there, found, lengths, choice, silent)
 
 
 async def _chains(
@@ -131,10 +133,6 @@ async def _chains(
 
     await _side_by_side([partial(one, ident, manifest) for ident, manifest in manifests.items()])
     return lengths
-
-
-def _without(mapping: Mapping[PlaceId, T], silent: Collection[PlaceId]) -> dict[PlaceId, T]:
-    return {ident: each for ident, each in mapping.items() if ident not in silent}
 
 
 async def boot(
@@ -183,8 +181,17 @@ async def boot(
         why_not = why_not or seen.choice.why_not
         if why_not and damaged:
             why_not = f"{why_not} (and {'; '.join(damaged.values())})"
-    _log.warning("the catalog is opened read-only", reason=why_not)
-    return await _open_for_reading(seen, version, why_not)
+    while True:
+        _log.warning("the catalog is opened read-only", reason=why_not)
+        try:
+            return await _open_for_reading(seen, version, why_not)
+        except ChainDamaged as error:
+            damaged[seen.choice.holder] = str(error)
+            why_not = f"{why_not} (and {error})"
+            try:
+                seen = await survey([*seen.places.values()], damaged)
+            except ConfigError:
+                raise error from None
 
 
 async def _open_for_writing(
@@ -250,6 +257,7 @@ async def _fitting(seen: Survey, primary: PlaceId, chain: Chain, database: Datab
             partial(one, ident, manifest)
             for ident, each in seen.found.items()
             if ident != primary
+            and ident in seen.places
             and (manifest := each.manifest) is not None
             and (manifest.form, manifest.salt) == (Form.COPY, chain.salt)
             and seen.choice.parent.id in manifest.epoch.line

@@ -342,5 +342,5 @@ def _chunks(source: Path, size: int | None) -> Iterator[bytes]:
 def _translated(error: apsw.Error) -> Exception:
     """Of what was read from a database: pages that are no pages are its own damage, an I/O error is the disk's."""
     if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError):
-        return ChainDamaged(str(error))
+        return ChainDamaged(f"the database is damaged: {error}")
     return translate(error)

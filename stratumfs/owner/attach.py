@@ -111,13 +111,15 @@ def refresh_identities(
             _refresh(store.path, identity.of_store())
         except DeviceError as error:
             _log.warning("identity_not_refreshed", store=str(store.path), error=str(error))
-    there = {entry.id: entry for entry in identity.devices if entry.id in facts and entry.id not in unwritable}
-    answers = ask({ident: partial(_refresh, entry.path, identity.of_device(ident)) for ident, entry in there.items()})
-    for ident, answer in answers.items():
+    for entry in identity.devices:
+        if entry.id not in facts or entry.id in unwritable:
+            continue
+        # One after the other: a stop between two leaves what a stop anywhere leaves, and the same each time.
+        answer = ask({entry.id: partial(_refresh, entry.path, identity.of_device(entry.id))})[entry.id]
         if answer is not None:
-            _log.warning("identity_not_refreshed", device=str(there[ident].path), error=str(answer))
+            _log.warning("identity_not_refreshed", device=str(entry.path), error=str(answer))
         if isinstance(answer, DeviceFailed):
-            failed[ident] = answer
+            failed[entry.id] = answer
     return failed
 
 

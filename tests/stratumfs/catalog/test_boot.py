@@ -33,11 +33,11 @@ async def places(tmp_path: Path) -> list[FolderPlace]:
     return found
 
 
-def _rot(place: FolderPlace) -> None:
+def _rot(place: FolderPlace, file: str = DATABASE) -> None:
     """Pages in the middle of what lies there are no pages any more."""
     manifest = read_manifest(place.folder)
     assert manifest is not None
-    path = place.folder / manifest.folder / DATABASE
+    [path] = (place.folder / manifest.folder).glob(file)
     data = bytearray(path.read_bytes())
     middle = len(data) // PAGE // 2
     for page in range(middle, middle + 6):
@@ -98,6 +98,35 @@ async def test_where_all_that_is_left_is_damaged_the_catalog_is_shown_and_not_wr
     async with open_at(places, {0, 4, 5, 6}) as (catalog, booted):
         assert "damaged" in booted.why_not
         assert catalog.read_only
+
+
+async def test_a_copy_that_is_damaged_is_left_out_by_a_catalog_that_is_only_read(places: list[FolderPlace]) -> None:
+    async with open_at(places) as (_, booted):
+        assert booted.members is not None
+        copies = [place for place in places if place.id in {copy.place for copy in booted.members.copies}]
+    first, second = sorted(copies, key=lambda place: place.id)[:2]
+    _rot(first, "base.*")
+    async with open_at([first, second]) as (catalog, booted):
+        assert "2 of 7 places" in booted.why_not
+        assert "damaged" in booted.why_not
+        assert await catalog.read(everything) == KEPT
+
+
+async def test_a_place_that_hangs_when_its_copy_is_folded_is_heard_and_not_used(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_at(places, {0, 4, 5, 6}) as (catalog, booted):
+        await catalog.commit(put, 2, b"only those have it")
+    by = boot._by
+
+    async def hangs(seconds: float, fn: Callable[..., Any], place: FolderPlace, *args: Any) -> Any:
+        if place is places[4] and fn is boot.chain_of:
+            raise TimeoutError("no answer")
+        return await by(seconds, fn, place, *args)
+
+    monkeypatch.setattr(boot, "_by", hangs)
+    async with open_at(places, {1, 2, 3, 4}) as (_, booted):
+        assert "none of those who hold the newest catalog" in booted.why_not
 
 
 async def test_a_place_that_does_not_answer_is_not_used_and_the_opening_goes_on(
