@@ -46,6 +46,9 @@ class Copy:
         if not still_named(self.folder / f"wal.{self.generation}", file.number):
             raise CatalogCorrupt(f"{self.folder / f'wal.{self.generation}'} was removed or replaced")
 
+    def follows(self, primary: Primary) -> bool:
+        return self._primary is primary
+
     def follow(self, primary: Primary) -> None:
         """Ship the open generation again, from *primary*, which goes on from this copy's chain or a longer one."""
         self._primary = primary

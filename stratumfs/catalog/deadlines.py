@@ -17,14 +17,20 @@ Ts = TypeVarTuple("Ts")
 
 
 async def comes_within(done: trio.Event, limit_s: float) -> bool:
-    """Wait for *done*, but no longer than *limit_s* since the process stood still last. Returns whether it came."""
+    """Wait for *done*, but no longer than *limit_s* since the process stood still last. Returns whether it came.
+
+    A look that comes late, if only by its own length, may have come before what it looks for: it does not count.
+    """
     left_s = limit_s
     while left_s > 0 and not done.is_set():
         step_s = min(left_s, DEVICE_LOOK_S)
         with trio.move_on_after(step_s) as scope:
             await done.wait()
-        stood_still = trio.current_time() - scope.deadline > DEVICE_STANDSTILL_S
-        left_s = limit_s if stood_still else left_s - step_s
+        late_s = trio.current_time() - scope.deadline
+        if late_s > DEVICE_STANDSTILL_S:
+            left_s = limit_s
+        elif late_s < DEVICE_LOOK_S:
+            left_s -= step_s
     return done.is_set()
 
 

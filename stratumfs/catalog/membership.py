@@ -269,6 +269,9 @@ class Membership:
                 self._drop({wanted[0]: error})
 
     async def _join(self, copy: Copy, chain: Chain, mark: Mark) -> None:
+        assert self._database is not None
+        if not copy.follows(self._database.primary):  # its log has bytes of its own from where the copy took over
+            raise StoreReadOnly("another place has become the primary meanwhile: later again")
         if (mark.salt - copy.salt) % SALTS != copy.generation:
             raise StoreReadOnly("the log was started over meanwhile: later again")
         if copy.place not in self.places:

@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,25 @@ async def test_where_no_copy_can_take_over_what_was_shown_is_shown_on(
             await catalog.sync()
         assert not catalog.diverged
         assert await catalog.read(everything) == [(1, b"one"), (2, b"two")]
+
+
+async def test_a_copy_that_was_made_of_a_lost_database_does_not_join(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log would be the lost one's, and what that lacks would be held against the new one."""
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        copy, chain = await members._seed(places[5].id)
+        lose_primary(monkeypatch, catalog)
+        await catalog.commit(put, 2, b"two")
+        primary = members.primary
+        with pytest.raises(StoreReadOnly, match="another place"):
+            await catalog._rounds.exclusive(partial(members._join, copy, chain))
+        await catalog.commit(put, 3, b"three")
+        assert members.primary == primary != STORE_PLACE
+        assert members._copies.get(places[5].id) is not copy
 
 
 @pytest.mark.parametrize("how", ["cut", "EISDIR"])
