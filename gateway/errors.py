@@ -245,7 +245,9 @@ TRANSLATION: Mapping[type[store_errors.StratumError], str] = {
     store_errors.DeviceError: "ServiceUnavailable",
     store_errors.DeviceFull: "InsufficientStorage",
     store_errors.DeviceFailed: "ServiceUnavailable",
+    store_errors.DeviceSilent: "ServiceUnavailable",
     store_errors.DeviceRefused: "ServiceUnavailable",
+    store_errors.AnotherHistory: "ServiceUnavailable",
     # Ours: no request can cause them.
     store_errors.GeometryError: "InternalError",
     store_errors.ConfigError: "InternalError",

@@ -25,7 +25,9 @@
     ├── DeviceError                 one device's doing; carries ``device``
     │   ├── DeviceFull
     │   ├── DeviceFailed
+    │   ├── DeviceSilent            it has not answered in time; it may yet
     │   └── DeviceRefused           foreign, in a wrong slot, twice the same folder, not mounted
+    │       └── AnotherHistory      a clone's, or what a forced opening left behind
     ├── GeometryError               k, m or a length that no code can have
     └── ConfigError                 settings or an environment that cannot work
 
@@ -226,7 +228,15 @@ class DeviceFailed(DeviceError):
     pass
 
 
+class DeviceSilent(DeviceError):
+    pass
+
+
 class DeviceRefused(DeviceError):
+    pass
+
+
+class AnotherHistory(DeviceRefused):
     pass
 
 

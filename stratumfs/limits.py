@@ -31,7 +31,9 @@ VOLUME_FREE_GRACE_S = 60.0
 REBUILD_BYTES = 8 * MIB
 """Of all cells of the stripes that a rebuild has in its hands at once; one stripe at least."""
 REBUILD_READ_S = 10.0
-"""A device that gives a rebuild nothing for so long is left out of it."""
+"""A device that gives a repair nothing for so long is asked last, and what needs it is put off."""
+VERIFY_STRIPES = 16
+"""Of one shard, that one call verifies: it has REBUILD_READ_S."""
 REPAIRS_QUEUED_MAX = 4096
 """Volumes that wait to be repaired; those that are least exposed are found again when there is room."""
 DAMAGE_NOTED_MAX = 4096
@@ -42,6 +44,8 @@ REPAIR_SURVEY_S = 3600.0
 """How often all volumes are looked at if nothing happens."""
 REPAIR_RETURN_S = 60.0
 """From a strike to the first try to take the device back; twice as long for each time that it came back before."""
+REPAIR_AGAIN_S = 60.0
+"""From a repair that could not make all to the next try; twice as long each time, up to REPAIR_SURVEY_S."""
 WIDEN_LOOK_S = 10.0
 """How often it is looked whether enough devices are up to widen volumes."""
 WIDEN_AGAIN_S = 3600.0

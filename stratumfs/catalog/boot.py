@@ -7,7 +7,7 @@ member holds the chosen chain, synced, before anybody sees it.
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,30 +17,44 @@ import structlog
 import trio
 
 from stratumfs.catalog import chains
-from stratumfs.catalog.chains import SALTS, Chain, Form, Manifest
+from stratumfs.catalog.chains import SALTS, Chain, ChainDamaged, Form, Manifest
 from stratumfs.catalog.copies import fits
+from stratumfs.catalog.deadlines import call_within
 from stratumfs.catalog.durability import PrimaryLost
-from stratumfs.catalog.epochs import Choice, FoundChain, choose, newest_in_force
+from stratumfs.catalog.epochs import Candidate, Choice, FoundChain, choose, choose_members, newest_in_force
 from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.migrations import Migration
 from stratumfs.catalog.opening import Database, begin, check_version, open_database
 from stratumfs.catalog.places import Found, Place, chain_of, labels, look
 from stratumfs.errors import CatalogCorrupt, ConfigError, DeviceError, StoreReadOnly
 from stratumfs.ids import STORE_PLACE, PlaceId
+from stratumfs.limits import STRIKE_S
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+LOOK_S = STRIKE_S
+"""For the small files of a place. One that does not answer by then is not used, and the opening goes on."""
+FOLD_S = 10 * STRIKE_S
+"""For what a copy has to fold before its end is known: a whole log or two, in random order on a slow disk."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What was found at the places that can be reached."""
+    """What was found at the places that can be reached.
+
+    chains  how far those go that could be chosen
+    silent  places that did not answer by the deadline, and why they are not used: they are none of *places*, though
+            what they had said until then counts
+    """
 
     places: Mapping[PlaceId, Place]
     found: Mapping[PlaceId, Found]
+    chains: Mapping[PlaceId, FoundChain]
     choice: Choice
+    silent: Mapping[PlaceId, str]
 
     @property
     def manifest(self) -> Manifest:
@@ -48,6 +62,12 @@ class Survey:
         found = self.found[self.choice.holder].manifest
         assert found is not None
         return found
+
+    @property
+    def closed_in_order(self) -> bool:
+        """Whether the chain that was chosen ends where its own place was told last, as it does after a close."""
+        named = self.found[self.choice.holder].named
+        return named is not None and named.sequence == self.chains[self.choice.holder].sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +84,38 @@ class Booted:
     scratch: Path | None = None
 
 
-async def survey(places: Sequence[Place]) -> Survey:
-    """Read what the places say, and choose. Raises: ConfigError if no place has a catalog."""
+async def survey(places: Sequence[Place], damaged: Collection[PlaceId] = ()) -> Survey:
+    """Read what the places say, and choose; the chains of *damaged* are not, but what these know of epochs counts.
+
+    Raises: ConfigError if no place has a catalog.
+    """
     found: dict[PlaceId, Found] = {}
+    silent: dict[PlaceId, str] = {}
 
     async def one(place: Place) -> None:
-        found[place.id] = await _in_thread(look, place)
+        try:
+            found[place.id] = await _by(LOOK_S, look, place)
+        except TimeoutError as error:
+            silent[place.id] = str(error)
 
     await _side_by_side([partial(one, place) for place in places])
     for place in places:
-        if problem := found[place.id].problem:
+        if problem := silent.get(place.id) or found[place.id].problem:
             _log.warning("a place cannot say what it knows of the catalog", place=place.label, reason=problem)
     by_id = {place.id: place for place in places}
     named = {ident: each.named for ident, each in found.items() if each.named is not None}
-    lengths = await _chains(by_id, found, newest_in_force(named.values()).id if named else "")
+    manifests = {ident: each.manifest for ident, each in found.items() if each.manifest is not None}
+    newest = newest_in_force(named.values()).id if named else ""
+    lengths = await _chains(by_id, {ident: manifests[ident] for ident in manifests.keys() - damaged}, newest, silent)
     choice = choose(named, lengths, labels(by_id))
     if isinstance(choice, str):
         raise ConfigError(choice)
-    return Survey(by_id, found, choice)
+    there = {ident: place for ident, place in by_id.items() if ident not in silent}
+    return Survey(there, found, lengths, choice, silent)
 
 
 async def _chains(
-    places: Mapping[PlaceId, Place], found: Mapping[PlaceId, Found], newest: str
+    places: Mapping[PlaceId, Place], manifests: Mapping[PlaceId, Manifest], newest: str, silent: dict[PlaceId, str]
 ) -> dict[PlaceId, FoundChain]:
     """How far the chains go that count; of others, which must not even be folded, only that they are there."""
     lengths: dict[PlaceId, FoundChain] = {}
@@ -93,12 +123,16 @@ async def _chains(
     async def one(ident: PlaceId, manifest: Manifest) -> None:
         if newest not in manifest.epoch.line:
             lengths[ident] = FoundChain(manifest.epoch, 0)
-        elif (chain := await _in_thread(chain_of, places[ident], manifest)) is not None:
-            lengths[ident] = chain
+            return
+        try:
+            chain = await _by(FOLD_S, chain_of, places[ident], manifest)
+        except TimeoutError as error:
+            silent[ident] = str(error)
+        else:
+            if chain is not None:
+                lengths[ident] = chain
 
-    await _side_by_side(
-        [partial(one, ident, each.manifest) for ident, each in found.items() if each.manifest is not None]
-    )
+    await _side_by_side([partial(one, ident, manifest) for ident, manifest in manifests.items()])
     return lengths
 
 
@@ -118,22 +152,47 @@ async def boot(
     Raises: ConfigError, CatalogCorrupt, StoreFull, OSError.
     """
     why_not = read_only or seen.choice.why_not
-    struck: dict[PlaceId, str] = {}
+    struck, damaged = dict(seen.silent), dict[PlaceId, str]()
     while not why_not:
-        primary = STORE_PLACE if STORE_PLACE in seen.places else seen.choice.holder
+        holder = seen.choice.holder
+        primary = STORE_PLACE if STORE_PLACE in seen.places else holder
         try:
             return await _open_for_writing(seen, primary, struck, listed, m, files, version, migrations)
         except StoreReadOnly as error:
             why_not = str(error)
+        except ChainDamaged as error:
+            if len(seen.places) == 1:
+                raise
+            _log.error("a damaged catalog is left out", place=seen.places[holder].label, reason=str(error))
+            damaged[holder] = str(error)
         except (PrimaryLost, CatalogCorrupt, DeviceError, OSError) as error:
             if len(seen.places) == 1:
                 raise
             _log.warning("a place cannot be the primary", place=seen.places[primary].label, reason=str(error))
             struck[primary] = str(error)
-        seen = await survey([place for ident, place in seen.places.items() if ident not in struck])
+        left = [place for ident, place in seen.places.items() if ident not in struck]
+        try:
+            seen = await survey(left, damaged)
+        except ConfigError:
+            if not damaged:
+                raise
+            why_not = f"all that is left of the catalog is damaged: {'; '.join(damaged.values())}"
+            break
+        struck |= seen.silent
         why_not = why_not or seen.choice.why_not
-    _log.warning("the catalog is opened read-only", reason=why_not)
-    return await _open_for_reading(seen, version, why_not)
+        if why_not and damaged:
+            why_not = f"{why_not} (and {'; '.join(damaged.values())})"
+    while True:
+        _log.warning("the catalog is opened read-only", reason=why_not)
+        try:
+            return await _open_for_reading(seen, version, why_not)
+        except ChainDamaged as error:
+            damaged[seen.choice.holder] = str(error)
+            why_not = f"{why_not} (and {error})"
+            try:
+                seen = await survey([*seen.places.values()], damaged)
+            except ConfigError:
+                raise error from None
 
 
 async def _open_for_writing(
@@ -152,7 +211,8 @@ async def _open_for_writing(
         named = {ident: each.named for ident, each in seen.found.items() if each.named is not None}
         members = Membership(seen.places, listed, m, seen.choice.parent, named, files)
         members.struck |= struck
-        await members.begin(database, primary, chain, _fitting(seen, primary, chain, database))
+        fitting = _spread(seen.places, primary, await _fitting(seen, primary, chain, database), m + 2)
+        await members.begin(database, primary, chain, fitting)
         ids, mark = await _in_thread(begin, database, version, migrations)
         await _in_thread(database.primary.hold, mark)
         await members.hold(mark)
@@ -164,9 +224,16 @@ async def _open_for_writing(
 
 
 def _prepare(seen: Survey, primary: PlaceId) -> Chain:
-    """The chain to write to at the place *primary*: the one that was chosen, or a database made of it there. Blocks."""
+    """The chain to write to at the place *primary*: the one that was chosen, or a database made of it there. Blocks.
+
+    What is copied is checked as a whole. What is opened where it lies is checked if its owner did not close it: that
+    costs as much as reading it, which a large store should not pay at every opening. Raises: ChainDamaged; OSError,
+    CatalogCorrupt if the fault is the primary's.
+    """
     manifest, holder = seen.manifest, seen.choice.holder
     if holder == primary and manifest.form is Form.DATABASE:
+        if not seen.closed_in_order:
+            chains.check_database(seen.places[primary].folder / manifest.folder)
         return Chain(manifest.folder, Form.DATABASE, manifest.salt)
     folder = chains.new_chain(seen.places[primary].folder)
     salt = chains.build_database(seen.places[holder].folder, manifest, folder)
@@ -174,19 +241,44 @@ def _prepare(seen: Survey, primary: PlaceId) -> Chain:
     return Chain(folder.name, Form.DATABASE, salt)
 
 
-def _fitting(seen: Survey, primary: PlaceId, chain: Chain, database: Database) -> dict[PlaceId, Chain]:
+async def _fitting(seen: Survey, primary: PlaceId, chain: Chain, database: Database) -> dict[PlaceId, Chain]:
     """Copies that held the newest epoch and can go on with the generation that is open: all else is seeded anew."""
     generation = (database.primary.salt() - chain.salt) % SALTS
-    fitting = {}
-    for ident, each in seen.found.items():
-        manifest = each.manifest
-        if ident == primary or manifest is None or manifest.form is not Form.COPY or manifest.salt != chain.salt:
-            continue
-        if seen.choice.parent.id in manifest.epoch.line and fits(
-            seen.places[ident].folder / manifest.folder, generation
-        ):
-            fitting[ident] = Chain(manifest.folder, Form.COPY, manifest.salt)
+    fitting: dict[PlaceId, Chain] = {}
+
+    async def one(ident: PlaceId, manifest: Manifest) -> None:
+        try:
+            if await _by(LOOK_S, _fits, seen.places[ident], manifest, generation):
+                fitting[ident] = Chain(manifest.folder, Form.COPY, manifest.salt)
+        except TimeoutError as error:
+            _log.warning("a copy of the catalog is not used", place=seen.places[ident].label, reason=str(error))
+
+    await _side_by_side(
+        [
+            partial(one, ident, manifest)
+            for ident, each in seen.found.items()
+            if ident != primary
+            and ident in seen.places
+            and (manifest := each.manifest) is not None
+            and (manifest.form, manifest.salt) == (Form.COPY, chain.salt)
+            and seen.choice.parent.id in manifest.epoch.line
+        ]
+    )
     return fitting
+
+
+def _spread(
+    places: Mapping[PlaceId, Place], primary: PlaceId, fitting: Mapping[PlaceId, Chain], count: int
+) -> dict[PlaceId, Chain]:
+    """Those of *fitting* to go on with: none that shares a disk with another member while another disk can have one."""
+    candidates = [Candidate(ident, place.disk, ident in fitting) for ident, place in places.items()]
+    keep = [each for each in candidates if each.place == primary]
+    chosen = choose_members(keep, candidates, count)
+    return {ident: chain for ident, chain in fitting.items() if ident in chosen}
+
+
+def _fits(place: Place, manifest: Manifest, generation: int) -> bool:
+    return fits(place.folder / manifest.folder, generation)
 
 
 async def _open_for_reading(seen: Survey, version: int, why_not: str) -> Booted:
@@ -222,6 +314,11 @@ def _scratch(place: Place, manifest: Manifest) -> Path:
 
 async def _in_thread(fn: Callable[[*Ts], T], *args: *Ts) -> T:
     return await trio.to_thread.run_sync(fn, *args, limiter=trio.CapacityLimiter(1))
+
+
+async def _by(seconds: float, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+    """*fn* in a thread that nobody waits for beyond the deadline. Raises: also Stalled then, a TimeoutError."""
+    return await call_within(seconds, trio.CapacityLimiter(1), fn, *args)
 
 
 async def _side_by_side(calls: Sequence[Callable[[], object]]) -> None:

@@ -1,4 +1,4 @@
-"""Calls to places: each in a thread of the place, and what it means that one does not come back.
+"""Calls to places: each in a thread of the place, and what it means that one fails or does not come back.
 
 An error is the place's own. Silence need not be: where more than m places do not answer, or all that were asked, it is
 the machine, and nobody is blamed; whoever asked waits, and goes on when they answer.
@@ -12,8 +12,9 @@ from typing import TypeVar, TypeVarTuple
 import structlog
 import trio
 
+from stratumfs.catalog.deadlines import Stalled, call_within, comes_within
 from stratumfs.catalog.progress import Progress, Step
-from stratumfs.errors import StratumError
+from stratumfs.errors import DeviceFull, StoreFull, StratumError
 from stratumfs.ids import PlaceId
 from stratumfs.limits import STRIKE_S
 
@@ -21,15 +22,9 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 Failures = Mapping[PlaceId, Exception]
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _log = structlog.get_logger(__name__)
-
-
-class Stalled(OSError):
-    """A place has not answered by the deadline. Of one that was asked alone it says nothing."""
-
-    def __init__(self) -> None:
-        super().__init__(errno.ETIMEDOUT, f"no answer within {STRIKE_S:.0f} s")
 
 
 class Calls:
@@ -59,9 +54,7 @@ class Calls:
 
     async def alone(self, place: PlaceId, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """As `short`. Raises: Stalled at the deadline."""
-        with trio.move_on_after(STRIKE_S):
-            return await self.short(place, fn, *args)
-        raise Stalled
+        return await call_within(STRIKE_S, self._short[place], fn, *args)
 
     async def long(self, place: PlaceId, fn: Callable[[Step], T], *, stalled: Callable[[], None] | None = None) -> T:
         """*fn* in a thread of *place*, which calls what it is given after each step, and is stopped there if nobody
@@ -87,11 +80,9 @@ class Calls:
                 nursery.start_soon(run)
                 while not done.is_set():
                     steps = progress.steps
-                    with trio.move_on_after(STRIKE_S):
-                        await done.wait()
-                    if not done.is_set() and progress.steps == steps:
+                    if not await comes_within(done, STRIKE_S) and progress.steps == steps:
                         if stalled is None:
-                            found.append(Stalled())
+                            found.append(Stalled(STRIKE_S))
                             nursery.cancel_scope.cancel()
                             break
                         stalled()
@@ -126,14 +117,21 @@ class Calls:
                 nursery.start_soon(one, place)
             while pending:
                 # From the last answer on: where the machine stood still, not all come back in the same moment.
-                with trio.move_on_after(STRIKE_S):
-                    await answered.wait()
-                if answered.is_set():
+                if await comes_within(answered, STRIKE_S):
                     answered = trio.Event()
                 elif len(pending) <= may_stall or not patient:
-                    failed |= {place: Stalled() for place in pending} if patient else {}
+                    failed |= dict.fromkeys(pending, Stalled(STRIKE_S)) if patient else {}
                     nursery.cancel_scope.cancel()
                     break
                 else:
                     _log.warning("places that hold the catalog do not answer: writes wait", places=len(pending))
         return failed
+
+
+def is_full(error: Exception) -> bool:
+    """A full place has not failed; that its identity file is behind does no harm where more than half are not."""
+    return isinstance(error, DeviceFull | StoreFull) or (isinstance(error, OSError) and error.errno in _FULL)
+
+
+def not_full(failed: Failures) -> dict[PlaceId, Exception]:
+    return {place: error for place, error in failed.items() if not is_full(error)}

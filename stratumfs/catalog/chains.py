@@ -15,7 +15,7 @@ set aside. Nothing here is ever overwritten in place; all of it blocks.
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from io import FileIO
@@ -29,7 +29,7 @@ from stratumfs.catalog.connection import DATABASE, WAL, connect, fsync_path, tra
 from stratumfs.catalog.epochs import Epoch, pack_epoch, unpack_epoch
 from stratumfs.catalog.progress import Step, unwatched
 from stratumfs.catalog.state import GET_STATE, TICK
-from stratumfs.errors import CatalogCorrupt
+from stratumfs.errors import CatalogCorrupt, StratumError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -45,6 +45,10 @@ _BASE = re.compile(r"base\.(\d+)")
 _CLOSED = re.compile(r"wal\.(\d+)\.(\d+)")
 _OPEN = re.compile(r"wal\.(\d+)")
 _CHAIN = re.compile(r"chain-[0-9a-f]{16}")
+
+
+class ChainDamaged(CatalogCorrupt):
+    """What lies in a chain cannot be opened or copied. Where it was to be copied to is not to blame."""
 
 
 class Form(StrEnum):
@@ -159,27 +163,52 @@ def build_database(source: Path, manifest: Manifest, target: Path, step: Step = 
     """Make a database in the empty folder *target* of the chain that *manifest* names at the place *source*.
 
     Its log goes on where that chain's ends, so that copies of the chain can follow it. Returns the salt of generation
-    0. Durable on return. Raises: CatalogCorrupt if what came out does not pass SQLite's check; OSError.
+    0. Durable on return. Raises: ChainDamaged if the source cannot be read, or what came out does not pass SQLite's
+    check; OSError, CatalogCorrupt if the target fails.
     """
-    folder = source / manifest.folder
-    if manifest.form is Form.COPY:
+    base, log, frames = _source(source / manifest.folder, manifest, step)
+    _copy(base, target / DATABASE, None, step)
+    salt = manifest.salt
+    if frames:
+        _copy(log, target / WAL, wal_end(frames, _page_size(target / DATABASE)), step)
+    else:
+        salt = _begin_log(target)
+    check_database(target, step)
+    fsync_path(target)
+    return salt
+
+
+def check_database(folder: Path, step: Step = unwatched) -> None:
+    """Read all of a database, as SQLite's quick check does. Raises: ChainDamaged; CatalogCorrupt."""
+
+    def goes_on() -> bool:
+        step()
+        return False
+
+    db = connect(folder / DATABASE)
+    try:
+        db.set_progress_handler(goes_on, CHECK_STEP)
+        found = str(db.pragma("quick_check"))
+    except apsw.Error as error:
+        raise _translated(error) from error
+    finally:
+        db.close()
+    if found != "ok":
+        raise ChainDamaged(f"{folder / DATABASE} is damaged: {found.splitlines()[0]}")
+
+
+def _source(folder: Path, manifest: Manifest, step: Step) -> tuple[Path, Path, int]:
+    """A database, its log and how many frames of that count. Raises: ChainDamaged."""
+    try:
+        if manifest.form is Form.DATABASE:
+            return folder / DATABASE, folder / WAL, _count(folder / DATABASE)[0]
         fold(folder, step)
         files = copy_files(folder)
         base, log = folder / f"base.{files.base}", folder / f"wal.{files.base}"
         with _log_beside(base, log if log.exists() else None, manifest.salt + files.base):
-            frames, _ = _count(base)
-    else:
-        base, log = folder / DATABASE, folder / WAL
-        frames, _ = _count(base)
-    _copy(base, target / DATABASE, None, step)
-    salt = manifest.salt
-    if frames:
-        _copy(log, target / WAL, wal_end(frames, _page_size(base)), step)
-    else:
-        salt = _begin_log(target)
-    _check(target / DATABASE, step)
-    fsync_path(target)
-    return salt
+            return base, log, _count(base)[0]
+    except (StratumError, OSError) as error:
+        raise ChainDamaged(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,30 +321,13 @@ def _begin_log(folder: Path) -> int:
     try:
         db.execute(TICK)
     except apsw.Error as error:
-        raise translate(error) from error
+        raise _translated(error) from error
     finally:
         db.close()
     fsync_path(folder / WAL)
     salt = wal_salt(folder / WAL)
     assert salt is not None
     return salt
-
-
-def _check(database: Path, step: Step) -> None:
-    def goes_on() -> bool:
-        step()
-        return False
-
-    db = connect(database)
-    try:
-        db.set_progress_handler(goes_on, CHECK_STEP)
-        found = str(db.pragma("quick_check"))
-    except apsw.Error as error:
-        raise translate(error) from error
-    finally:
-        db.close()
-    if found != "ok":
-        raise CatalogCorrupt(f"{database} is damaged: {found.splitlines()[0]}")
 
 
 def _page_size(database: Path) -> int:
@@ -348,15 +360,32 @@ class Copied:
 
 
 def _copy(source: Path, target: Path, size: int | None, step: Step) -> None:
-    """The first *size* bytes of a file, or all, as a new file on stable storage."""
-    with source.open("rb") as old:
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with FileIO(descriptor, "wb") as new:
-            copied = Copied(new, step)
+    """The first *size* bytes of a file, or all, as a new file on stable storage. Raises: ChainDamaged if it cannot be
+    read; OSError."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with FileIO(descriptor, "wb") as new:
+        copied = Copied(new, step)
+        for data in _chunks(source, size):
+            copied.add(data)
+        copied.end()
+
+
+def _chunks(source: Path, size: int | None) -> Iterator[bytes]:
+    try:
+        with source.open("rb") as old:
             left = os.fstat(old.fileno()).st_size if size is None else size
-            while copied.size < left:
-                data = old.read(min(left - copied.size, COPY_CHUNK))
+            while left:
+                data = old.read(min(left, COPY_CHUNK))
                 if not data:
-                    raise CatalogCorrupt(f"{source} was cut")
-                copied.add(data)
-            copied.end()
+                    raise ChainDamaged(f"{source} was cut")
+                yield data
+                left -= len(data)
+    except OSError as error:
+        raise ChainDamaged(f"{source} cannot be read: {error.strerror}") from error
+
+
+def _translated(error: apsw.Error) -> Exception:
+    """Of what was read from a database: pages that are no pages are its own damage, an I/O error is the disk's."""
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError):
+        return ChainDamaged(f"the database is damaged: {error}")
+    return translate(error)

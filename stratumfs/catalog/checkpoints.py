@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from stratumfs.catalog.connection import is_fatal, translate
-from stratumfs.catalog.durability import Checkpointer
+from stratumfs.catalog.durability import Checkpointer, PrimaryLost
 from stratumfs.catalog.members import Members
 from stratumfs.catalog.opening import Database
 from stratumfs.catalog.rounds import Rounds
@@ -77,17 +77,8 @@ class Checkpoints:
     async def _try(self) -> bool:
         restarted = False
         if self._rounds.failure is None:
-            try:
-                async with self._log():
-                    restarted = await self._fold()
-            except apsw.Error as error:
-                if is_fatal(error):
-                    self._rounds.lost(translate(error))
-                _log.warning("a checkpoint is put off", reason=str(error))
-            except OSError as error:
-                self._rounds.lost(StoreReadOnly(f"the catalog cannot reach stable storage: {error}"))
-            except StratumError:  # broken meanwhile; the rounds know
-                pass
+            async with self._log():
+                restarted = await self._try_now()
         self.done += restarted
         self.put_off += not restarted
         if restarted:
@@ -95,6 +86,20 @@ class Checkpoints:
         # Without a restart the next try comes when there is as much more to do, not at each commit.
         self._due_at = CHECKPOINT_BYTES + (0 if restarted else self._database.primary.wal_bytes())
         return restarted
+
+    async def _try_now(self) -> bool:
+        checkpointer = self._database.checkpointer
+        assert checkpointer is not None
+        try:
+            return await self._fold(checkpointer)
+        except (apsw.Error, OSError, PrimaryLost) as error:
+            # Of a database that a copy has taken the place of since then it says nothing new.
+            if self._database.checkpointer is checkpointer and (lost := _loss(error)) is not None:
+                self._rounds.lost(lost)
+            _log.warning("a checkpoint is put off", reason=str(error))
+        except StratumError:  # broken meanwhile; the rounds know
+            pass
+        return False
 
     @asynccontextmanager
     async def _log(self) -> AsyncIterator[None]:
@@ -111,11 +116,10 @@ class Checkpoints:
             if held:
                 lock.release()
 
-    async def _fold(self) -> bool:
-        checkpointer = self._database.checkpointer
-        assert checkpointer is not None
+    async def _fold(self, checkpointer: Checkpointer) -> bool:
         try:
-            # The pin keeps the loop's own commits from starting the WAL over (an fsync on the loop) before our turn.
+            # The pin keeps the loop's own commits from starting the WAL over (an fsync on the loop) before our turn,
+            # and the bulk from folding what came after it: a copy that a round seeds beside it would be torn by that.
             await self._blocking(checkpointer.pin)
             async with self._rounds.turn:
                 await self._rounds.hold()  # what is folded must be held before
@@ -144,3 +148,12 @@ class Checkpoints:
 
     async def _blocking(self, step: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(step, limiter=self._limiter)
+
+
+def _loss(error: apsw.Error | OSError | PrimaryLost) -> StratumError | None:
+    """What *error* means for the database that was to be folded; None if a later try may go well."""
+    if isinstance(error, OSError):
+        return StoreReadOnly(f"the catalog cannot reach stable storage: {error}")
+    if isinstance(error, PrimaryLost):
+        return error
+    return translate(error) if is_fatal(error) else None

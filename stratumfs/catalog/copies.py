@@ -15,7 +15,7 @@ from stratumfs.catalog.connection import WAL_HEADER_BYTES, fsync_path, still_nam
 from stratumfs.catalog.durability import Mark, Primary
 from stratumfs.catalog.progress import Step, unwatched
 from stratumfs.descriptor import Descriptor
-from stratumfs.errors import CatalogCorrupt
+from stratumfs.errors import CatalogCorrupt, StoreReadOnly
 from stratumfs.ids import Disk, PlaceId
 
 
@@ -47,6 +47,13 @@ class Copy:
         os.fdatasync(file.number)
         if not still_named(self.folder / f"wal.{self.generation}", file.number):
             raise CatalogCorrupt(f"{self.folder / f'wal.{self.generation}'} was removed or replaced")
+
+    def demand_same_log(self, primary: Primary, mark: Mark) -> None:
+        """What this was seeded of is *primary*, and its log goes on up to *mark*. Raises: StoreReadOnly."""
+        if self._primary is not primary:  # its log has bytes of its own from where the copy took over
+            raise StoreReadOnly("another place has become the primary meanwhile: later again")
+        if (mark.salt - self.salt) % SALTS != self.generation:
+            raise StoreReadOnly("the log was started over meanwhile: later again")
 
     def follow(self, primary: Primary) -> None:
         """Ship the open generation again, from *primary*, which goes on from this copy's chain or a longer one."""

@@ -47,16 +47,21 @@ def damage_rows(tx: Transaction, after: Shard = FIRST, limit: int = 200) -> list
     return [DamageRow(*row) for row in rows]
 
 
-def move_shard(tx: Transaction, volume: VolumeId, cell: CellIndex, source: DeviceId, target: DeviceId) -> bool:
-    """The shard lies on *target* from now on, where it was made anew, whole. False if it is not on *source* any more,
-    the volume is not sealed, or *target* holds another shard of it: then nothing changed."""
+def move_shard(
+    tx: Transaction, volume: VolumeId, cell: CellIndex, source: DeviceId, target: DeviceId, whole: bool = True
+) -> bool:
+    """The shard lies on *target* from now on, where it was made anew; if it is *whole*, it is known as damaged no more.
+
+    False if it is not on *source* any more, the volume is not sealed, or *target* holds another shard of it: then
+    nothing changed.
+    """
     moved = tx.run(
         "update shard set device = ? where volume = ? and cell = ? and device = ?"
         " and exists (select 1 from volume where id = ? and state = ?)"
         " and not exists (select 1 from shard where volume = ? and device = ?)",
         (target, volume, cell, source, volume, SEALED, volume, target),
     )
-    if moved:
+    if moved and whole:
         clear_damage(tx, volume, [cell])
     return bool(moved)
 

@@ -87,20 +87,20 @@ class Primary:
     def mark(self, sequence: int) -> Mark:
         """On the loop, in the same step as the commit it marks or any later one, never beside a checkpoint's tick.
 
-        Raises: OSError; CatalogCorrupt if the header is no longer SQLite's: each life of the file has the salt after
-        that of the one before, and between two marks lies one checkpoint at most.
+        Raises: PrimaryLost, also if the header is no longer SQLite's: each life of the file has the salt after that of
+        the one before, and between two marks lies one checkpoint at most.
         """
         salt = self.salt()
         if self._salt is not None and (salt - self._salt) % (1 << 32) > 1:
-            raise CatalogCorrupt(f"{self._wal_path} was overwritten")
+            raise PrimaryLost(f"{self._wal_path} was overwritten")
         self._salt = salt
         return Mark(sequence, salt, self.wal_bytes())
 
     def salt(self) -> int:
         """Of the WAL's present life; see `Mark`. Raises: as `mark`."""
-        header = os.pread(self._wal, WAL_HEADER_BYTES, 0)
+        header = self.read_wal(0, WAL_HEADER_BYTES)
         if len(header) < WAL_HEADER_BYTES:
-            raise CatalogCorrupt(f"{self._wal_path} was cut")
+            raise PrimaryLost(f"{self._wal_path} was cut")
         return int.from_bytes(header[_SALT_OFFSET : _SALT_OFFSET + 4], "big")
 
     def wal_bytes(self) -> int:
@@ -114,7 +114,7 @@ class Primary:
             raise CatalogCorrupt(f"{self._wal_path} was cut")
 
     def read_wal(self, position: int, length: int) -> bytes:
-        """Bytes of the log, for a copy. Raises: PrimaryLost: it is not the copy's doing."""
+        """Bytes of the log. Raises: PrimaryLost: it is not a copy's doing."""
         try:
             data = os.pread(self._wal, length, position)
         except OSError as error:
@@ -172,7 +172,7 @@ class Checkpointer:
     def finish(self) -> bool:
         """Fold the rest and start the WAL over, while nobody writes. Returns whether it started over.
 
-        Raises: apsw.Error.
+        Raises: apsw.Error; PrimaryLost.
         """
         self._passive()
         before = self._primary.salt()

@@ -148,7 +148,12 @@ class Catalog:
     @property
     def diverged(self) -> bool:
         """What was shown could not be kept, and whoever saw it must not take what comes for the same."""
-        return self._rounds.diverged
+        return self._rounds.diverged.is_set()
+
+    async def wait_diverged(self) -> str:
+        """Return why, when `diverged` is true."""
+        await self._rounds.diverged.wait()
+        return str(self._rounds.failure)
 
     @property
     def failure(self) -> str | None:
@@ -162,9 +167,10 @@ class Catalog:
     async def read(self, fn: Callable[[Transaction, *Ts], T], *args: *Ts) -> T:
         """Run *fn* on one stable view, at once: no checkpoint of trio's. What it sees may not be durable yet.
 
-        Raises: what *fn* raises; CatalogCorrupt; StoreClosing.
+        Raises: what *fn* raises; CatalogCorrupt, also where what was shown before is lost; StoreClosing.
         """
         while True:
+            await self._wait_shown()
             try:
                 return self._read(fn, args)
             except CatalogCorrupt as error:
@@ -181,6 +187,7 @@ class Catalog:
         """
         while True:
             seen: list[Seen] = []
+            await self._wait_shown()
             try:
                 result = self._read(fn, args, seen)
             except CatalogCorrupt as error:
@@ -328,6 +335,13 @@ class Catalog:
         if self._closed:
             raise StoreClosing("the catalog is closed")
         return self._writer.read(fn, args, seen)
+
+    async def _wait_shown(self) -> None:
+        """Nobody is shown less than what was shown before. Raises: CatalogCorrupt if that can't be any more."""
+        while self._rounds.behind:
+            if self._rounds.diverged.is_set():
+                raise CatalogCorrupt(f"the catalog cannot show what it has shown: {self._rounds.failure}")
+            await self._rounds.usable.wait()
 
     async def _gone_on(self, error: CatalogCorrupt) -> bool:
         """After an error of a read: whether it was the database's, and the catalog has gone on with another one."""

@@ -138,20 +138,29 @@ def choose(
 
 def _why_not(parent: Epoch, chain: FoundChain, named: Mapping[PlaceId, Named], labels: Mapping[PlaceId, str]) -> str:
     for place, each in named.items():
-        if each.in_force.id not in parent.line and each.in_force.id not in parent.aside:
-            return (
-                f"there are two histories of this store: epoch {each.in_force.number} ({each.in_force.id}) on "
-                f"{labels.get(place, place.hex())}, and epoch {parent.number} ({parent.id}); one is a clone, or was "
-                "forced: take its disks away"
-            )
-        if each.sequence > chain.sequence:
-            return (
-                f"{labels.get(place, place.hex())} knows of transaction {each.sequence}, and the catalog ends at "
-                f"{chain.sequence}: disks that hold the rest are missing"
-            )
+        if found := other_history(parent, each, chain.sequence, labels.get(place, place.hex())):
+            return found
     if not majority(parent.places, named.keys()):
         there = len(parent.places.intersection(named))
         return f"{there} of {len(parent.places)} places are there, and more than half must be: attach more devices"
+    return ""
+
+
+def other_history(parent: Epoch, named: Named, end: int, label: str) -> str:
+    """Why the place *label*, whose file says *named*, is not of the history of *parent* that ends at transaction *end*.
+
+    Empty if it is.
+    """
+    if named.in_force.id not in parent.line and named.in_force.id not in parent.aside:
+        return (
+            f"there are two histories of this store: epoch {named.in_force.number} ({named.in_force.id}) on {label}, "
+            f"and epoch {parent.number} ({parent.id}); one is a clone, or was forced: take its disks away"
+        )
+    if named.sequence > end:
+        return (
+            f"{label} knows of transaction {named.sequence}, and the catalog ends at {end}: disks that hold the rest "
+            "are missing"
+        )
     return ""
 
 

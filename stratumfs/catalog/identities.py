@@ -31,6 +31,10 @@ class Identities:
     def known(self, place: PlaceId) -> Named:
         return self._named.get(place) or Named(self.epoch, self.epoch)
 
+    def said(self, place: PlaceId, named: Named) -> None:
+        """Its file was read."""
+        self._named[place] = named
+
     def turn(self, place: PlaceId) -> trio.Lock:
         """Held by a change at *place*."""
         return self._turns.setdefault(place, trio.Lock())

@@ -1,6 +1,6 @@
 """Who must hold a round besides the primary, and what is done about one that cannot: the seam below `rounds`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -56,11 +56,13 @@ class Members(Protocol):
         """The catalog is closed, its database too; *synced* is the last transaction that all members hold."""
         ...
 
-    async def fail_over(self, reason: str, failed: Mapping[Member, Exception]) -> None:
+    async def fail_over(self, reason: str, failed: Mapping[Member, Exception], show_again: Callable[[], int]) -> None:
         """Put another database in the primary's place: it has all that was ever answered. *failed* are copies that met
         an error of their own in the same round.
 
-        Raises: PrimaryLost if the new one fails meanwhile; StratumError if no other can be had.
+        *show_again* is called in the very step that puts it there, for nobody may see it as it is before, and returns
+        the last transaction that it has then; the copies hold that on return.
+        Raises: PrimaryLost if the new one fails meanwhile; StratumError if no other can be had; what *show_again* does.
         """
         ...
 
@@ -86,5 +88,5 @@ class Alone:
     async def close(self, synced: int) -> None:
         return
 
-    async def fail_over(self, reason: str, failed: Mapping[Member, Exception]) -> None:
+    async def fail_over(self, reason: str, failed: Mapping[Member, Exception], show_again: Callable[[], int]) -> None:
         raise StoreReadOnly(f"the catalog has no copy: {reason}")

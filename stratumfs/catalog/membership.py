@@ -1,6 +1,5 @@
 """Who holds the catalog while it is open: strikes, joins and fail-overs, each a new epoch (see `epochs`)."""
 
-import errno
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,9 +8,10 @@ import structlog
 import trio
 
 from stratumfs.catalog import chains, seeding
-from stratumfs.catalog.calls import Calls, Failures, Stalled
+from stratumfs.catalog.calls import Calls, Failures, is_full, not_full
 from stratumfs.catalog.chains import COPY_CHUNK, COPY_SYNC, SALTS, Chain, Form, Manifest
 from stratumfs.catalog.copies import Copy
+from stratumfs.catalog.deadlines import Stalled
 from stratumfs.catalog.durability import Mark, Member, PrimaryLost
 from stratumfs.catalog.epochs import Epoch, Named, may_begin, next_epoch
 from stratumfs.catalog.identities import Identities
@@ -19,14 +19,13 @@ from stratumfs.catalog.opening import Database
 from stratumfs.catalog.places import Place
 from stratumfs.catalog.spares import Spares
 from stratumfs.catalog.takeover import close_lost, first_to_take_over
-from stratumfs.errors import DeviceFull, StoreFull, StoreReadOnly, StratumError
+from stratumfs.errors import StoreReadOnly, StratumError
 from stratumfs.ids import Disk, PlaceId
 from stratumfs.limits import JOIN_RETRY_S, REMOVED_S, SEQUENCE_NOTED_S, STRIKE_S
 
 Exclusive = Callable[[Callable[[Mark], Awaitable[None]]], Awaitable[None]]
 """Runs a step under the rounds' turn, behind what is queued: see `Rounds.exclusive`."""
 Struck = Callable[[PlaceId, str], None]
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _log = structlog.get_logger(__name__)
 
@@ -134,8 +133,8 @@ class Membership:
             self._drop({new.id: error})
             raise
 
-    async def fail_over(self, reason: str, failed: Mapping[Member, Exception]) -> None:
-        """Make the longest copy the primary, on its own place; under the turn."""
+    async def fail_over(self, reason: str, failed: Mapping[Member, Exception], show_again: Callable[[], int]) -> None:
+        """Make the longest copy the primary, on its own place; under the turn. See `Members.fail_over`."""
         database = self._database
         assert database is not None
         self._drop({copy.place: failed[copy] for copy in self.copies if copy in failed})
@@ -149,19 +148,20 @@ class Membership:
         )
         for copy in left:  # a thread may still read and fold there: it is made anew, if it is needed
             self._copies.pop(copy.place).give_up()
-            self._rest(copy.place, Stalled())
+            self._rest(copy.place, Stalled(STRIKE_S))
         if not taken:
             raise StoreReadOnly(f"no copy of the catalog can take over: {reason}")
         (copy, chain, made), *others = taken
         self._replaced += [database for _, _, database in others]
-        self._replaced.append(database.become(made))
         del self._copies[copy.place]
         self._primary = copy.place
         self._chains = {place: each for place, each in self._chains.items() if place in self._copies}
         self._chains[copy.place] = chain
+        self._replaced.append(database.become(made))
+        sequence = show_again()  # nothing is awaited in between
         self._follow(chain.salt)
-        await self._settle(made.primary.mark(made.sequence), self.m + 1)
-        _log.warning("the catalog goes on", place=self._label(self._primary), sequence=made.sequence)
+        await self._settle(made.primary.mark(sequence), self.m + 1)
+        _log.warning("the catalog goes on", place=self._label(self._primary), sequence=sequence)
         self._changed.set()
 
     async def generation_closed(self) -> None:
@@ -198,7 +198,7 @@ class Membership:
             disk = self.places[place].disk
             self._copies[place] = Copy(place, disk, folder, database.primary, chain.salt, generation)
         mark = database.primary.mark(database.sequence)
-        await self._choose(self.m + 2)
+        await self._choose(self.m + 2, set())
         await self._settle(mark, self.m + 1)
 
     async def hold(self, mark: Mark) -> None:
@@ -226,16 +226,17 @@ class Membership:
     async def note(self, synced: int) -> None:
         """The identity files of all reachable places learn that transaction *synced* is held by every member.
 
-        Nobody waits for this, so a place that only stalls in it is left to the next epoch to judge.
+        Nobody waits for this, so a place that only stalls in it is left to the next epoch to judge; a full one stays.
         """
         behind = [place for place in self.places if self._identities.known(place).sequence < synced]
-        self._doubtful |= await self._identities.change(
-            behind, lambda named: replace(named, sequence=synced), patient=False
-        )
+        failed = await self._identities.change(behind, lambda named: replace(named, sequence=synced), patient=False)
+        self._doubtful |= not_full(failed)
 
-    def welcome(self, place: Place) -> None:
-        """A place that was struck, or is new, can be used (again)."""
+    def welcome(self, place: Place, named: Named | None = None) -> None:
+        """A place that was struck, or is new, can be used (again). *named*: what its file says, if it was read."""
         self.places[place.id] = place
+        if named is not None:
+            self._identities.said(place.id, named)
         self.struck.pop(place.id, None)
         self._calls.renew(place.id)
         self._changed.set()
@@ -306,6 +307,7 @@ class Membership:
             marks.append(mark)
 
         await exclusive(here)
+        copy.demand_same_log(self._database.primary, marks[0])
         for end in (*range(COPY_SYNC, marks[0].end, COPY_SYNC), marks[0].end):
             await self._calls.alone(copy.place, copy.hold, replace(marks[0], end=end))
 
@@ -318,8 +320,8 @@ class Membership:
                 await self._calls.long(copy.place, partial(seeding.remove, copy.folder))
 
     async def _join(self, copy: Copy, chain: Chain, mark: Mark) -> None:
-        if (mark.salt - copy.salt) % SALTS != copy.generation:
-            raise StoreReadOnly("the log was started over meanwhile: later again")
+        assert self._database is not None
+        copy.demand_same_log(self._database.primary, mark)
         if copy.place not in self.places:
             raise StoreReadOnly("the place was struck meanwhile")
         if copy.place in self._copies:
@@ -338,8 +340,9 @@ class Membership:
         Raises: StoreReadOnly if fewer than *at_least* members can be had, or too few places to begin an epoch;
         PrimaryLost.
         """
+        out = set[PlaceId]()  # one that is only full could be asked for ever
         while True:
-            stalled = await self._choose(at_least)
+            stalled = await self._choose(at_least, out)
             if stalled and len(self.members) < at_least:
                 continue  # that may be the machine: writes wait for it
             failed = await self._hold_all(mark)
@@ -351,6 +354,7 @@ class Membership:
                 failed = dict(await self._begin(self.listed))
             if not failed:
                 return
+            out |= failed.keys()
             self._drop(failed)
             if self._primary in failed:
                 raise PrimaryLost(str(failed[self._primary]))
@@ -360,11 +364,12 @@ class Membership:
         for place, error in failed.items():
             if place not in self.places:
                 continue
-            _log.warning("a place does not hold the catalog any more", place=self._label(place), reason=str(error))
+            if place in self.members or not is_full(error):
+                _log.warning("a place does not hold the catalog any more", place=self._label(place), reason=str(error))
             copy = self._copies.pop(place, None)
             if copy is not None:
                 copy.give_up()
-            if _is_full(error):
+            if is_full(error):
                 self._rest(place, error)
             else:
                 del self.places[place]
@@ -376,12 +381,13 @@ class Membership:
         _log.warning("a copy of the catalog could not be made", place=self._label(place), reason=str(error))
         self._spares.rest(place)
 
-    async def _choose(self, count: int) -> bool:
+    async def _choose(self, count: int, failed: set[PlaceId]) -> bool:
         """Seed copies until there are *count* members, or nobody is left who could be one.
 
-        Returns whether one that was asked did not answer. Writes wait for this, so nobody is seeded beside.
+        *failed* are not asked, and those are added that cannot. Returns whether one that was asked did not answer.
+        Writes wait for this, so nobody is seeded beside.
         """
-        stalled, asked = False, set[PlaceId]()
+        stalled, asked = False, set(failed)
         while (place := self._spares.next(self.members, count, asked)) is not None:
             asked.add(place)
             self._joining.cancel()
@@ -393,6 +399,7 @@ class Membership:
                 self._rest(place, error)
                 stalled = True
             except (OSError, StratumError) as error:
+                failed.add(place)
                 self._drop({place: error})
             else:
                 self._copies[place], self._chains[place] = copy, chain
@@ -418,7 +425,7 @@ class Membership:
         self.epoch = self._identities.epoch = epoch
         self.listed = listed
         _log.info("the catalog has a new epoch", number=epoch.number, members=[self._label(p) for p in self.members])
-        return {place: error for place, error in (begun | untold).items() if not _is_full(error)}
+        return not_full(begun | untold)
 
     async def _write_manifests(self, epoch: Epoch) -> dict[PlaceId, Exception]:
         async def one(place: PlaceId) -> None:
@@ -481,11 +488,6 @@ class Membership:
 
     def _label(self, place: PlaceId) -> str:
         return self.places[place].label if place in self.places else place.hex()
-
-
-def _is_full(error: Exception) -> bool:
-    """A full place has not failed; that its identity file is behind does no harm where more than half are not."""
-    return isinstance(error, DeviceFull | StoreFull) or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 async def _nothing(_: Mark) -> None:

@@ -6,7 +6,6 @@ is unknown, as with a lost connection). Waiters join the round that will sync wh
 those that re-checked after each round starved the checkpoint.
 """
 
-import errno
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from weakref import WeakKeyDictionary
 import structlog
 import trio
 
+from stratumfs.catalog.connection import is_fatal
+from stratumfs.catalog.deadlines import Stalled, comes_within
 from stratumfs.catalog.durability import Mark, Member, PrimaryLost
 from stratumfs.catalog.members import Members
 from stratumfs.catalog.opening import Database
@@ -70,8 +71,10 @@ class Rounds:
         self.stalled: tuple[str, ...] = ()
         """Members that a round waits for longer than it should, where too many do for one to be blamed."""
         self.failure: StratumError | None = None
-        self.diverged = False
-        """What was shown and not yet answered could not be shown again: nobody may take what comes for the same."""
+        self.behind = False
+        """The database does not show all that was shown before: nobody may see it as it is."""
+        self.diverged = trio.Event()
+        """And never will: nobody may take what comes for the same."""
         self.statistics = RoundStatistics()
 
     @property
@@ -133,9 +136,9 @@ class Rounds:
         async with self.turn:
             with trio.CancelScope(shield=True):
                 await self._run()
-                self.check()
+                mark = await self._mark_at_last()
                 try:
-                    await step(self._database.primary.mark(self._writer.sequence))
+                    await step(mark)
                 except PrimaryLost as error:
                     self.lost(error)
                     raise
@@ -180,6 +183,8 @@ class Rounds:
             _log.error("the catalog is read-only from now on", reason=str(error))
         self._lost = None
         self.usable.set()
+        if self.behind:
+            self.diverged.set()
         for waiter in (*self._taken, *self.queue, *self._waiters):
             waiter.error = type(self.failure)(*self.failure.args)
             waiter.error.__cause__ = error
@@ -201,11 +206,17 @@ class Rounds:
         """None: the WAL is not what it was, and the database lost."""
         try:
             return self._database.primary.mark(self._writer.sequence)
-        except OSError as error:
-            self.lost(_unreachable(error))
-        except CatalogCorrupt as error:
+        except PrimaryLost as error:
             self.lost(error)
         return None
+
+    async def _mark_at_last(self) -> Mark:
+        """Of the database that is there, or of a copy's. Raises: StoreReadOnly if the catalog is broken."""
+        while True:
+            self.check()
+            if (mark := self._mark()) is not None:
+                return mark
+            await self.hold()
 
     def _run_queue(self) -> None:
         try:
@@ -228,16 +239,10 @@ class Rounds:
         self.queue.extendleft(reversed(again))
 
     async def _fail_over(self) -> None:
-        reason, kept = self._lost, self._unsynced.kept()
-        assert reason is not None
+        assert self._lost is not None
         try:
-            await self._take_over(reason)
-            if self._database.sequence < self.synced:
-                raise CatalogCorrupt(f"no copy has transaction {self.synced}, which was answered")
-            self._writer.sequence = self._database.sequence
-            self._writer.replay(kept)
+            await self._take_over(self._lost)
         except StratumError as error:
-            self.diverged = True
             self.fail(error)
         else:
             self._lost = None
@@ -248,13 +253,32 @@ class Rounds:
         while True:
             try:
                 failed, self._failed_beside = self._failed_beside, {}
-                await self._members.fail_over(str(reason), failed)
+                await self._members.fail_over(str(reason), failed, self._show_again)
             except PrimaryLost as error:
                 if not self._members.can_fail_over:
                     raise
                 reason = error
             else:
                 return
+
+    def _show_again(self) -> int:
+        """What was shown, from the database that was just put in the place of the one that was lost.
+
+        Raises: PrimaryLost if the database fails; CatalogCorrupt if it cannot be shown, or comes out otherwise.
+        """
+        self.behind = True
+        if self._database.sequence < self.synced:
+            raise CatalogCorrupt(f"no copy has transaction {self.synced}, which was answered")
+        shown, self._writer.sequence = self._writer.sequence, self._database.sequence
+        try:
+            self._writer.replay(self._unsynced.kept())
+        except StratumError as error:
+            self._writer.sequence = shown  # whoever waits for all that was committed still means that
+            if is_fatal(error.__cause__):
+                raise PrimaryLost(str(error)) from error
+            raise
+        self.behind = False
+        return self._writer.sequence
 
     async def _hold(self, mark: Mark) -> bool:
         """Whether all members hold it, those aside that were struck; if not, the primary is lost, or all has failed."""
@@ -287,17 +311,16 @@ class Rounds:
 
     async def _ask(self, mark: Mark) -> dict[Member, OSError | StratumError]:
         """Let all members hold *mark*, side by side. Returns those that failed, or stalled while others did not."""
-        members = (self._database.primary, *self._members.copies)
+        copies = self._members.copies
+        members = (self._database.primary, *copies)
         asked = _Asked(set(members))
         async with trio.open_nursery() as nursery:
             for member in members:
                 nursery.start_soon(self._ask_one, member, mark, asked)
-            while asked.pending:
-                with trio.move_on_after(STRIKE_S):
-                    await asked.done.wait()
-                if asked.pending and len(asked.pending) <= min(self._members.strikes_max, len(members) - 1):
-                    stalled = OSError(errno.ETIMEDOUT, f"no answer within {STRIKE_S:.0f} s")
-                    asked.failed |= dict.fromkeys(asked.pending, stalled)
+            while not await comes_within(asked.done, STRIKE_S):
+                # All copies at once are the machine, though the primary answers: `Calls.each` asks these alone.
+                if len(asked.pending) <= self._members.strikes_max and not asked.pending.issuperset(copies):
+                    asked.failed |= dict.fromkeys(asked.pending, Stalled(STRIKE_S))
                     nursery.cancel_scope.cancel()  # their threads keep what they were lent until they return
                     break
                 self.stalled = tuple(sorted(map(str, asked.pending)))

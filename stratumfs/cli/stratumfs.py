@@ -64,7 +64,12 @@ def umount(
     there = mount_at(point)
     if there is None or not there.ours:
         raise ConfigError(f"{point} is no mount point of stratumfs")
-    owner = client.connect(there.store)
+    try:
+        owner = client.connect(there.store)
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{there.store} is lost ({error.strerror}): `umount {point}` is safe too") from None
     if owner is None:
         raise ConfigError(f"the owner of {there.store} is gone: `umount -l {point}` takes away what it left")
     with owner:

@@ -5,6 +5,7 @@ device.
 """
 
 import errno
+import itertools
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,10 @@ DEVICE_FILE = "stratumfs-device.json"
 STORE_FILE = "identity.json"
 _ID_SIZE = 16
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class IdentityDamaged(DeviceRefused):
+    """There is an identity file, and what it holds is none: bits flipped, or it was cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,11 @@ class Identity:
         """The same, for the identity file of the store folder."""
         return replace(self, own=None)
 
+    def without_epochs(self) -> "Identity":
+        """The same, for a file that is new: what another place knows of epochs is that one's word, and a new place
+        that repeated it would count as a second witness of it."""
+        return replace(self, epoch_begun=None, epoch_in_force=None, sequence=0)
+
 
 class _Device(msgspec.Struct, forbid_unknown_fields=True):
     id: str
@@ -121,7 +131,7 @@ def write_identity(folder: Path, identity: Identity) -> None:
 def read_identity(folder: Path) -> Identity:
     """The identity of *folder*, a device or a store folder. Blocking.
 
-    Raises: DeviceRefused, saying what it is instead.
+    Raises: DeviceRefused, saying what it is instead; IdentityDamaged if its text is no identity.
     """
     for name in (STORE_FILE, DEVICE_FILE):
         path = folder / name
@@ -133,6 +143,20 @@ def read_identity(folder: Path) -> Identity:
             raise DeviceRefused(f"cannot read {path}: {error.strerror}", str(folder)) from error
         return _decode(path, data)
     raise DeviceRefused(f"{folder} is neither a store nor a device of one: it has no identity file", str(folder))
+
+
+def set_aside(folder: Path) -> Path:
+    """Take its name from the identity file of a store folder, which is damaged and may still be looked into. Blocking.
+
+    Returns what it is called now. Raises: OSError.
+    """
+    for number in itertools.count():
+        aside = folder / f"{STORE_FILE}.damaged-{number}"
+        if not os.path.lexists(aside):
+            (folder / STORE_FILE).rename(aside)
+            sync_folder(folder)
+            break
+    return aside
 
 
 def has_identity(folder: Path) -> bool:
@@ -182,7 +206,8 @@ def _decode(path: Path, data: bytes) -> Identity:
             file.store_mount_point,
         )
     except (msgspec.DecodeError, ValueError) as error:
-        raise DeviceRefused(f"{path} is damaged ({error}): restore it from another device", str(path.parent)) from error
+        advice = "name a device of the store instead" if path.name == STORE_FILE else "replace this device"
+        raise IdentityDamaged(f"{path} is damaged ({error}): {advice}", str(path.parent)) from error
 
 
 def _pack(entry: DeviceEntry) -> _Device:

@@ -14,7 +14,7 @@ import pyfuse3
 import structlog
 import trio
 
-from stratumfs.errors import ConfigError, StoreInUse
+from stratumfs.errors import CatalogCorrupt, ConfigError, StoreInUse
 from stratumfs.fuse.door import DoorOptions
 from stratumfs.fuse.kernel import Device, device_at, tune
 from stratumfs.fuse.operations import Operations
@@ -82,17 +82,23 @@ async def serve(
 ) -> None:
     """Mount *store* at the absolute path *mountpoint* and serve until *stop* is set, or somebody unmounts it.
 
+    Ends by itself where the store can't show any more what it has shown: the kernel must never see another history.
+
     ``task_status.started`` is called when the mount answers. When this returns, all that the mount took is on stable
     storage. Cancelled, it ends in the same order. Raises: ConfigError (cannot mount), StoreInUse (this process has a
-    mount already), OSError (the loop failed).
+    mount already), OSError (the loop failed), CatalogCorrupt (what was shown is lost).
     """
     quit_ = trio.Event()
+    lost: list[str] = []
     with _exclusively():
         async with trio.open_nursery() as outer:
             outer.start_soon(_relay, stop, quit_)
+            outer.start_soon(_quit_when_diverged, store, quit_, lost)
             with trio.CancelScope(shield=True):
                 await _serve(store, mountpoint, options, quit_, task_status)
             outer.cancel_scope.cancel()
+    if lost:
+        raise CatalogCorrupt(f"the mount at {mountpoint} was ended: {lost[0]}")
 
 
 @contextmanager
@@ -111,6 +117,12 @@ async def _relay(stop: trio.Event, quit_: trio.Event) -> None:
         await stop.wait()
     finally:
         quit_.set()
+
+
+async def _quit_when_diverged(store: Store, quit_: trio.Event, lost: list[str]) -> None:
+    lost.append(await store.wait_diverged())
+    _log.error("what the mount has shown is lost, and the mount ends", reason=lost[0])
+    quit_.set()
 
 
 async def _serve(

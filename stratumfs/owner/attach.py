@@ -6,6 +6,7 @@ All of it blocks.
 import os
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -14,8 +15,9 @@ from stratumfs.devices.check import check_device, check_distinct
 from stratumfs.devices.folder import FolderFacts
 from stratumfs.devices.identity import DeviceEntry, Identity, read_identity, write_identity
 from stratumfs.devices.space import space_of
-from stratumfs.errors import DeviceError, DeviceFailed, DeviceRefused
+from stratumfs.errors import DeviceError, DeviceFailed
 from stratumfs.ids import DeviceId
+from stratumfs.owner.asking import NO_ANSWER, Silent, ask
 from stratumfs.owner.lock import Locks
 from stratumfs.shards.local import LocalShards
 from stratumfs.volumes.attached import AttachedDevice
@@ -39,18 +41,25 @@ class Attached:
     read_only: Mapping[DeviceId, str]
 
 
-def look_at_devices(identity: Identity) -> tuple[dict[DeviceId, FolderFacts], dict[DeviceId, str]]:
+def look_at_devices(
+    identity: Identity, silent: Container[DeviceId] = ()
+) -> tuple[dict[DeviceId, FolderFacts], dict[DeviceId, str]]:
     """The facts of the devices that are there and themselves, and why the others cannot be used.
+
+    Those that are known to be *silent* are not asked again.
 
     Raises: DeviceRefused if two devices are one folder: then somebody has mounted the same disk twice.
     """
     facts: dict[DeviceId, FolderFacts] = {}
     refused: dict[DeviceId, str] = {}
+    entries = [entry for entry in identity.devices if entry.id not in silent]
+    answers = ask({entry.id: partial(check_device, identity.store, entry) for entry in entries})
     for entry in identity.devices:
-        try:
-            facts[entry.id] = check_device(identity.store, entry)
-        except DeviceRefused as error:
-            refused[entry.id] = str(error)
+        answer = answers.get(entry.id, NO_ANSWER)
+        if isinstance(answer, DeviceError):
+            refused[entry.id] = _why(entry, answer)
+        else:
+            facts[entry.id] = answer
     check_distinct(list(facts.values()))
     return facts, refused
 
@@ -59,19 +68,29 @@ def attach_devices(
     identity: Identity, facts: Mapping[DeviceId, FolderFacts], refused: Mapping[DeviceId, str]
 ) -> Attached:
     """Open the devices that were looked at and locked."""
+    there = {entry.id: entry for entry in identity.devices if entry.id in facts and entry.id not in refused}
+    answers = ask({ident: partial(_attach, entry, facts[ident]) for ident, entry in there.items()})
     devices: dict[DeviceId, AttachedDevice] = {}
-    failed = dict(refused)
-    for entry in identity.devices:
-        if entry.id not in facts or entry.id in refused:
+    failed, read_only = dict(refused), {}
+    for ident, answer in answers.items():
+        if isinstance(answer, DeviceError):
+            failed[ident] = _why(there[ident], answer)
             continue
-        try:
-            devices[entry.id] = attach(entry, facts[entry.id])
-        except DeviceError as error:
-            failed[entry.id] = str(error)
+        devices[ident], writable = answer
+        if not writable:
+            read_only[ident] = "its file system is read-only"
     for reason in failed.values():
         _log.warning("device_not_used", reason=reason)
-    read_only = {ident: "its file system is read-only" for ident in devices if _read_only(facts[ident].path)}
     return Attached(devices, failed, {ident: facts[ident] for ident in devices}, read_only)
+
+
+def leave_out(attached: Attached, failed: Mapping[DeviceId, DeviceFailed]) -> None:
+    """Those of *failed* that hang are not used: what they were asked to do may still come to be done."""
+    for ident, error in failed.items():
+        if isinstance(error, Silent):
+            attached.refused[ident] = f"{attached.devices.pop(ident).label}: {error}"
+            del attached.facts[ident]
+            _log.warning("device_not_used", reason=attached.refused[ident])
 
 
 def refresh_identities(
@@ -93,13 +112,14 @@ def refresh_identities(
         except DeviceError as error:
             _log.warning("identity_not_refreshed", store=str(store.path), error=str(error))
     for entry in identity.devices:
-        if entry.id in facts and entry.id not in unwritable:
-            try:
-                _refresh(entry.path, identity.of_device(entry.id))
-            except DeviceError as error:
-                _log.warning("identity_not_refreshed", device=str(entry.path), error=str(error))
-                if isinstance(error, DeviceFailed):
-                    failed[entry.id] = error
+        if entry.id not in facts or entry.id in unwritable:
+            continue
+        # One after the other: a stop between two leaves what a stop anywhere leaves, and the same each time.
+        answer = ask({entry.id: partial(_refresh, entry.path, identity.of_device(entry.id))})[entry.id]
+        if answer is not None:
+            _log.warning("identity_not_refreshed", device=str(entry.path), error=str(answer))
+        if isinstance(answer, DeviceFailed):
+            failed[entry.id] = answer
     return failed
 
 
@@ -123,6 +143,15 @@ def lock_all(locks: Locks, store: Path, facts: Mapping[DeviceId, FolderFacts]) -
 
 def _read_only(path: Path) -> bool:
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _attach(entry: DeviceEntry, facts: FolderFacts) -> tuple[AttachedDevice, bool]:
+    """And whether it takes writes."""
+    return attach(entry, facts), not _read_only(facts.path)
+
+
+def _why(entry: DeviceEntry, error: DeviceError) -> str:
+    return f"{entry.path}: {error}" if isinstance(error, Silent) else str(error)
 
 
 def attach(entry: DeviceEntry, facts: FolderFacts) -> AttachedDevice:

@@ -9,13 +9,15 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 import trio
 
-from stratumfs.errors import ConfigError
+from stratumfs.errors import ConfigError, DeviceFailed, StratumError
+from stratumfs.limits import DEVICE_DEADLINE_S
 from stratumfs.owner.messages import (
     CONTROL_SOCKET,
     LINE_BYTES_MAX,
@@ -27,6 +29,10 @@ from stratumfs.owner.messages import (
 )
 
 CONNECTIONS_MAX = 64
+LOOK_S = 5.0
+"""How often it is looked whether the socket is where commands look for it."""
+ANSWER_S = DEVICE_DEADLINE_S + LOOK_S
+"""For finding the folder: each device is asked in it, and waited for as long as any."""
 REQUEST_LINE_WAIT_S = 30.0
 """A client that connects and says nothing is sent away; one that holds a door may be silent for ever."""
 
@@ -71,6 +77,7 @@ class Connection:
                 pass
 
 
+T = TypeVar("T")
 Handler = Callable[[Request, Connection], Awaitable[bool]]
 """Carries out one request and answers it, errors too. False: nothing more is to come on this connection."""
 
@@ -137,28 +144,88 @@ def may_ask(user: int) -> bool:
     return user in (0, os.geteuid())
 
 
-@asynccontextmanager
-async def bound_socket(store: Path) -> AsyncIterator[socket.socket]:
-    """The listening control socket of a store, removed at the end. The caller holds the store's locks: what lies there
-    under the same name is a dead owner's.
+class Listening:
+    """A bound control socket. Made and asked in threads."""
 
-    The address is spelt by way of /proc/self/fd, for a socket's address has room for 107 bytes only.
-    """
-    path = store / CONTROL_SOCKET
-    folder = os.open(store, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        with suppress(FileNotFoundError):
-            path.unlink()
-        mask = os.umask(0o177)
+    def __init__(self, folder: Path) -> None:
+        """The caller holds the store's locks: what lies in *folder* under the same name is a dead owner's.
+
+        The address is spelt by way of /proc/self/fd, for a socket's address has room for 107 bytes only.
+        """
+        self.folder, self.path = folder, folder / CONTROL_SOCKET
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        opened = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            listener.bind(f"/proc/self/fd/{folder}/{CONTROL_SOCKET}")
+            with suppress(FileNotFoundError):
+                self.path.unlink()
+            mask = os.umask(0o177)
+            try:
+                self.socket.bind(f"/proc/self/fd/{opened}/{CONTROL_SOCKET}")
+            finally:
+                os.umask(mask)
+            self.socket.listen(CONNECTIONS_MAX)
+            self._inode = self.path.stat().st_ino
+        except BaseException:
+            self.socket.close()
+            raise
         finally:
-            os.umask(mask)
-        listener.listen(CONNECTIONS_MAX)
-        yield listener
-    finally:
+            os.close(opened)
+
+    def is_there(self) -> bool:
+        """Whether what commands find is this one."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    def unlink(self) -> None:
         with suppress(OSError):
-            path.unlink()
-        listener.close()
-        os.close(folder)
+            self.path.unlink()
+
+
+@asynccontextmanager
+async def bound_socket(folder: Path) -> AsyncIterator[Listening]:
+    """The control socket of a store, removed at the end."""
+    found = await trio.to_thread.run_sync(Listening, folder)
+    try:
+        yield found
+    finally:
+        found.socket.close()
+        with trio.CancelScope(shield=True), trio.move_on_after(LOOK_S):
+            await trio.to_thread.run_sync(found.unlink, abandon_on_cancel=True)
+
+
+async def serve_anywhere(
+    first: Listening,
+    find: Callable[[], Path],
+    handle: Handler,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Listen, until cancelled; where the folder of the socket is lost, in the one that commands are led to.
+
+    find: that folder, made if it has to be; in a thread. Raises: StratumError, OSError; then it is asked again.
+    """
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        current = first
+        await nursery.start(serve, current.socket, handle)
+        task_status.started()
+        while True:
+            await trio.sleep(LOOK_S)
+            try:
+                folder = await _answer(find)
+                if folder == current.folder and await _answer(current.is_there):
+                    continue
+                current = await stack.enter_async_context(bound_socket(folder))
+            except (StratumError, OSError) as error:
+                _log.warning("nowhere_to_listen", lost=str(current.path), error=str(error))
+            else:
+                _log.warning("control_moved", now=str(current.path))
+                await nursery.start(serve, current.socket, handle)
+
+
+async def _answer(ask: Callable[[], T]) -> T:
+    """Raises: DeviceFailed where a disk gives none; what *ask* raises."""
+    with trio.move_on_after(ANSWER_S):
+        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+    raise DeviceFailed("a disk does not answer")

@@ -5,6 +5,7 @@ What blocks is called in threads; on the loop only what is said so.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,14 @@ from stratumfs.owner.lock import Locks
 from stratumfs.owner.places import IdentityPlace, place_of
 from stratumfs.volumes.attached import AttachedDevice
 
+Admit = Callable[[IdentityPlace], None]
+"""Asked, in a thread, of each device that comes back and is locked, before anything else of it is touched. Raises:
+AnotherHistory, DeviceError if it may not."""
+
+
+def admit_all(place: IdentityPlace) -> None:
+    """Of a store whose catalog has no places."""
+
 
 @dataclass(slots=True)
 class Folders:
@@ -27,6 +36,7 @@ class Folders:
     folder    the store folder, or what stands in for it
     store     its facts; None where the store folder is lost
     identity  what the identity files say, but for the catalog's epochs: those are each file's own
+    admit     set once, before any device comes back
     """
 
     folder: Path
@@ -34,18 +44,18 @@ class Folders:
     identity: Identity
     attached: Attached
     locks: Locks
+    admit: Admit = admit_all
 
     def places(self) -> list[IdentityPlace]:
         """Of the catalog: those that are there. On the loop."""
-        found = [self.place(device) for device in self.attached.facts]
+        found = [self._place(device, facts) for device, facts in self.attached.facts.items()]
         if self.store is None:
             return found
         return [IdentityPlace(STORE_PLACE, self.store.st_dev, self.store.path, self._of_store), *found]
 
     def place(self, device: DeviceId) -> IdentityPlace:
         """Of a device that is there. On the loop."""
-        facts = self.attached.facts[device]
-        return IdentityPlace(place_of(device), facts.st_dev, facts.path, partial(self._of_device, device))
+        return self._place(device, self.attached.facts[device])
 
     def entry(self, device: DeviceId) -> DeviceEntry | None:
         """On the loop."""
@@ -63,6 +73,8 @@ class Folders:
         if entry is None:
             raise DeviceFailed("it is no device of this store any more")
         facts = check_device(self.identity.store, entry)
+        self._lock(facts)
+        self.admit(self._place(device, facts))
         opened = self._open(entry, facts)
         if errors := refresh_identities(self.identity, None, {device: facts}, ()):  # what changed while it was away
             raise errors[device]
@@ -74,7 +86,7 @@ class Folders:
         Raises: DeviceError, StoreInUse.
         """
         self.locks.take(facts.path)
-        write_identity(facts.path, identity.of_device(new.id))
+        write_identity(facts.path, identity.of_device(new.id).without_epochs())
         device = self._open(new, facts)
         if left := list(device.shards.names()):  # of the old one, emptied or not: no row places them on the new one
             device.shards.quarantine(left)
@@ -83,7 +95,7 @@ class Folders:
     def name_in_stand_in(self) -> None:
         """What stands in for a store folder is no place of the catalog, whose epochs write the other files."""
         if self.store is None:
-            write_identity(self.folder, self.identity.of_store())
+            write_identity(self.folder, self.identity.of_store().without_epochs())
 
     def adopt(self, identity: Identity) -> None:
         """Another list of devices: identity files that are written from now on say it. On the loop."""
@@ -104,11 +116,17 @@ class Folders:
         except KeyError:
             raise DeviceRefused("it is no device of this store any more") from None
 
-    def _open(self, entry: DeviceEntry, facts: FolderFacts) -> AttachedDevice:
+    def _place(self, device: DeviceId, facts: FolderFacts) -> IdentityPlace:
+        return IdentityPlace(place_of(device), facts.st_dev, facts.path, partial(self._of_device, device))
+
+    def _lock(self, facts: FolderFacts) -> None:
         try:
             self.locks.take(facts.path)
         except StoreInUse as error:
             raise DeviceFailed(str(error), str(facts.path)) from error
+
+    def _open(self, entry: DeviceEntry, facts: FolderFacts) -> AttachedDevice:
+        self._lock(facts)
         if os.statvfs(facts.path).f_flag & os.ST_RDONLY:
             raise DeviceFailed(f"the file system of {facts.path} is read-only", str(facts.path))
         device = attach(entry, facts)

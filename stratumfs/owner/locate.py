@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stratumfs.devices.identity import STORE_FILE, Identity, has_identity, read_identity
 from stratumfs.errors import ConfigError, DeviceRefused, NotFound
+from stratumfs.ids import DeviceId
 from stratumfs.owner.places import epoch_number, said_by_devices
 from stratumfs.owner.stand_in import is_stand_in, make_anew
 
@@ -55,17 +56,18 @@ def store_folder(named: Path) -> Path:
     return path if found.own is None else _of_device(path, found)
 
 
-def identity_of(folder: Path) -> Identity:
-    """The identity in a store folder, its paths as they are now.
+def identity_of(folder: Path, silent: set[DeviceId] | None = None) -> Identity:
+    """The identity in a store folder, its paths as they are now. *silent*: see `said_by_devices`.
 
     A store that was moved as a whole, devices inside its folder, is found where it is. Where a device knows of a later
     epoch, its list of devices counts: the folder was away, or full, when one of them was replaced.
     """
+    silent = set() if silent is None else silent
     found = _seen_from(folder, read_identity(folder))
     if found.own is not None:
         raise DeviceRefused(f"{folder} is a device, not a store folder", str(folder))
     while True:
-        newest = max(said_by_devices(found).values(), key=epoch_number, default=found)
+        newest = max(said_by_devices(found, silent).values(), key=epoch_number, default=found)
         if epoch_number(newest) <= epoch_number(found):
             return found
         found = replace(found, devices=_seen_from(folder, newest).devices, epoch_in_force=newest.epoch_in_force)

@@ -11,10 +11,12 @@ import fcntl
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from stratumfs.errors import DeviceFailed, StoreInUse
+from stratumfs.errors import DeviceError, DeviceFailed, StoreInUse
 from stratumfs.ids import DeviceId
+from stratumfs.owner.asking import Silent, ask
 
 LOCK_FILE = "lock"
 
@@ -34,10 +36,10 @@ class Locks:
         failed: dict[DeviceId, str] = {}
         try:
             for ident, folder in sorted(devices):
-                try:
-                    self.take(folder)
-                except DeviceFailed as error:
-                    failed[ident] = str(error)
+                # One after the other: of two owners the one that is first at the first device has it.
+                answer = ask({ident: partial(self.take, folder)})[ident]
+                if isinstance(answer, DeviceError):
+                    failed[ident] = f"{folder}: {answer}" if isinstance(answer, Silent) else str(answer)
             if store is not None:
                 self.take(store)
         except BaseException:

@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from stratumfs.catalog.epochs import Named, pack_epoch, unpack_epoch
 from stratumfs.config import SETTINGS_FILE
 from stratumfs.devices.check import check_device
-from stratumfs.devices.identity import Identity, read_identity, write_identity
-from stratumfs.errors import DeviceRefused
+from stratumfs.devices.identity import DeviceEntry, Identity, read_identity, write_identity
+from stratumfs.errors import DeviceError, DeviceRefused
 from stratumfs.ids import STORE_PLACE, DeviceId, Disk, PlaceId
+from stratumfs.owner.asking import Silent, ask
 from stratumfs.owner.credentials import CREDENTIALS_FILE
 
 CATALOG_FOLDER = "catalog"
@@ -67,14 +69,21 @@ def travelling_files(store: Path) -> dict[str, str]:
     return found
 
 
-def said_by_devices(identity: Identity) -> dict[Path, Identity]:
-    """What each device of *identity* says that is there, in the order of ids: all who ask see the same order."""
-    found: dict[Path, Identity] = {}
-    for entry in sorted(identity.devices, key=lambda entry: entry.id):
-        with suppress(DeviceRefused):
-            path = check_device(identity.store, entry).path
-            found[path] = read_identity(path)
-    return found
+def said_by_devices(identity: Identity, silent: set[DeviceId] | None = None) -> dict[Path, Identity]:
+    """What each device of *identity* says that is there, in the order of ids: all who ask see the same order.
+
+    Those that are known to be *silent* are not asked; who does not answer is one from then on.
+    """
+
+    def one(entry: DeviceEntry) -> tuple[Path, Identity]:
+        path = check_device(identity.store, entry).path
+        return path, read_identity(path)
+
+    silent = set() if silent is None else silent
+    entries = [entry for entry in sorted(identity.devices, key=lambda entry: entry.id) if entry.id not in silent]
+    answers = ask({entry.id: partial(one, entry) for entry in entries})
+    silent.update(ident for ident, answer in answers.items() if isinstance(answer, Silent))
+    return dict(answer for answer in answers.values() if not isinstance(answer, DeviceError))
 
 
 def epoch_number(identity: Identity) -> int:

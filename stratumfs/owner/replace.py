@@ -4,6 +4,7 @@ The identity file of the store folder says whose slot it is; from then on the re
 looking, and goes on in the next owner too. Asked again after a stop, it goes on where it was.
 """
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,9 +114,13 @@ def plan(folders: Folders, request: ReplaceDevice) -> Replacement:
 
 
 def _named(identity: Identity, text: str) -> DeviceEntry | None:
-    path = Path(text).resolve()
-    names = ((each, (each.id.hex(), f"{each.tier}:{each.slot}")) for each in identity.devices)
-    return next((each for each, known in names if text in known or path == each.path), None)
+    """Texts are compared first: what is replaced may be a mount that hangs whoever looks at it."""
+    for spelled in (os.path.abspath, os.path.realpath):
+        path = Path(spelled(text))
+        for each in identity.devices:
+            if text in (each.id.hex(), f"{each.tier}:{each.slot}") or path == each.path:
+                return each
+    return None
 
 
 def _own(identity: Identity, path: Path) -> DeviceEntry | None:

@@ -12,16 +12,18 @@ order as well: the store must survive that anyway, as it survives a kill -9.
 import signal
 import time
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
 import trio
 
 from stratumfs.config import SETTINGS_FILE, Settings, load
-from stratumfs.errors import StratumError
+from stratumfs.errors import DeviceFailed, StratumError
 from stratumfs.owner import control, wire
 from stratumfs.owner.blame import cause_of, is_expected
 from stratumfs.owner.doors import Doors
+from stratumfs.owner.locate import store_folder
 from stratumfs.owner.log import adopt_stderr, configure
 from stratumfs.owner.messages import STDERR, failed
 from stratumfs.owner.requests import Requests
@@ -63,14 +65,14 @@ async def own(store: Path, settings: Settings, first_client: trio.SocketStream |
     """
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(wire.locked(store))
-        listener = await stack.enter_async_context(control.bound_socket(store))
+        bound = await stack.enter_async_context(control.bound_socket(store))
         ended = trio.Event()
         async with trio.open_nursery() as asking:
             try:
                 async with wire.opened(parts, settings) as running, trio.open_nursery() as serving:
                     doors = Doors(serving, time.time)
                     requests = Requests(running, doors, settings, ended)
-                    await asking.start(control.serve, listener, requests.handle)
+                    await asking.start(control.serve_anywhere, bound, partial(_found_by, running), requests.handle)
                     serving.start_soon(watch_loop)
                     await running.mover.resume()
                     serving.start_soon(running.mover.serve)
@@ -84,6 +86,14 @@ async def own(store: Path, settings: Settings, first_client: trio.SocketStream |
                 await requests.wait_answered()
             asking.cancel_scope.cancel()
         _log.info("owner_ended", store=str(store))
+
+
+def _found_by(running: wire.Running) -> Path:
+    """The folder that commands come to which name a device. Blocking. Raises: StratumError, OSError."""
+    devices = [device for device in list(running.store.devices.values()) if device.struck is None]
+    if not devices:
+        raise DeviceFailed("no device is up")
+    return store_folder(Path(devices[0].label))
 
 
 async def _serve_until_last_door(

@@ -9,10 +9,22 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import structlog
+
 from stratumfs.devices.folder import look_at
-from stratumfs.devices.identity import STORE_FILE, Identity, sync_folder, write_identity
+from stratumfs.devices.identity import (
+    STORE_FILE,
+    Identity,
+    IdentityDamaged,
+    read_identity,
+    set_aside,
+    sync_folder,
+    write_identity,
+)
 from stratumfs.errors import DeviceError, DeviceRefused, StratumError
 from stratumfs.owner.places import CATALOG_FOLDER, epoch_number, said_by_devices
+
+_log = structlog.get_logger(__name__)
 
 STAND_IN = "stand-in"
 """Below a device: what a store folder has, while the store folder cannot be used."""
@@ -75,11 +87,30 @@ def _make(folder: Path, mount_point: bool, identity: Identity, files: Mapping[st
     if not folder.exists():
         folder.mkdir(mode=0o700)
         sync_folder(folder.parent)
+    named = _is_named(folder, identity)
     for name, text in files.items():
         _write_missing(folder / name, text)
     sync_folder(folder)  # the next file makes it a store folder
-    if not (folder / STORE_FILE).exists():
-        write_identity(folder, identity.of_store())
+    if not named:
+        # It has no word in which epoch is in force: more than half of the others must have it.
+        write_identity(folder, identity.of_store().without_epochs())
+
+
+def _is_named(folder: Path, identity: Identity) -> bool:
+    """Whether the folder has an identity file of this store; one that nobody can read any more is set aside.
+
+    Raises: DeviceRefused if it is another store's folder, or says something that only a newer program can read.
+    """
+    if not os.path.lexists(folder / STORE_FILE):
+        return False
+    try:
+        found = read_identity(folder)
+    except IdentityDamaged as error:
+        _log.warning("identity_set_aside", reason=str(error), aside=str(set_aside(folder)))
+        return False
+    if (found.store, found.own) != (identity.store, None):
+        raise DeviceRefused(f"{folder} belongs to another store ({found.store.hex()})", str(folder))
+    return True
 
 
 def _write_missing(path: Path, text: str) -> None:

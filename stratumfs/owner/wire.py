@@ -5,27 +5,31 @@ Nothing forks after the catalog is open; commands that an open door needs (fuser
 
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
 import trio
 
 from stratumfs.catalog.boot import Booted, boot, survey
-from stratumfs.catalog.devices import device_rows
+from stratumfs.catalog.devices import DeviceRow, device_rows
 from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.epochs import Named, other_history
 from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.migrations import MIGRATIONS
 from stratumfs.catalog.schema import VERSION
 from stratumfs.config import HOT, SETTINGS_FILE, Settings
 from stratumfs.devices.folder import look_at
+from stratumfs.devices.health import STRUCK, DeviceState
 from stratumfs.erasure.code import Code
-from stratumfs.errors import ConfigError, DeviceFailed, StratumError
+from stratumfs.errors import AnotherHistory, ConfigError, DeviceFailed, StoreReadOnly, StratumError
 from stratumfs.ids import DeviceId, PlaceId, StoreId
 from stratumfs.owner.attach import (
     attach_devices,
+    leave_out,
     lock_all,
     look_at_devices,
     refresh_identities,
@@ -33,7 +37,7 @@ from stratumfs.owner.attach import (
 from stratumfs.owner.folders import Folders
 from stratumfs.owner.locate import identity_of
 from stratumfs.owner.lock import Locks
-from stratumfs.owner.places import listed, place_of, travelling_files
+from stratumfs.owner.places import IdentityPlace, listed, place_of, travelling_files
 from stratumfs.owner.recovery import mend
 from stratumfs.owner.stand_in import is_stand_in
 from stratumfs.store.fleet import Absent, Fleet
@@ -89,12 +93,16 @@ async def locked(folder: Path) -> AsyncIterator[Locked]:
 
 
 def _lock(folder: Path, locks: Locks) -> Locked:
-    identity = identity_of(folder)
-    facts, refused = look_at_devices(identity)
+    """A device that hangs is refused like one that is not there, and comes back as such a one does. Blocking."""
+    silent: set[DeviceId] = set()
+    identity = identity_of(folder, silent)
+    facts, refused = look_at_devices(identity, silent)
     refused |= lock_all(locks, folder, facts)
     attached = attach_devices(identity, facts, refused)
     store = None if is_stand_in(folder) else look_at(folder)
     failed = refresh_identities(identity, store, attached.facts, attached.read_only)
+    leave_out(attached, failed)
+    failed = {ident: error for ident, error in failed.items() if ident in attached.devices}
     return Locked(Folders(folder, store, identity, attached, locks), failed)
 
 
@@ -113,7 +121,7 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
         await nursery.start(catalog.serve)
         try:
             fleet = await _fleet(found, catalog, codes, booted.members, nursery)
-            if fleet.refusal(HOT) is None and booted.members is not None:
+            if fleet.refusal(HOT) is None and not catalog.read_only:
                 await _mend(ident, catalog, fleet)
             async with opened_store(ident, catalog, HOT, fleet, folders=folders) as store:
                 explainer = Explainer(store, folders.entry, folders.attached.refused)
@@ -165,9 +173,12 @@ async def _fleet(
     async def epoch(device: DeviceId, reason: str) -> None:
         await catalog.strike(place_of(device), reason)
 
+    said: dict[PlaceId, Named | None] = {}
+    found.folders.admit = partial(_admit, catalog, members, said)
+
     def welcome(device: DeviceId) -> None:
         if members is not None:
-            members.welcome(found.folders.place(device))
+            members.welcome(found.folders.place(device), said.pop(place_of(device), None))
 
     rows = await catalog.read(device_rows)
     fleet = Fleet(
@@ -177,12 +188,48 @@ async def _fleet(
         fleet.read_only(ident, reason)
     failed = dict(found.failed)
     if members is not None:
+        await _leave_struck(catalog, rows)
         _strike_with_members(fleet, members, nursery)
         for ident in fleet.devices:
             if (why := members.struck.get(place_of(ident))) is not None:
                 failed[ident] = DeviceFailed(why)
-    await _strike(fleet, failed)
+        await _strike(fleet, failed)
+    else:
+        for ident, error in failed.items():
+            fleet.read_only(ident, str(error))  # it cannot be recorded, and nothing is written anyway
     return fleet
+
+
+async def _leave_struck(catalog: Catalog, rows: Sequence[DeviceRow]) -> None:
+    """What was struck stays struck over restarts: as a place of the catalog too, until it is welcomed again.
+
+    Who they are is written in the catalog, and nobody is answered before this. If too few places are left, the catalog
+    is read-only.
+    """
+    for row in rows:
+        if DeviceState(row.state) in STRUCK:
+            try:
+                await catalog.strike(place_of(row.id), row.reason)
+            except StoreReadOnly as error:
+                _log.error("a device that was struck is a place of the catalog", reason=str(error))
+
+
+def _admit(
+    catalog: Catalog, members: Membership | None, said: dict[PlaceId, Named | None], place: IdentityPlace
+) -> None:
+    """See `folders.Admit`: as at an opening, a place that knows another history is not used, nor is its file written.
+
+    What it says is kept in *said*: nobody may say for it that it knows only of the epoch that is in force now.
+    """
+    if members is None or place.id in members.places:
+        return
+    named = place.read_named()
+    if named is not None:
+        # In this order: what a file learns from us, we knew before.
+        why_not = other_history(members.epoch, named, catalog.statistics().synced, place.label)
+        if why_not:
+            raise AnotherHistory(why_not, place.label)
+    said[place.id] = named
 
 
 def _strike_with_members(fleet: Fleet, members: Membership, nursery: trio.Nursery) -> None:
@@ -211,5 +258,9 @@ async def _mend(ident: StoreId, catalog: Catalog, fleet: Fleet) -> None:
 
 
 async def _strike(fleet: Fleet, failed: Mapping[DeviceId, DeviceFailed]) -> None:
+    """If that leaves too few places, the catalog is read-only, and the store opens so."""
     for ident, error in failed.items():
-        await fleet.strike(ident, error)
+        try:
+            await fleet.strike(ident, error)
+        except StoreReadOnly as failure:
+            _log.error("a strike could not be recorded", device=error.device, reason=str(failure))

@@ -5,16 +5,18 @@ their own at the same positions into a *new file*, which is synced and renamed i
 any step leaves the old file or the new one, and a thread that is stuck in the old one harms nobody.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
 
 from stratumfs.erasure.checksum import digest
 from stratumfs.erasure.code import Codec, codec_for
-from stratumfs.errors import DeviceError, ShardCorrupt, ShardMissing
+from stratumfs.errors import DeviceError, DeviceSilent, ShardCorrupt, ShardMissing
 from stratumfs.ids import Buffer, CellIndex, DeviceId, StoreId, StripeNo
-from stratumfs.limits import REBUILD_BYTES, REBUILD_READ_S
+from stratumfs.limits import REBUILD_BYTES
+from stratumfs.repair.answer import doubt, in_time
 from stratumfs.repair.stripes import end_of
 from stratumfs.shards.backend import OpenShard, ShardBackend
 from stratumfs.shards.layout import ShardName
@@ -27,6 +29,9 @@ from stratumfs.volumes.format import HEADER_SIZE, CellHeader, StripeAt, VolumeIn
 
 Pace = Callable[[float, int], Awaitable[None]]
 """Awaited behind each batch with the seconds that it took and the bytes that it wrote."""
+
+Lacks = Callable[[Collection[CellIndex]], Awaitable[None]]
+"""Awaited before shards are installed that lack stripes which rows name: whoever keeps the books notes it first."""
 
 Whole = Mapping[StripeNo, memoryview]
 """Header and cell of each stripe that one shard has whole."""
@@ -59,31 +64,46 @@ class Rebuilt:
     installed  shards that are in their place now, durably
     failures   targets that failed; their shards are as they were
     bad        other shards that were met with a bad or missing cell, and why
-    lost       named stripes that fewer than k good cells were found of: what they held cannot be read any more
+    lost       named stripes that fewer than k good cells were found of, though every source answered: what they held
+               cannot be read any more
+    silent     shards whose devices did not answer, where without them some named stripe cannot be made, or nobody knows
+               whether an old file is there. Then nothing was installed, and it is worth another try
     """
 
     installed: set[CellIndex] = field(default_factory=set)
     failures: dict[CellIndex, DeviceError] = field(default_factory=dict)
     bad: dict[CellIndex, str] = field(default_factory=dict)
     lost: list[StripeAt] = field(default_factory=list)
+    silent: set[CellIndex] = field(default_factory=set)
 
 
 async def rebuild(
-    plan: RebuildPlan, devices: Mapping[DeviceId, AttachedDevice], threads: trio.CapacityLimiter, pace: Pace
+    plan: RebuildPlan,
+    devices: Mapping[DeviceId, AttachedDevice],
+    threads: trio.CapacityLimiter,
+    pace: Pace,
+    lacks: Lacks,
 ) -> Rebuilt:
     """Make the shards of *plan* from what *devices* have; memory is one batch.
 
-    A shard that is there is replaced only if all that rows name was made: else its old file stays, for whoever can get
-    more out of it. A new one is installed with what could be made.
+    A shard that is there, on its target or on the device that it shall move from, is replaced only if all that rows
+    name was made: else its old file stays, for whoever can get more out of it. A new one is installed with what could
+    be made, once *lacks* was told.
     """
-    return await _Rebuild(plan, devices, threads).run(pace)
+    return await _Rebuild(plan, devices, threads, lacks).run(pace)
 
 
 class _Rebuild:
     def __init__(
-        self, plan: RebuildPlan, devices: Mapping[DeviceId, AttachedDevice], threads: trio.CapacityLimiter
+        self,
+        plan: RebuildPlan,
+        devices: Mapping[DeviceId, AttachedDevice],
+        threads: trio.CapacityLimiter,
+        lacks: Lacks,
     ) -> None:
-        self._plan, self._devices, self._threads = plan, devices, threads
+        self._plan, self._threads, self._lacks = plan, threads, lacks
+        # A device that comes back is read by the object that it was opened anew with, too.
+        self._devices = {**devices, **{each.id: each for each in plan.targets.values()}}
         self._codec = codec_for(plan.volume.code)
         self._silent: set[CellIndex] = set()
         self._open: dict[CellIndex, OpenShard] = {}
@@ -93,12 +113,12 @@ class _Rebuild:
         try:
             await self._on_targets(self._begin)
             for batch in _batches(self._plan.stripes, self._plan.volume.code.n):
-                if not self._open:
+                if not self._open or self._result.silent:
                     break
                 begun = trio.current_time()
                 written = await self._make(batch)
                 await pace(trio.current_time() - begun, written)
-            await self._on_targets(self._finish)
+            await self._install()
         finally:
             close_soon(self._open.values())
         return self._result
@@ -109,6 +129,9 @@ class _Rebuild:
         parts, lost = await trio.to_thread.run_sync(
             _encode, self._plan, self._codec, batch, found, tuple(self._open), limiter=self._threads
         )
+        if lost and self._silent:
+            self._result.silent |= self._silent  # not lost: nobody knows
+            return 0
         self._result.lost += lost
 
         async def write(index: CellIndex, device: AttachedDevice) -> None:
@@ -118,27 +141,36 @@ class _Rebuild:
         return sum(len(part) for each in parts.values() for _, pieces in each for part in pieces)
 
     async def _gather(self, batch: Sequence[StripeAt]) -> dict[CellIndex, Whole]:
-        """At least k whole cells of each stripe, if there are so many, and those of shards that are to be replaced."""
+        """At least k whole cells of each stripe, if there are so many, and those of shards that are to be replaced.
+
+        Devices that were silent are asked once more before a stripe is given up that rows name.
+        """
         found: dict[CellIndex, Whole] = {}
-        untried = self._sources()
-        first = [index for index in untried if index in self._plan.targets]
-        others = [index for index in untried if index not in first]
+        sources = self._sources()
+        first = [index for index in sources if index in self._plan.targets and not self._moves(index)]
+        others = [index for index in sources if index not in first]
         k = self._plan.volume.code.k
         for asked in (first + others[:k], *([index] for index in others[k:])):
             if asked and _lacking(batch, found, k):
                 await self._read_all(asked, batch, found)
+        if self._silent and _lacking([at for at in batch if at.stripe in self._plan.named], found, k):
+            await self._read_all(sorted(self._silent), batch, found)
         return found
 
     def _sources(self) -> list[CellIndex]:
-        """Shards that can be asked, those on devices that stall last."""
-        plan = self._plan
+        """Shards that can be asked and were not silent; those last that are on devices in doubt, as one is that a shard
+        moves from, or on devices that stall."""
         usable = []
-        for number, ident in enumerate(plan.volume.devices):
-            device = self._devices.get(ident)
-            moves = number in plan.targets and plan.targets[CellIndex(number)].id != ident
-            if device is not None and number not in self._silent and not moves:
-                usable.append((device.stalled(REBUILD_READ_S), CellIndex(number)))
-        return [index for _, index in sorted(usable)]
+        for number, ident in enumerate(self._plan.volume.devices):
+            device, index = self._devices.get(ident), CellIndex(number)
+            if device is not None and index not in self._silent:
+                usable.append((doubt(device), self._moves(index), index))
+        return [index for *_, index in sorted(usable)]
+
+    def _moves(self, index: CellIndex) -> bool:
+        """Whether this shard is made on another device than rows say."""
+        target = self._plan.targets.get(index)
+        return target is not None and target.id != self._plan.volume.devices[index]
 
     async def _read_all(
         self, indexes: Sequence[CellIndex], batch: Sequence[StripeAt], found: dict[CellIndex, Whole]
@@ -150,29 +182,64 @@ class _Rebuild:
     async def _read(self, index: CellIndex, batch: Sequence[StripeAt], found: dict[CellIndex, Whole]) -> None:
         plan = self._plan
         device = self._devices[plan.volume.devices[index]]
-        why = f"device {device.label} does not answer"
-        with trio.move_on_after(REBUILD_READ_S) as waiting:
-            try:
-                found[index], why = await device.read(_read_whole, device.shards, plan.store, plan.volume, index, batch)
-            except (DeviceError, ShardMissing) as error:
-                why = str(error)
-        if waiting.cancelled_caught:
-            self._silent.add(index)  # slow is not damaged: it is left alone for the rest of this shard
-        elif why and index not in plan.targets:
+        asked = device.read(_read_whole, device.shards, plan.store, plan.volume, index, batch)
+        try:
+            found[index], why = await in_time(device.label, asked)
+        except DeviceSilent:
+            self._silent.add(index)  # slow is not damaged: it is asked last for the rest of this shard
+            return
+        except (DeviceError, ShardMissing) as error:
+            why = str(error)
+        self._silent.discard(index)
+        if why and index not in plan.targets:
             self._result.bad.setdefault(index, why)
 
     async def _begin(self, index: CellIndex, device: AttachedDevice) -> None:
         plan = self._plan
         self._open[index] = await device.write(_begin, device.shards, ShardName(plan.volume.id, index), plan.length)
 
+    async def _install(self) -> None:
+        if self._result.lost:
+            await self._on_targets(self._keep_old)
+        if self._result.silent:
+            await self._on_targets(self._drop)
+        elif self._result.lost and self._open:
+            await self._lacks(sorted(self._open))
+        await self._on_targets(self._finish)
+
+    async def _keep_old(self, index: CellIndex, device: AttachedDevice) -> None:
+        """Make nothing in the place of a shard that is there; of a device that cannot say whether it is, it is not."""
+        old = self._devices.get(self._plan.volume.devices[index])
+        if old is None or index not in self._open:
+            return
+        try:
+            await in_time(old.label, old.read(old.shards.size, ShardName(self._plan.volume.id, index)))
+        except DeviceSilent:
+            self._result.silent.add(index)
+        except ShardMissing:
+            return
+        except DeviceError:
+            if not self._moves(index):
+                raise
+            return
+        await self._drop(index, device)
+
+    async def _drop(self, index: CellIndex, device: AttachedDevice) -> None:
+        """Give the room of a shard that is not installed back; the empty file goes when the next one is begun."""
+        if index in self._open:
+            shard = self._open.pop(index)
+            try:
+                await device.write(shard.cut, 0)
+            finally:
+                close_soon([shard])
+
     async def _finish(self, index: CellIndex, device: AttachedDevice) -> None:
+        if index not in self._open:
+            return
         plan = self._plan
         table = plan.table if index in toc_holders(plan.volume) else None
         shard = self._open.pop(index)
-        replaces = plan.volume.devices[index] == device.id
         try:
-            if self._result.lost and replaces and await device.read(_is_there, device.shards, plan.volume, index):
-                return
             await device.write(finish_shard, shard, plan.length, table, plan.store, plan.volume, index)
         finally:
             close_soon([shard])
@@ -215,6 +282,24 @@ def _read_whole(
     shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, batch: Sequence[StripeAt]
 ) -> tuple[Whole, str]:
     """Those cells of *batch* that this shard has whole, and what is wrong with the first that it has not."""
+    with suppress(DeviceError):
+        return _read_cells(shards, store, volume, index, batch)
+    found: dict[StripeNo, memoryview] = {}
+    wrong = ""
+    for at in batch:  # a sector that cannot be read costs one cell, not the batch
+        try:
+            cells, why = _read_cells(shards, store, volume, index, [at])
+        except DeviceError as error:
+            cells, why = {}, str(error)
+        found.update(cells)
+        wrong = wrong or why
+    return found, wrong
+
+
+def _read_cells(
+    shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, batch: Sequence[StripeAt]
+) -> tuple[Whole, str]:
+    """The same, by one read."""
     start = batch[0].position
     data = memoryview(shards.read_at(ShardName(volume.id, index), start, end_of(batch[-1]) - start))
     found: dict[StripeNo, memoryview] = {}
@@ -295,11 +380,3 @@ def _begin(shards: ShardBackend, name: ShardName, length: int) -> OpenShard:
 def _write(shard: OpenShard, parts: Sequence[tuple[int, list[Buffer]]]) -> None:
     for position, pieces in parts:
         shard.write_at(position, pieces)
-
-
-def _is_there(shards: ShardBackend, volume: VolumeInfo, index: CellIndex) -> bool:
-    try:
-        shards.size(ShardName(volume.id, index))
-    except ShardMissing:
-        return False
-    return True

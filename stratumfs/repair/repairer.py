@@ -1,4 +1,4 @@
-"""Repairs volumes, one after the other, and takes devices back that were struck.
+"""Repairs volumes, one after the other, the most exposed first, and lets devices catch up between them.
 
 What is to be done is found by looking: at the rows (where each shard shall lie), at the devices (what is there), and at
 the table ``damage`` (what reads met). So nothing is lost by a stop at any step: the next owner looks again.
@@ -10,9 +10,8 @@ made anew, and those that they place elsewhere by now are moved aside.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 import trio
@@ -23,25 +22,27 @@ from stratumfs.catalog.damage import (
     damage_rows,
     move_shard,
     note_damage,
-    shards_on,
 )
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.volumes import OPEN, SEALED, VolumeRow, readable_extents_in, volume, volumes
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceError, DeviceFailed, DeviceFull, ShardMissing, StratumError
+from stratumfs.errors import DeviceError, DeviceFailed, DeviceFull, DeviceSilent, ShardMissing, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, StripeNo, VolumeId
 from stratumfs.limits import (
     CODING_THREADS,
     DAMAGE_NOTED_MAX,
     REBUILD_READ_S,
     REPAIR_LOOK_S,
-    REPAIR_RETURN_S,
     REPAIR_SURVEY_S,
     TRANSACTION_ROWS_MAX,
+    VERIFY_STRIPES,
 )
-from stratumfs.repair.quarantine import quarantine_unknown
+from stratumfs.repair.answer import ask
+from stratumfs.repair.fleet import Fleet, Folders, NoFolders
+from stratumfs.repair.put_off import PutOff
 from stratumfs.repair.queue import Exposed, RepairQueue
 from stratumfs.repair.rebuild import RebuildPlan, Rebuilt, rebuild
+from stratumfs.repair.returns import Returns
 from stratumfs.repair.stripes import all_stripes
 from stratumfs.repair.verify import shard_damage
 from stratumfs.shards.layout import ShardName
@@ -53,50 +54,6 @@ from stratumfs.volumes.placement import Candidate, choose_devices
 from stratumfs.volumes.presence import shards_present
 
 _log = structlog.get_logger(__name__)
-
-
-class Fleet(Protocol):
-    """What repair wants of whoever knows the devices' states."""
-
-    @property
-    def devices(self) -> Mapping[DeviceId, AttachedDevice]: ...
-    @property
-    def struck(self) -> list[DeviceId]:
-        """Those that are not up, and may come back."""
-        ...
-
-    def up(self, tier: str) -> list[AttachedDevice]: ...
-    def taking(self, tier: str) -> list[AttachedDevice]: ...
-    def full(self, device: DeviceId, error: DeviceError) -> None: ...
-    async def strike(self, device: DeviceId, error: DeviceError) -> None: ...
-    async def restore(self, device: AttachedDevice) -> None:
-        """It takes writes again, durably, by this object from now on."""
-        ...
-
-
-class Folders(Protocol):
-    """Looks at the folders of devices. Blocking."""
-
-    def check(self, device: DeviceId) -> None:
-        """Raises: DeviceError if its folder is not this device any more."""
-        ...
-
-    def reopen(self, device: DeviceId) -> AttachedDevice:
-        """A device that was struck or away, opened anew: its disk may be another mount by now.
-
-        Raises: DeviceError if it is not there, does not take writes, or is locked by somebody.
-        """
-        ...
-
-
-class NoFolders:
-    """Of a store whose devices are what they are."""
-
-    def check(self, device: DeviceId) -> None:
-        pass
-
-    def reopen(self, device: DeviceId) -> AttachedDevice:
-        raise DeviceFailed("nobody can open it again")
 
 
 @dataclass(slots=True)
@@ -137,11 +94,11 @@ class Repairer:
         self._heard: dict[tuple[VolumeId, CellIndex], str] = {}
         self._wake = trio.Event()
         self._surveyed_at = float("-inf")
-        self._returns: dict[DeviceId, int] = {}
-        self._not_before: dict[DeviceId, float] = {}
+        self.returns = Returns(catalog, fleet, self._catch_up_shard)
+        self._put_off = PutOff()
+        self._up: set[DeviceId] = set()
         self._settled: list[trio.Event] = []
         self._threads = trio.CapacityLimiter(CODING_THREADS)
-        self._looking = trio.CapacityLimiter(4)
 
     def damaged(self, ident: VolumeId, index: CellIndex, reason: str) -> bool:
         """A read met a bad or missing cell. Returns whether that is news. Never waits."""
@@ -155,9 +112,7 @@ class Repairer:
 
     def heed(self, device: DeviceId) -> None:
         """A device was struck, or errs: look at everything."""
-        if device in self._fleet.struck:
-            delay = REPAIR_RETURN_S * 2 ** min(self._returns.get(device, 0), 10)
-            self._not_before.setdefault(device, trio.current_time() + delay)
+        self.returns.heed(device)
         self.look_soon()
 
     def look_soon(self) -> None:
@@ -175,6 +130,11 @@ class Repairer:
     async def serve(self) -> None:
         """Until cancelled. An error is logged and tried again later."""
         await self.recall()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.returns.watch)
+            await self._rounds()
+
+    async def _rounds(self) -> None:
         while True:
             settled, self._settled = self._settled, []
             try:
@@ -200,17 +160,30 @@ class Repairer:
         """Look, and do all that can be done now."""
         if self._catalog.read_only:
             return
+        await self._offer_again()
         while True:
             self._wake = trio.Event()
             await self._note_damage()
             await self._check_folders()
-            await self._take_back()
+            await self.returns.look(self.folders)
             if trio.current_time() - self._surveyed_at >= REPAIR_SURVEY_S or (self.queue.more and not len(self.queue)):
                 await self._survey()
-            if not len(self.queue):
+            if not len(self.queue) and self.returns.under_way is None:
                 return
-            while len(self.queue) and not self._wake.is_set():
-                await self._repair(self.queue.pop())
+            await self._work_off()
+
+    async def _work_off(self) -> None:
+        """Repair volumes, and between two of them let a device catch up by a shard, but for volumes that the next loss
+        would destroy: these follow one another. Until nothing is left, or it is time to look again."""
+        until = trio.current_time() + REPAIR_LOOK_S
+        while len(self.queue) or self.returns.under_way is not None:
+            exposed = self.queue.pop() if len(self.queue) else None
+            if exposed is not None:
+                await self._repair(exposed)
+            if self.returns.under_way is not None and (exposed is None or exposed.margin > 0):
+                await self._catch_up()
+            if self._wake.is_set() or trio.current_time() >= until:
+                return
 
     # Finding what is to be done
 
@@ -230,34 +203,57 @@ class Repairer:
         """Strike devices that are up and whose folders are theirs no more: emptied, or their disk unmounted."""
         for device in list(self._fleet.devices.values()):
             if device.struck is None:
-                with trio.move_on_after(REBUILD_READ_S):  # a hang is for others to judge
-                    try:
-                        await device.read(self.folders.check, device.id)
-                    except DeviceError as error:
-                        with trio.CancelScope(shield=True):
-                            await self._fleet.strike(device.id, DeviceFailed(str(error), device.label))
+                try:
+                    await ask(device, self.folders.check, device.id)
+                except DeviceSilent:
+                    continue  # a hang is for others to judge
+                except DeviceError as error:
+                    with trio.CancelScope(shield=True):
+                        await self._fleet.strike(device.id, DeviceFailed(str(error), device.label))
 
     async def _survey(self) -> None:
         """Look at every volume, also at one that no row names yet: by rows, and by whether the files are there."""
         self._surveyed_at = trio.current_time()
         self.queue.more = False
+        up = {each.id for each in self._fleet.devices.values() if each.struck is None}
+        if up != self._up:
+            self._up = up
+            self._put_off.hurry(self._surveyed_at)
+        silent: set[DeviceId] = set()
         for state in (OPEN, SEALED):
             after = b""
             while rows := await self._catalog.read(volumes, state, after, TRANSACTION_ROWS_MAX):
                 after = rows[-1].id
-                await self._offer(rows)
+                await self._offer(rows, silent)
 
-    async def _offer(self, rows: Sequence[VolumeRow]) -> None:
-        for row, needs in await self._needs(rows):
-            if needs.can_be_met(self._fleet.taking(row.tier), row):
+    async def _offer(self, rows: Sequence[VolumeRow], silent: set[DeviceId] | None = None) -> None:
+        now = trio.current_time()
+        for row, needs in await self._needs(rows, silent if silent is not None else set()):
+            if self._put_off.waits(row.id, now):
+                self.queue.drop(row.id)
+            elif needs.can_be_met(self._fleet.taking(row.tier), row):
                 self.queue.offer(Exposed(row.id, row.m - needs.count, row.created_ns))
             else:
                 self.queue.drop(row.id)
+                self._put_off.drop(row.id)
 
-    async def _needs(self, rows: Sequence[VolumeRow]) -> "list[tuple[VolumeRow, _Needs]]":
-        """What each of a chunk of volumes lacks."""
+    async def _offer_again(self) -> None:
+        """Volumes that were put off, and whose time has come."""
+        due = self._put_off.due(trio.current_time())
+        for start in range(0, len(due), TRANSACTION_ROWS_MAX):
+            rows = [(ident, await self._catalog.read(volume, ident)) for ident in due[start:][:TRANSACTION_ROWS_MAX]]
+            for ident, row in rows:
+                if row is None:
+                    self._put_off.drop(ident)
+            await self._offer([row for _, row in rows if row is not None])
+
+    async def _needs(self, rows: Sequence[VolumeRow], silent: set[DeviceId]) -> "list[tuple[VolumeRow, _Needs]]":
+        """What each of a chunk of volumes lacks. *silent* devices are not asked, and those that are now join them."""
         up = {each.id: each for tier in {row.tier for row in rows} for each in self._fleet.up(tier)}
-        present, silent = await shards_present(up, [_info(row) for row in rows], REBUILD_READ_S)
+        silent |= {each.id for each in up.values() if each.stalled(REBUILD_READ_S)}
+        asked = {ident: device for ident, device in up.items() if ident not in silent}
+        present, mute = await shards_present(asked, [_info(row) for row in rows], REBUILD_READ_S)
+        silent |= mute
         found = []
         for row in rows:
             needs = _Needs(set(), set(), set())
@@ -275,49 +271,78 @@ class Repairer:
     # Repairing one volume
 
     async def _repair(self, exposed: Exposed) -> None:
-        row = await self._catalog.read(volume, exposed.volume)
-        if row is not None and row.state == OPEN:
-            await self._seal(row.id)
-            row = await self._catalog.read(volume, exposed.volume)
-        if row is None or row.state != SEALED:
+        row = await self._sealed(exposed.volume)
+        if row is None:
             return
-        [(row, needs)] = await self._needs([row])
-        targets = await self._targets(row, needs)
+        [(row, needs)] = await self._needs([row], set())
+        targets, left = await self._targets(row, needs)
         if targets:
             self.work = Work("rebuild", row.id, ", ".join(each.label for each in targets.values()))
             margin = max(0, min(row.m, row.m - needs.count))
-            await self._settle(row, targets, await self._rebuild(row, targets, margin))
+            result = await self._rebuild(row, targets, margin)
+            await self._settle(row, targets, result)
+            left |= result.silent
+            if result.lost:  # until a device is back that has more of it
+                left |= targets.keys()
+        self._try_again(row, left)
         self.work = None
 
-    async def _targets(self, row: VolumeRow, needs: "_Needs") -> dict[CellIndex, AttachedDevice]:
-        """Where each shard that is not as it should be shall be made; those that turn out sound are no longer known."""
+    async def _sealed(self, ident: VolumeId) -> VolumeRow | None:
+        """Its row, if it is sealed, or can be."""
+        row = await self._catalog.read(volume, ident)
+        if row is not None and row.state == OPEN:
+            await self._seal(ident)
+            row = await self._catalog.read(volume, ident)
+        return row if row is not None and row.state == SEALED else None
+
+    def _try_again(self, row: VolumeRow, left: Collection[CellIndex]) -> None:
+        """Later, if some shards are *left*: they could not be made, or nobody knows whether they are bad."""
+        if left:
+            wait_s = self._put_off.put_off(row.id, trio.current_time())
+            _log.warning("repair_put_off", volume=row.id.hex(), cells=sorted(left), seconds=wait_s)
+        else:
+            self._put_off.drop(row.id)
+
+    async def _targets(self, row: VolumeRow, needs: "_Needs") -> tuple[dict[CellIndex, AttachedDevice], set[CellIndex]]:
+        """Where each shard that is not as it should be shall be made; those that turn out sound are no longer known.
+        And those whose devices did not say."""
+        silent: set[CellIndex] = set()
         devices = self._fleet.devices
         targets = {cell: devices[row.devices[cell]] for cell in needs.missing}
         doubted = {cell: devices[row.devices[cell]] for cell in needs.doubted}
         if doubted:
             named = await self._named(row)
             for cell, device in doubted.items():
-                if await self._is_bad(row, cell, device, named):
-                    targets[cell] = device
-                else:
-                    await self._forget(row.id, [cell])
+                try:
+                    if await self._is_bad(row, cell, device, named):
+                        targets[cell] = device
+                    else:
+                        await self._forget(row.id, [cell])
+                except DeviceSilent:
+                    silent.add(cell)
         back = set(self._fleet.struck)  # may come back with what they hold: those that never will come first
         targets.update(await self._new_homes(row, sorted(needs.homeless, key=lambda at: (row.devices[at] in back, at))))
-        return targets
+        return targets, silent
 
-    async def _is_bad(self, row: VolumeRow, cell: CellIndex, device: AttachedDevice, named: Iterable[StripeAt]) -> bool:
-        try:
-            found = await device.read(shard_damage, device.shards, self._store, _info(row), cell, tuple(named))
-        except (ShardMissing, DeviceError):
-            return True  # what cannot be read is made anew; if that fails too, the device is struck
-        return found is not None
+    async def _is_bad(self, row: VolumeRow, cell: CellIndex, device: AttachedDevice, named: Sequence[StripeAt]) -> bool:
+        """Raises: DeviceSilent."""
+        for start in range(0, max(1, len(named)), VERIFY_STRIPES):
+            part = named[start : start + VERIFY_STRIPES]
+            try:
+                if await ask(device, shard_damage, device.shards, self._store, _info(row), cell, part) is not None:
+                    return True
+            except DeviceSilent:
+                raise
+            except (ShardMissing, DeviceError):
+                return True  # what cannot be read is made anew; if that fails too, the device is struck
+        return False
 
     async def _new_homes(self, row: VolumeRow, cells: list[CellIndex]) -> dict[CellIndex, AttachedDevice]:
         spare = {each.id: each for each in self._fleet.taking(row.tier) if each.id not in row.devices}
         candidates = []
         for device in spare.values():
             try:
-                free = await device.read(device.free)
+                free = await ask(device, device.free)
             except DeviceError:
                 continue
             if free > 2 * row.length:
@@ -332,7 +357,8 @@ class Repairer:
     async def _rebuild(self, row: VolumeRow, targets: Mapping[CellIndex, AttachedDevice], margin: int) -> Rebuilt:
         info = _info(row)
         named = await self._named(row)
-        sources = [CellIndex(at) for at in range(row.k + row.m) if CellIndex(at) not in targets]
+        in_place = {cell for cell, target in targets.items() if target.id == row.devices[cell]}
+        sources = [CellIndex(at) for at in range(row.k + row.m) if CellIndex(at) not in in_place]
         stripes = await all_stripes(self._store, info, named, row.length, self._fleet.devices, sources)
         packed = await trio.to_thread.run_sync(toc.pack, await self._ledger.contents(row.id), limiter=self._threads)
         names = frozenset(StripeNo(at.stripe) for at in named)
@@ -347,15 +373,20 @@ class Repairer:
                 work.done += written
             await trio.sleep(seconds * margin)
 
-        return await rebuild(plan, self._fleet.devices, self._threads, pace)
+        async def lacks(cells: Collection[CellIndex]) -> None:
+            # Before the files are in their places: a look at the devices would find nothing amiss.
+            await self._note(row, cells, "stripes of it are lost")
+
+        return await rebuild(plan, self._fleet.devices, self._threads, pace, lacks)
 
     async def _settle(self, row: VolumeRow, targets: Mapping[CellIndex, AttachedDevice], result: Rebuilt) -> None:
         """Make what was built count, and see to what failed."""
+        whole = not result.lost
         for cell in sorted(result.installed):
-            if targets[cell].id == row.devices[cell]:
+            if targets[cell].id != row.devices[cell]:
+                await self._swap(row, cell, targets[cell], whole)
+            elif whole:
                 await self._forget(row.id, [cell])
-            else:
-                await self._swap(row, cell, targets[cell])
         if result.installed:
             _log.info("shards_rebuilt", volume=row.id.hex(), cells=sorted(result.installed))
         if result.lost:
@@ -369,17 +400,23 @@ class Repairer:
             else:
                 await self._fleet.strike(targets[cell].id, error)
 
-    async def _swap(self, row: VolumeRow, cell: CellIndex, target: AttachedDevice) -> None:
+    async def _swap(self, row: VolumeRow, cell: CellIndex, target: AttachedDevice, whole: bool) -> None:
         before = row.devices[cell]
         name = ShardName(row.id, cell)
-        if not await self._catalog.commit(move_shard, row.id, cell, before, target.id):
+        if not await self._catalog.commit(move_shard, row.id, cell, before, target.id, whole):
             await target.write(target.shards.quarantine, [name])  # the volume went meanwhile
             return
-        self.known.discard((row.id, cell))
+        if whole:
+            self.known.discard((row.id, cell))
         self._moved(row.id)
         old = self._fleet.devices.get(before)
         if old is not None and old.struck is None:
             await old.write(old.shards.unlink, name)
+
+    async def _note(self, row: VolumeRow, cells: Collection[CellIndex], reason: str) -> None:
+        """These are damaged, and that is for the table alone: whoever says so has just tried to mend them."""
+        await self._catalog.write(note_damage, tuple((row.id, cell, reason) for cell in cells), time.time_ns())
+        self.known.update((row.id, cell) for cell in cells)
 
     async def _forget(self, ident: VolumeId, cells: list[CellIndex]) -> None:
         for cell in cells:
@@ -400,63 +437,32 @@ class Repairer:
 
     # Taking devices back
 
-    async def _take_back(self) -> None:
-        for ident in self._fleet.struck:
-            if self._not_before.get(ident, float("-inf")) > trio.current_time():
-                continue
-            with trio.move_on_after(REBUILD_READ_S) as waiting:
-                try:
-                    fresh = await trio.to_thread.run_sync(
-                        self.folders.reopen, ident, limiter=self._looking, abandon_on_cancel=True
-                    )
-                except DeviceError:
-                    continue
-            if waiting.cancelled_caught:
-                continue
-            try:
-                await self._catch_up(fresh)
-            except DeviceError as error:
-                _log.warning("device_not_caught_up", device=fresh.label, error=str(error))
-                self._not_before.pop(ident, None)
-                self._returns[ident] = self._returns.get(ident, 0) + 1
-                self.heed(ident)
-
-    async def _catch_up(self, fresh: AttachedDevice) -> None:
-        """Verify each shard that shall lie on the device, make anew what is bad or missing; then it is up.
-
-        Raises: DeviceError if it fails in this.
-        """
-        _log.info("device_catches_up", device=fresh.label)
-        self.work = Work("catch up", None, fresh.label)
-        await fresh.write(fresh.shards.drop_unfinished)
-        after: VolumeId | bytes = b""
-        while chunk := await self._catalog.read(shards_on, fresh.id, after):
-            after = chunk[-1][0]
-            for ident, cell in chunk:
-                await self._catch_up_shard(fresh, ident, cell)
-        for error in (await quarantine_unknown(self._catalog, {fresh.id: fresh})).values():
-            raise error
-        await self._fleet.restore(fresh)
-        self._returns[fresh.id] = self._returns.get(fresh.id, 0) + 1
-        self._not_before.pop(fresh.id, None)
-        self.look_soon()
+    async def _catch_up(self) -> None:
+        device = self.returns.under_way
+        assert device is not None
+        self.work = Work("catch up", None, device.label)
+        if await self.returns.step():
+            self.look_soon()
         self.work = None
-        _log.info("device_caught_up", device=fresh.label)
 
-    async def _catch_up_shard(self, fresh: AttachedDevice, ident: VolumeId, cell: CellIndex) -> None:
-        row = await self._catalog.read(volume, ident)
-        if row is not None and row.state == OPEN:
-            await self._seal(ident)
-            row = await self._catalog.read(volume, ident)
-        if row is None or row.state != SEALED:
+    async def _catch_up_shard(self, device: AttachedDevice, ident: VolumeId, cell: CellIndex) -> None:
+        """Verify one shard on a device that is not up yet, and make it anew if it is bad or missing.
+
+        Raises: DeviceError if the device fails in this.
+        """
+        row = await self._sealed(ident)
+        if row is None or row.devices[cell] != device.id:
             return
-        if not await self._is_bad(row, cell, fresh, await self._named(row)):
+        if not await self._is_bad(row, cell, device, await self._named(row)):
             await self._forget(ident, [cell])
             return
-        result = await self._rebuild(row, {cell: fresh}, row.m)
+        result = await self._rebuild(row, {cell: device}, row.m)
         for error in result.failures.values():
             raise error
-        await self._settle(row, {cell: fresh}, result)
+        await self._settle(row, {cell: device}, result)
+        self._try_again(row, result.silent)
+        if cell not in result.installed:
+            await self._note(row, [cell], "it could not be made anew")
 
 
 @dataclass(frozen=True, slots=True)

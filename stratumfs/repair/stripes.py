@@ -5,13 +5,10 @@ rebuild makes all stripes up to the volume's mark that can be made, not the name
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 
-import trio
-
-from stratumfs.errors import DeviceError, ShardCorrupt, ShardMissing
+from stratumfs.errors import DeviceError, DeviceSilent, ShardCorrupt, ShardMissing
 from stratumfs.ids import CellIndex, DeviceId, StoreId
-from stratumfs.limits import REBUILD_READ_S
+from stratumfs.repair.answer import doubt, in_time
 from stratumfs.shards.backend import ShardBackend
 from stratumfs.shards.layout import ShardName
 from stratumfs.volumes.attached import AttachedDevice
@@ -31,15 +28,18 @@ async def all_stripes(
     devices: Mapping[DeviceId, AttachedDevice],
     sources: Sequence[CellIndex],
 ) -> list[StripeAt]:
-    """All stripes of *volume* below *length*, by position: *named* ones, and what the headers in *sources* add."""
+    """All stripes of *volume* below *length*, by position: *named* ones, and what the headers in *sources* add.
+
+    Devices in doubt are asked last, and one that is silent only once.
+    """
     found: list[StripeAt] = []
     position = 0
+    asked = {index: devices[volume.devices[index]] for index in sources if volume.devices[index] in devices}
     for at in [*sorted({at.position: at for at in named}.values(), key=lambda at: at.position), None]:
         until = length if at is None else at.position
-        for index in sources:
-            device = devices.get(volume.devices[index])
-            if position < until and device is not None:
-                between = await _told(device, store, volume, index, position, until)
+        for index in sorted(asked, key=lambda index: doubt(asked[index])):
+            if position < until:
+                between = await _told(asked, store, volume, index, position, until)
                 found += between
                 position = end_of(between[-1]) if between else position
         if at is not None:
@@ -49,10 +49,17 @@ async def all_stripes(
 
 
 async def _told(
-    device: AttachedDevice, store: StoreId, volume: VolumeInfo, index: CellIndex, start: int, stop: int
+    asked: dict[CellIndex, AttachedDevice], store: StoreId, volume: VolumeInfo, index: CellIndex, start: int, stop: int
 ) -> list[StripeAt]:
-    with trio.move_on_after(REBUILD_READ_S), suppress(DeviceError, ShardMissing):
-        return await device.read(_headers_between, device.shards, store, volume, index, start, stop)
+    device = asked[index]
+    try:
+        return await in_time(
+            device.label, device.read(_headers_between, device.shards, store, volume, index, start, stop)
+        )
+    except DeviceSilent:
+        del asked[index]
+    except (DeviceError, ShardMissing):
+        pass
     return []
 
 

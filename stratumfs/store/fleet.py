@@ -214,6 +214,13 @@ class Fleet:
         if self._standings[device].state not in STRUCK:
             self._set(device, DeviceState.READ_ONLY, reason)
 
+    def refuse(self, device: DeviceId, error: DeviceError) -> None:
+        """It is there again, and may not come back: it stays struck, and `status` says why."""
+        standing = self._standings[device]
+        if standing.state in STRUCK and standing.reason != str(error):
+            standing.reason = str(error)
+            _log.error("device_refused", device=standing.label, error=str(error))
+
     def full(self, device: DeviceId, error: DeviceError) -> None:
         """It had no room: it takes no new volumes for a while. It has not failed."""
         self._observe(device, DeviceState.FULL, str(error), DEVICE_FULL_S)

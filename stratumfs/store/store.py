@@ -10,7 +10,8 @@ from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.volumes import VolumeRow
 from stratumfs.errors import DeviceError, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
-from stratumfs.repair.repairer import Folders, Repairer
+from stratumfs.repair.fleet import Folders
+from stratumfs.repair.repairer import Repairer
 from stratumfs.shards.layout import ShardName
 from stratumfs.store.changes import Changes
 from stratumfs.store.committer import Committer
@@ -94,6 +95,10 @@ class Store:
         """From now on the store is read-only. The first reason stays."""
         _log.error("the store is read-only from now on", reason=reason)
         self.writer.refuse(reason)
+
+    async def wait_diverged(self) -> str:
+        """Return why, when what was shown is lost: whoever let others keep any of it must end."""
+        return await self.catalog.wait_diverged()
 
     async def serve(self) -> None:
         """Background tasks, until cancelled."""

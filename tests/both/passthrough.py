@@ -46,9 +46,9 @@ class Passthrough(pyfuse3.Operations):
         self, inode: int, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None, ctx: object
     ) -> pyfuse3.EntryAttributes:
         if fields.update_size:
-            os.truncate(self._paths[inode], attr.st_size)
+            _done(os.truncate, self._paths[inode] if fh is None else fh, attr.st_size)
         if fields.update_mode:
-            os.chmod(self._paths[inode], stat.S_IMODE(attr.st_mode))
+            _done(os.chmod, self._paths[inode], stat.S_IMODE(attr.st_mode))
         return self._entry(self._paths[inode])
 
     async def opendir(self, inode: int, ctx: object) -> int:
@@ -178,10 +178,11 @@ class Device:
         self._process.send_signal(signal.SIGCONT)
 
     def fail(self, code: int) -> None:
-        """EIO: of a disk that died. ENOSPC: of one that is full. 0: all is well again."""
+        """EIO: of a disk that died. ENOSPC: of one that is full. 0: all is well again. One that stalls goes on."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"%d\n" % code)
         self._process.stdin.flush()
+        self.go_on()
         self._wait_ready()
 
     def empty(self) -> None:

@@ -10,7 +10,7 @@ import pyfuse3
 import pytest
 import trio
 
-from stratumfs.errors import ConfigError, StoreInUse
+from stratumfs.errors import CatalogCorrupt, ConfigError, StoreInUse
 from stratumfs.fuse import session
 from stratumfs.fuse.kernel import device_at
 from stratumfs.fuse.session import SessionOptions, serve
@@ -104,6 +104,43 @@ except OSError as error:
         assert b"not connected" in await _line(program.stdout)
         await program.wait()
         assert (await store.objects.info("bucket", b"f")).size == len("pending")
+
+
+async def test_a_mount_ends_when_what_it_has_shown_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a fail-over that cannot show it again; a program that holds a file sees no other history."""
+    monkeypatch.setattr(session, "UNMOUNT_GRACE_S", 0.2)
+    point = tmp_path / "mount"
+    point.mkdir()
+    script = f"""
+import os
+os.mkdir("{point}/bucket")
+fd = os.open("{point}/bucket/f", os.O_CREAT | os.O_WRONLY)
+os.write(fd, b"pending")
+print("ready", flush=True)
+input()
+try:
+    os.fsync(fd)
+except OSError as error:
+    print(error.strerror)
+"""
+    async with running_store(tmp_path / "store") as store:
+        with pytest.RaisesGroup(pytest.RaisesExc(CatalogCorrupt, match="was ended: .* came out otherwise")):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(partial(serve, store, str(point), SessionOptions(), trio.Event()))
+                words = [sys.executable, "-c", script]
+                program = await trio.lowlevel.open_process(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                assert program.stdin is not None
+                assert program.stdout is not None
+                assert await _line(program.stdout) == b"ready\n"
+                rounds = store.catalog._rounds
+                rounds.behind = True
+                rounds.fail(CatalogCorrupt("a change came out otherwise than before"))
+        assert not _is_mounted(point)
+        await program.stdin.send_all(b"\n")
+        assert b"not connected" in await _line(program.stdout)
+        await program.wait()
+        with pytest.raises(CatalogCorrupt):
+            await store.objects.info("bucket", b"f")
 
 
 async def test_a_mount_that_somebody_detached_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
-"""Lose each pair of the devices of a store under load from both doors, replace them, rebuild, lose the next pair.
+"""Lose each pair of the devices and the store folder under load from both doors, replace them, rebuild, go on.
 
-Each round two devices are emptied, die (EIO), are full (ENOSPC) or hang, while writers and readers work at both doors:
-no read fails, and every writer is answered within the deadline. Then the two are replaced by empty ones and rebuilt,
-and every file and object is compared with what was promised. A run is known by its folder: the same folder goes on
-where it was stopped.
+Each round two devices are emptied, die (EIO), are full (ENOSPC) or hang, while writers and readers work at both doors;
+the store folder hangs, and then dies. No read fails, and every writer is answered within the deadline. Then devices are
+replaced by empty ones and rebuilt, a store folder is there again for the next owner, and every file and object is
+compared with what was promised. At last all devices stall at once, which strikes nobody. A run is known by its folder:
+the same folder goes on where it was stopped.
 """
 
 import argparse
@@ -25,14 +26,19 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tests.both.passthrough import Device, devices
-from tests.doors import BIN, Doors, opened_doors, run
+from tests.doors import BIN, CommandFailed, Doors, opened_doors, run
 from tests.model.s3 import Reader
 from tools.rehearsals._kill_load import GONE, MountWorker, Promises, S3Worker, Worker, digest
 
-PLACES = tuple(range(6))
-"""What can be lost: the six devices, by their slots."""
+DEVICES = 6
+STORE = DEVICES
+PLACES = tuple(range(DEVICES + 1))
+"""What can be lost: the six devices, by their slots, and the store folder."""
+STORE_HANGS_S = 2.0
 BY_S3, BY_MOUNT, STILL = "by-s3", "by-mount", "still"
 STILL_FILE = 4_000_000
+SMALL, SMALL_DATA = "small", b"of the catalog"
+ALL_STALL, ALL_STALL_S = "all stall", 45.0
 LOAD_S = 1.0
 PAUSE_S = 0.1
 """Between two reads of a reader: devices that are Python programs take most of the processor."""
@@ -45,6 +51,9 @@ EXPECTED = (
     "device_not_used",
     "shard_not_removed",
     "sealed_without_a_table",
+    "the catalog",
+    "a place",
+    "identity",
 )
 """In the log's complaints: what was done to the devices."""
 
@@ -55,6 +64,12 @@ class Lost(Exception):
 
 def _fail(code: int) -> Callable[[Device], None]:
     return lambda device: device.fail(code)
+
+
+def _hang_and_die(device: Device) -> None:
+    device.stall()
+    time.sleep(STORE_HANGS_S)
+    device.fail(errno.EIO)
 
 
 KINDS: dict[str, Callable[[Device], None]] = {
@@ -105,10 +120,21 @@ class Rehearsal:
 
     def run_round(self, pair: Sequence[int], kind: str) -> None:
         """Raises: Lost."""
+        if kind == ALL_STALL:
+            self._stall_all()
+        else:
+            self._lose(pair, kind)
+        self._compare()
+        self._check_sound()
+        self.round += 1
+        self.counts[f"rounds, {kind}"] += 1
+        self._save()
+
+    def _lose(self, pair: Sequence[int], kind: str) -> None:
         with self._load() as (workers, readers):
             self._wait_answered(workers, readers)
-            for slot in pair:
-                KINDS[kind](self._disks[slot])
+            for place in pair:
+                (_hang_and_die if place == STORE else KINDS[kind])(self._disks[place])
             begun = time.monotonic()
             self._wait_answered(workers, readers)
             self.counts[f"ms until all writers were answered, most, {kind}"] = max(
@@ -116,13 +142,32 @@ class Rehearsal:
                 int(1000 * (time.monotonic() - begun)),
             )
             time.sleep(LOAD_S)
-            self._replace(pair, kind)
+            self._replace(pair)
             self._wait_answered(workers, readers)
-        self._compare()
-        self._check_sound()
-        self.round += 1
-        self.counts[f"rounds, {kind}"] += 1
-        self._save()
+        if STORE in pair:
+            self._revive_store_folder(pair)
+
+    def _stall_all(self) -> None:
+        """Longer than one device would be waited for: writes wait, what lies in the catalog is read all the time, and
+        when they go on nobody was struck."""
+        client = self.doors.client(max_pool_connections=1)
+        with self._load() as (workers, readers):
+            self._wait_answered(workers, readers)
+            for disk in self._disks[:DEVICES]:
+                disk.stall()
+            until = time.monotonic() + ALL_STALL_S
+            try:
+                while time.monotonic() < until:
+                    found = [(self.doors.mount / STILL / SMALL).read_bytes()]
+                    found.append(client.get_object(Bucket=STILL, Key=SMALL)["Body"].read())
+                    if found != [SMALL_DATA] * 2:
+                        raise Lost(f"{STILL}/{SMALL} has other bytes")
+                    self.counts["reads while all stalled"] += 2
+                    time.sleep(1.0)
+            finally:
+                for disk in self._disks[:DEVICES]:
+                    disk.go_on()
+            self._wait_answered(workers, readers)
 
     @contextmanager
     def _load(self) -> Iterator[tuple[list[Worker], list[StillReader]]]:
@@ -177,18 +222,38 @@ class Rehearsal:
                 raise Lost(f"not every writer and reader was answered within {DEADLINE_S} s")
             time.sleep(0.01)
 
-    def _replace(self, pair: Sequence[int], kind: str) -> None:
-        """New empty disks in the places of the two."""
+    def _replace(self, pair: Sequence[int]) -> None:
+        """New empty disks in the places of those that are devices."""
         begun = time.monotonic()
+        store = self._named(pair)
         for slot in pair:
-            disk = self._disks[slot]
-            if kind == "hanging":
-                disk.go_on()
-            disk.fail(0)
-            disk.empty()
-            place = f"hot:{slot}"
-            run([BIN / "stratumfs", "device", "replace", self.doors.store, place, disk.point], timeout=REBUILD_S)
+            if slot != STORE:
+                disk = self._disks[slot]
+                disk.fail(0)
+                disk.empty()
+                run([BIN / "stratumfs", "device", "replace", store, f"hot:{slot}", disk.point], timeout=REBUILD_S)
         self.counts["s of rebuilding"] += int(time.monotonic() - begun)
+
+    def _named(self, pair: Sequence[int]) -> Path:
+        """What names the store: its folder, or a device that is up, once the owner listens where that leads to."""
+        if STORE not in pair:
+            return self.doors.store
+        device = self._disks[next(slot for slot in PLACES if slot not in pair)].point
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                run([BIN / "stratumfs", "status", device])
+            except CommandFailed:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return device
+
+    def _revive_store_folder(self, pair: Sequence[int]) -> None:
+        """It is there again with what was in it; the next owner makes the primary of the catalog anew in it."""
+        run([BIN / "stratumfs", "stop", self._named(pair)])
+        self._disks[STORE].fail(0)
+        self.doors.start()
 
     def _check_sound(self) -> None:
         found = self.doors.status()
@@ -221,6 +286,7 @@ class Rehearsal:
         self.counts["names compared"] += 1
 
     def _lay_down(self, size: int) -> None:
+        (self.doors.mount / STILL / SMALL).write_bytes(SMALL_DATA)
         rng = random.Random(self._seed)  # noqa: S311 - repeatable is the point
         for number in range(max(1, size // STILL_FILE)):
             name, data = f"f{number}", rng.randbytes(STILL_FILE)
@@ -250,23 +316,26 @@ class Rehearsal:
 def rehearsal(folder: Path, size: int, seed: int, seconds: float) -> Iterator[Rehearsal]:
     """A store in *folder*, made if it is not there, over devices of ours; audited at the end. Raises: Lost."""
     with devices(folder, len(PLACES)) as disks:
-        with opened_doors(folder, [disk.point for disk in disks], seconds=seconds) as doors:
+        (disks[STORE].point / "store").mkdir(exist_ok=True)
+        if not (folder / "store").is_symlink():
+            (folder / "store").symlink_to(disks[STORE].point / "store")
+        with opened_doors(folder, [disk.point for disk in disks[:DEVICES]], seconds=seconds) as doors:
             yield Rehearsal(doors, disks, size, seed, folder / "state.json")
         if wrong := doors.audit(tables_missing=len(PLACES)):
             raise Lost(f"the audit finds: {wrong[0]}")
 
 
 def rounds(seed: int) -> list[tuple[tuple[int, ...], str]]:
-    """Each pair of places with each kind of loss in turn, in an order of the seed's."""
+    """Each pair of places with each kind of loss in turn, in an order of the seed's; then all devices stall."""
     pairs = list(itertools.combinations(PLACES, 2))
     random.Random(seed).shuffle(pairs)  # noqa: S311 - repeatable is the point
-    return list(zip(pairs, itertools.cycle(KINDS), strict=False))
+    return [*zip(pairs, itertools.cycle(KINDS), strict=False), ((), ALL_STALL)]
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="tools/rehearse devices", description=__doc__)
     parser.add_argument("--size", type=int, default=1000, help="MB that lie in the store; default: 1000")
-    parser.add_argument("--rounds", type=int, help="default: one for each pair")
+    parser.add_argument("--rounds", type=int, help="default: one for each pair, and the last")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="goes on there; default: a new temporary folder")
     options = parser.parse_args(argv)
@@ -279,15 +348,15 @@ def main(argv: list[str]) -> int:
             rehearsal(folder, options.size * 10**6, options.seed, 600.0 * len(plan)) as found,
             Progress(console=console) as progress,
         ):
-            bar = progress.add_task("pairs", total=len(plan), completed=found.round)
+            bar = progress.add_task("rounds", total=len(plan), completed=found.round)
             for at in plan[found.round :]:
-                progress.update(bar, description=f"devices {at[0]}, {at[1]}")
+                progress.update(bar, description=f"{at[1]} {', '.join(map(str, at[0]))}")
                 found.run_round(*at)
                 progress.update(bar, completed=found.round)
     except Lost as error:
         console.print(f"[red]{at}, seed {options.seed}: {error}; left in {folder}")
         return 1
-    console.print(f"{len(plan)} pairs, seed {options.seed}: nothing acknowledged is missing, no byte is wrong")
+    console.print(f"{len(plan)} rounds, seed {options.seed}: nothing acknowledged is missing, no byte is wrong")
     for what, count in sorted(found.counts.items()):
         console.print(f"  {what}: {count}")
     if options.folder is None:

@@ -9,7 +9,7 @@ from stratumfs.errors import DeviceFailed
 from stratumfs.ids import CellIndex
 from stratumfs.owner.messages import Progress, ReplaceDevice
 from stratumfs.owner.replace import replace_device
-from stratumfs.repair import repairer
+from stratumfs.repair import returns
 from stratumfs.shards.layout import ShardName, path_of
 from stratumfs.store.store import Store
 from tests.faults import acts
@@ -29,7 +29,7 @@ async def catch_up(run: Run) -> None:
     """A struck device answers again, with a damaged shard: that is made anew there, and the device is up."""
     async with run.opened() as store:
         device = store.devices[(await _last_volume(store)).devices[0]]
-        with smaller(repairer, REPAIR_RETURN_S=0.0):
+        with smaller(returns, REPAIR_RETURN_S=0.0):
             await store.fleet.strike(device.id, DeviceFailed("Input/output error", device.label))
         await _damage(store, CellIndex(0))
         with run.recording():
@@ -40,7 +40,7 @@ async def widen(run: Run) -> None:
     """A volume was opened while a device was struck: when that is back, it is sealed and repacked to full width."""
     async with run.opened() as store:
         device = store.devices[(await _last_volume(store)).devices[0]]
-        with smaller(repairer, REPAIR_RETURN_S=0.0):
+        with smaller(returns, REPAIR_RETURN_S=0.0):
             await store.fleet.strike(device.id, DeviceFailed("Input/output error", device.label))
         data = run.data(STRIPED)
         run.story.tree = run.tree.put("main/earlier", data, await acts.put(store, "main/earlier", data))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from stratumfs.catalog.boot import Booted, boot, survey
 from stratumfs.catalog.chains import Form, Manifest, new_chain, wal_salt, write_manifest
@@ -115,3 +116,10 @@ async def open_at(
 
 def member_numbers(places: Sequence[FolderPlace], members: Collection[PlaceId]) -> set[int]:
     return {number for number, place in enumerate(places) if place.id in members}
+
+
+async def pass_s(clock: MockClock, seconds: float) -> None:
+    """The loop sees each second of it: in one jump it would have stood still."""
+    for _ in range(round(seconds)):
+        clock.jump(1)
+        await wait_all_tasks_blocked()

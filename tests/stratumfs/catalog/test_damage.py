@@ -74,6 +74,8 @@ def test_what_a_device_holds_is_known_from_its_side() -> None:
     assert shards_on(tx, DEVICES[1]) == [(VOLUME, 1), (OTHER, 1)]
     assert shards_on(tx, DEVICES[1], VOLUME) == [(OTHER, 1)]
     assert (bytes_on(tx, DEVICES[1]), bytes_on(tx, SPARE)) == (200, 0)
+    free_volumes(tx, [OTHER], 9)
+    assert bytes_on(tx, DEVICES[1]) == 100
     assert shard_counts(tx) == [(DEVICES[0], 2, 0), (DEVICES[1], 2, 1), (DEVICES[2], 2, 0)]
     assert misplaced(tx, DEVICES[1], [(VOLUME, CELLS[1]), (VOLUME, CELLS[2]), (VolumeId(b"?"), CELLS[1])]) == [
         (VOLUME, 2),

@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from stratumfs.catalog.connection import connect
 from stratumfs.catalog.create import create_catalog
+from stratumfs.catalog.durability import Checkpointer
 from stratumfs.catalog.engine import Transaction
 from stratumfs.errors import AlreadyExists
 from tests.stratumfs.catalog.toy import SCHEMA, StoppedMember, get, listing, put, running
@@ -55,6 +56,27 @@ async def test_a_checkpoint_folds_only_what_every_member_holds(tmp_path: Path) -
         member.let_go()
         await catalog.checkpoint()
         assert b"needle" in os.pread(database, 1 << 20, 0)
+
+
+async def test_a_checkpoint_folds_beside_the_writers_nothing_that_came_after_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round beside it may seed a copy from the database, and ships it no more of the log than its own mark."""
+    bulk, found = Checkpointer.bulk, []
+
+    def beside_a_writer(self: Checkpointer) -> None:
+        trio.from_thread.run(catalog.write, put, 2, b"came later")
+        bulk(self)
+        found.append(self._primary.read_database(0, 1 << 20))
+
+    async with running(tmp_path / "c") as catalog:
+        await catalog.commit(put, 1, b"was held" * 1024)  # on pages of its own
+        monkeypatch.setattr(Checkpointer, "bulk", beside_a_writer)
+        assert await catalog.checkpoint()
+        monkeypatch.undo()
+        assert b"was held" in found[0]
+        assert b"came later" not in found[0]
+        assert b"came later" in catalog._database.primary.read_database(0, 1 << 20)
 
 
 async def test_each_checkpoint_starts_the_wal_over_with_the_next_salt(tmp_path: Path) -> None:

@@ -1,20 +1,39 @@
 """A catalog on several places: openings, strikes, joins, fail-overs."""
 
 import errno
+import os
+import shutil
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from stratumfs.catalog import checkpoints, seeding
+from stratumfs.catalog import checkpoints, membership, seeding
 from stratumfs.catalog.chains import COPY_CHUNK, Form, read_manifest
-from stratumfs.catalog.copies import seed
-from stratumfs.errors import ConfigError, StoreReadOnly
+from stratumfs.catalog.copies import Copy, seed
+from stratumfs.catalog.durability import Checkpointer, Mark, Primary, PrimaryLost
+from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.membership import Membership
+from stratumfs.catalog.writer import Writer
+from stratumfs.errors import CatalogCorrupt, ConfigError, StoreReadOnly
 from stratumfs.ids import STORE_PLACE
-from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, member_numbers, open_at, place_id, places_in
+from stratumfs.limits import STRIKE_S
+from tests.stratumfs.catalog.somewhere import (
+    FolderPlace,
+    make_catalog,
+    member_numbers,
+    open_at,
+    pass_s,
+    place_id,
+    places_in,
+)
 from tests.stratumfs.catalog.toy import everything, get, put
 
 
@@ -43,6 +62,20 @@ async def test_without_more_than_half_of_the_places_nothing_is_written(places: l
         assert await catalog.read(get, 1) == b"kept"
         with pytest.raises(StoreReadOnly):
             await catalog.commit(put, 2, b"refused")
+
+
+async def test_a_place_that_was_made_anew_is_no_witness_of_what_the_lost_one_knew(places: list[FolderPlace]) -> None:
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"kept")
+    async with open_at(places, {0, 4, 5, 6}) as (catalog, _):
+        await catalog.commit(put, 2, b"answered")
+    shutil.rmtree(places[0].root)
+    places[0].root.mkdir()
+    async with open_at(places, {0, 1, 2, 3}) as (_, booted):
+        assert "3 of 7 places" in booted.why_not
+    async with open_at(places, {0, 1, 2, 3, 4}) as (catalog, booted):
+        assert not booted.why_not
+        assert await catalog.read(everything) == [(1, b"kept"), (2, b"answered")]
 
 
 async def test_the_store_folder_is_made_anew_of_a_copy(places: list[FolderPlace]) -> None:
@@ -115,6 +148,327 @@ async def test_the_primary_dies_and_a_copy_takes_over(places: list[FolderPlace])
         assert len(await catalog.read(everything)) == 4
 
 
+async def test_while_a_copy_takes_over_reads_show_all_that_was_shown_before(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        await catalog.commit(put, 1, b"one")
+        lose_primary(monkeypatch, catalog)
+        await catalog.write(put, 2, b"shown, and on no copy")
+        async with trio.open_nursery() as nursery:
+            with Gate(places[6]) as gate:
+                nursery.start_soon(catalog.commit, put, 3, b"three")
+                await gate.reached()
+                assert booted.members.primary != STORE_PLACE
+                assert await catalog.read(get, 2) == b"shown, and on no copy"
+        assert len(await catalog.read(everything)) == 3
+    for number in (1, 2, 3):
+        async with open_at(places, {number, 4, 5, 6}) as (catalog, _):
+            assert len(await catalog.read(everything)) == 3
+
+
+async def test_reads_wait_where_the_new_database_fails_before_it_shows_everything(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another copy takes over then."""
+    replay, failures = Writer.replay, [apsw.IOError("disk I/O error")]
+
+    def replayed(self: Writer, kept: Sequence[Any]) -> None:
+        if failures:
+            raise CatalogCorrupt("the catalog's database fails") from failures.pop()
+        replay(self, kept)
+
+    monkeypatch.setattr(Writer, "replay", replayed)
+    seen: list[bytes | None] = []
+
+    async def look() -> None:
+        while len(seen) < 100:
+            seen.append(await catalog.read(get, 2))
+            await trio.lowlevel.checkpoint()
+        await catalog.sync()
+
+    async with open_at(places) as (catalog, booted):
+        await catalog.commit(put, 1, b"one")
+        lose_primary(monkeypatch, catalog)
+        await catalog.write(put, 2, b"shown")
+        synced = catalog.statistics().synced
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            await catalog.commit(put, 3, b"three")
+        assert not failures
+        assert set(seen) == {b"shown"}
+        assert catalog.statistics().synced > synced
+        assert booted.members is not None
+        assert len(set(booted.members.struck)) == 2
+
+
+async def test_what_comes_out_otherwise_when_it_is_shown_again_is_shown_to_nobody(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(tx: Any, ident: int) -> object:
+        put(tx, ident, b"odd")
+        return object()
+
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"one")
+        lose_primary(monkeypatch, catalog)
+        await catalog.write(put, 2, b"two")
+        await catalog.write(odd, 3)
+        with pytest.raises(CatalogCorrupt, match="otherwise than before"):
+            await catalog.sync()
+        assert catalog.diverged
+        for read in (catalog.read, catalog.read_settled):
+            with pytest.raises(CatalogCorrupt, match="what it has shown"):
+                await read(get, 1)
+
+
+async def test_where_no_copy_can_take_over_what_was_shown_is_shown_on(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the database that is lost, as far as it can be read."""
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"one")
+        lose_primary(monkeypatch, catalog)
+        await catalog.write(put, 2, b"two")
+        for place in places[1:]:
+            place.dead = True
+        with pytest.raises(StoreReadOnly):
+            await catalog.sync()
+        assert not catalog.diverged
+        assert await catalog.read(everything) == [(1, b"one"), (2, b"two")]
+
+
+async def test_a_copy_that_was_made_of_a_lost_database_does_not_join(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log would be the lost one's, and what that lacks would be held against the new one."""
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        copy, chain = await members._seed(places[5].id)
+        lose_primary(monkeypatch, catalog)
+        await catalog.commit(put, 2, b"two")
+        primary = members.primary
+        with pytest.raises(StoreReadOnly, match="another place"):
+            await catalog._rounds.exclusive(partial(members._join, copy, chain))
+        await catalog.commit(put, 3, b"three")
+        assert members.primary == primary != STORE_PLACE
+        assert members._copies.get(places[5].id) is not copy
+
+
+@pytest.mark.parametrize("how", ["cut", "EISDIR"])
+async def test_a_strike_of_a_store_whose_log_cannot_be_read_any_more_is_of_the_copy_that_takes_over(
+    places: list[FolderPlace], how: str
+) -> None:
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        lose_log(catalog, how)
+        await catalog.strike(places[3].id, "EIO")
+        assert not {STORE_PLACE, places[3].id} & {*members.members}
+        await catalog.commit(put, 2, b"two")
+        assert len(await catalog.read(everything)) == 2
+
+
+async def test_a_log_that_cannot_be_read_is_not_held_against_the_place_that_a_copy_is_made_at(
+    places: list[FolderPlace],
+) -> None:
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        await catalog.commit(put, 1, b"one")
+        lose_log(catalog, "EISDIR")
+        with pytest.raises(PrimaryLost):
+            await booted.members._seed(places[5].id)
+
+
+async def test_a_checkpoint_that_cannot_read_the_log_goes_on_with_a_copy(places: list[FolderPlace]) -> None:
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        await catalog.commit(put, 1, b"one")
+        lose_log(catalog, "EISDIR")
+        assert not await catalog.checkpoint()
+        await catalog.commit(put, 2, b"two")
+        assert booted.members.primary != STORE_PLACE
+        assert await catalog.checkpoint()
+
+
+async def test_a_checkpoint_of_the_lost_database_that_fails_late_says_nothing_against_the_new_one(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, may = threading.Event(), threading.Event()
+
+    def bulk(self: Checkpointer) -> None:
+        reached.set()
+        assert may.wait(10)
+        raise apsw.IOError("disk I/O error")
+
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        monkeypatch.setattr(Checkpointer, "bulk", bulk)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(catalog.checkpoint)
+            assert await trio.to_thread.run_sync(reached.wait, 10)
+            lose_primary(monkeypatch, catalog)
+            await catalog.commit(put, 2, b"two")
+            monkeypatch.undo()
+            primary = members.primary
+            assert primary != STORE_PLACE
+            may.set()
+        await catalog.commit(put, 3, b"three")
+        assert members.primary == primary
+        assert members.struck.keys() == {STORE_PLACE}
+
+
+@pytest.mark.parametrize("still", [True, False])
+async def test_who_does_not_answer_is_struck_and_not_where_the_owner_itself_stood_still(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock, still: bool
+) -> None:
+    """A loop that comes back late sees its deadlines before it sees what threads have brought."""
+    hold, reached, may = Copy.hold, threading.Event(), threading.Event()
+
+    def stopped(self: Copy, mark: Mark) -> None:
+        hold(self, mark)
+        if self.place == places[2].id:
+            reached.set()
+            assert may.wait(10)
+
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        monkeypatch.setattr(Copy, "hold", stopped)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(catalog.commit, put, 1, b"one")
+            assert await trio.to_thread.run_sync(reached.wait, 10)
+            await pass_by(mock_clock, still, catalog, lambda: bool(members.struck))
+            may.set()
+        assert members.struck.keys() == (set() if still else {places[2].id})
+
+
+async def test_where_all_copies_are_silent_nobody_is_struck_though_the_store_folder_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
+) -> None:
+    places = places_in(tmp_path, 3)
+    make_catalog(places)
+    hold, reached, may = Copy.hold, threading.Semaphore(0), threading.Event()
+
+    def stopped(self: Copy, mark: Mark) -> None:
+        hold(self, mark)
+        reached.release()
+        assert may.wait(10)
+
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        monkeypatch.setattr(Copy, "hold", stopped)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(catalog.commit, put, 1, b"one")
+            for _ in range(2):
+                assert await trio.to_thread.run_sync(reached.acquire, True, 10)
+            await pass_s(mock_clock, 2 * STRIKE_S)
+            assert len(catalog._rounds.stalled) == 2
+            may.set()
+        assert not members.struck
+        assert await catalog.read(everything) == [(1, b"one")]
+
+
+@pytest.mark.parametrize("still", [True, False])
+async def test_a_call_at_a_place_has_time_anew_where_the_owner_stood_still(
+    places: list[FolderPlace], mock_clock: MockClock, still: bool
+) -> None:
+    reached, may = threading.Event(), threading.Event()
+    outcome: list[object] = []
+
+    def stopped() -> str:
+        reached.set()
+        assert may.wait(10)
+        return "an answer"
+
+    async def call() -> None:
+        try:
+            outcome.append(await members._calls.alone(places[5].id, stopped))
+        except OSError as error:
+            outcome.append(error.errno)
+
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        members = booted.members
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            assert await trio.to_thread.run_sync(reached.wait, 10)
+            await pass_by(mock_clock, still, catalog, lambda: bool(outcome))
+            may.set()
+        assert outcome == ["an answer" if still else errno.ETIMEDOUT]
+
+
+async def pass_by(clock: MockClock, still: bool, catalog: Catalog, enough: Callable[[], bool]) -> None:
+    """Twice the deadline passes: at once, or the loop sees each second of it until it is *enough*."""
+    members = catalog._members
+    assert isinstance(members, Membership)
+    limiters = (*catalog._rounds._limiters.values(), *members._calls._short.values())
+    while sum(each.borrowed_tokens for each in limiters) > 1:
+        await trio.lowlevel.checkpoint()  # all but one have answered then, however fast this machine is
+    for _ in range(1 if still else round(STRIKE_S * 2)):
+        clock.jump(STRIKE_S * 2 if still else 1)
+        await wait_all_tasks_blocked()
+        if enough():
+            break
+
+
+def lose_log(catalog: Catalog, how: str) -> None:
+    """Our own descriptor of it gives nothing any more; SQLite's does."""
+    primary = catalog._database.primary
+    other = os.open(primary.folder if how == "EISDIR" else os.devnull, os.O_RDONLY)
+    os.dup2(other, primary._wal)
+    os.close(other)
+
+
+def lose_primary(monkeypatch: pytest.MonkeyPatch, catalog: Catalog) -> None:
+    """From now on its disk answers EIO; what SQLite has of it in memory can be read still."""
+    lost, read_wal, hold = catalog._database.primary, Primary.read_wal, Primary.hold
+
+    def read_or_fail(self: Primary, position: int, length: int) -> bytes:
+        if self is lost:
+            raise PrimaryLost("EIO")
+        return read_wal(self, position, length)
+
+    def hold_or_fail(self: Primary, mark: Mark) -> None:
+        if self is lost:
+            raise OSError(errno.EIO, "Input/output error")
+        hold(self, mark)
+
+    monkeypatch.setattr(Primary, "read_wal", read_or_fail)
+    monkeypatch.setattr(Primary, "hold", hold_or_fail)
+
+
+class Gate:
+    """Whoever tells *place* of an epoch that was begun and is not in force waits here until the block ends."""
+
+    def __init__(self, place: FolderPlace) -> None:
+        self._may = threading.Event()
+        self._reached = threading.Event()
+        place.before = self._stop
+
+    def _stop(self, what: str) -> None:
+        begun, in_force = what.split()[1].split("/")
+        if begun != in_force:
+            self._reached.set()
+            assert self._may.wait(10)
+
+    async def reached(self) -> None:
+        assert await trio.to_thread.run_sync(self._reached.wait, 10)
+
+    def __enter__(self) -> "Gate":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._may.set()
+
+
 def members_number(places: list[FolderPlace], ident: bytes) -> int:
     return next(number for number, place in enumerate(places) if place.id == ident)
 
@@ -169,6 +523,43 @@ async def test_a_copy_leaves_a_disk_that_has_another_one_as_soon_as_another_disk
     alone = next(number for number in (4, 5, 6) if places[number].id in members.members)
     async with open_at(places, {left, alone, *others}) as (catalog, _):
         assert await catalog.read(everything) == [(1, b"one"), (2, b"two")]
+
+
+async def test_copies_that_share_a_disk_give_way_where_another_disk_is_there_again(tmp_path: Path) -> None:
+    places = places_in(tmp_path, 7, {0: "a", 1: "a", 2: "b", 3: "b", 4: "c", 5: "d", 6: "e"})
+    make_catalog(places)
+    async with open_at(places, range(4)) as (catalog, booted):
+        assert booted.members is not None
+        assert member_numbers(places, booted.members.members) == {0, 1, 2, 3}
+        await catalog.commit(put, 1, b"kept")
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        assert len(set(booted.members.disks)) == len(booted.members.members) == 4
+        assert await catalog.read(everything) == [(1, b"kept")]
+
+
+async def test_a_place_on_a_disk_of_its_own_becomes_a_member_for_one_of_those_that_share_one(tmp_path: Path) -> None:
+    places = places_in(tmp_path, 4, {0: "a", 1: "a", 2: "b", 3: "c"})
+    make_catalog(places)
+    async with open_at(places, range(3), m=1) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        assert member_numbers(places, members.members) == {0, 1, 2}
+        members.welcome(places[3])
+        await members.join_spares(catalog._rounds.exclusive)
+        assert member_numbers(places, members.members) == {0, 2, 3}
+
+
+async def test_no_more_than_wanted_become_members_where_no_disk_is_left(tmp_path: Path) -> None:
+    places = places_in(tmp_path, 6, {0: "a", 1: "a", 2: "a", 3: "b", 4: "b", 5: "c"})
+    make_catalog(places)
+    async with open_at(places, range(5), m=1) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        members._spares.taken(places[5].id)
+        members.welcome(places[5])
+        await members.join_spares(catalog._rounds.exclusive)
+        assert len(members.members) == 3
 
 
 async def test_a_store_without_any_catalog_is_not_opened(tmp_path: Path) -> None:
@@ -319,12 +710,82 @@ async def test_a_log_that_grows_too_long_is_started_over_and_the_seed_that_is_lo
         await catalog.strike(places[3].id, "EIO")
         assert await trio.to_thread.run_sync(reached.wait, 10)
         assert await catalog.checkpoint()
+        await catalog.commit(put, 2, b"two")
+        assert await catalog.checkpoint()
+        await catalog.commit(put, 3, bytes(2 * COPY_CHUNK))  # so much would be shipped beside the rounds
         assert list((places[4].root / "catalog").glob("chain-*"))
         go_on.set()
         async with members.log_kept:
             assert member_numbers(places, members.members) == {0, 1, 2}
             assert not list((places[4].root / "catalog").glob("chain-*"))
         assert places[4].id in members.places
+
+
+async def test_a_full_place_that_is_wanted_rests_and_is_not_asked_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = places_in(tmp_path, 4)
+    make_catalog(places)
+    asked: list[str] = []
+
+    def full(what: str) -> None:
+        asked.append(what)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def full_there(folder: Path, *rest: Any) -> None:
+        if places[3].root in folder.parents:
+            full("seed")
+        seed(folder, *rest)
+
+    monkeypatch.setattr(seeding, "seed", full_there)
+    monkeypatch.setattr(membership, "JOIN_RETRY_S", 0.05)
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        members.welcome(places[3])
+        members._spares.joined(places[3].id)  # it has rested
+        places[3].before = full
+        asked.clear()
+        await catalog.commit(put, 2, b"two")
+        await members.note(catalog.statistics().synced)
+        assert asked
+        assert not members._doubtful
+        await trio.sleep(0.3)
+        assert asked.count("seed") == 1
+        assert len(asked) < 12  # its file is tried with the others' each time
+        assert members.places.keys() == {place.id for place in places}
+        assert member_numbers(places, members.members) == {0, 1, 2}
+
+
+async def test_a_full_place_is_asked_once_by_a_strike_that_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = places_in(tmp_path, 4)
+    make_catalog(places)
+    seeds: list[Path] = []
+    hold = Copy.hold
+
+    def counted(folder: Path, *rest: Any) -> None:
+        if places[3].root in folder.parents:
+            seeds.append(folder)
+        seed(folder, *rest)
+
+    def full(self: Copy, mark: Mark) -> None:
+        if self.place == places[3].id:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        hold(self, mark)
+
+    monkeypatch.setattr(seeding, "seed", counted)
+    monkeypatch.setattr(Copy, "hold", full)
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        assert member_numbers(places, members.members) == {0, 1, 2}
+        assert len(seeds) == 1
+        with trio.fail_after(10), pytest.raises(StoreReadOnly):
+            await catalog.strike(places[2].id, "EIO")
+        assert len(seeds) == 2
 
 
 def _stopped_seeds(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
@@ -339,6 +800,20 @@ def _stopped_seeds(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, th
 
     monkeypatch.setattr(seeding, "seed", stopped)
     return reached, go_on
+
+
+async def test_what_a_place_that_comes_back_knows_of_epochs_stays_its_own_word(places: list[FolderPlace]) -> None:
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"one")
+    said = places[6].read_named()
+    assert said is not None
+    async with open_at(places, range(6)) as (catalog, booted):
+        assert booted.members is not None
+        await catalog.commit(put, 2, b"two")
+        booted.members.welcome(places[6], said)
+        synced = catalog.statistics().synced
+        await booted.members.note(synced)
+        assert places[6].read_named() == replace(said, sequence=synced)
 
 
 def _one_more(places: list[FolderPlace]) -> FolderPlace:

@@ -21,6 +21,7 @@ from tests.stratumfs.catalog.somewhere import (
     make_catalog,
     member_numbers,
     open_at,
+    pass_s,
     place_id,
     places_in,
 )
@@ -43,7 +44,7 @@ async def test_a_note_into_a_stall_strikes_nobody(places: list[FolderPlace], moc
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(members.note, synced)
                 await _until(lambda: len(reached) == 1 and len(_told(members, synced)) == 6)
-                mock_clock.jump(STRIKE_S)
+                await pass_s(mock_clock, STRIKE_S)
         assert not members._doubtful
         await catalog.commit(put, 2, b"two")
         assert member_numbers(places, members.places) == set(range(7))
@@ -60,7 +61,7 @@ async def test_an_epoch_that_more_than_m_are_silent_in_blames_nobody_and_goes_on
                 nursery.start_soon(catalog.strike, places[3].id, "EIO")
                 for _ in range(3):
                     await _until(lambda: len(reached) == 5)
-                    mock_clock.jump(STRIKE_S)
+                    await pass_s(mock_clock, STRIKE_S)
                     await wait_all_tasks_blocked()
                 assert members.struck.keys() == {places[3].id}
         await catalog.commit(put, 2, b"two")
@@ -79,7 +80,7 @@ async def test_up_to_m_that_are_silent_in_an_epoch_while_others_answer_are_struc
             with _stalling(places[5:]) as reached:
                 nursery.start_soon(catalog.strike, places[3].id, "EIO")
                 await _until(lambda: len(reached) == 2 and len(_begun(members)) == 4)
-                mock_clock.jump(STRIKE_S)
+                await pass_s(mock_clock, STRIKE_S)
                 await _until(lambda: len(members.struck) == 3)
         await catalog.commit(put, 2, b"two")
         assert member_numbers(places, members.struck) == {3, 5, 6}
@@ -111,7 +112,7 @@ async def test_a_spare_that_hangs_while_it_is_seeded_is_passed_over_for_the_next
             await catalog.commit(put, 1, b"one")
             await catalog.strike(places[3].id, "EIO")
             await _until(lambda: bool(reached))
-            mock_clock.jump(STRIKE_S)
+            await pass_s(mock_clock, STRIKE_S)
             await _until(lambda: len(members.members) == 4)
             assert member_numbers(places, members.members) == {0, 1, 2, 5}
             assert places[4].id in members.places
@@ -129,7 +130,7 @@ async def test_a_copy_that_takes_over_for_long_is_not_struck_and_the_next_one_is
                 _lose(places[0])
                 nursery.start_soon(catalog.commit, put, 2, b"two")
                 await _until(lambda: len(reached) == 1)
-                mock_clock.jump(STRIKE_S)
+                await pass_s(mock_clock, STRIKE_S)
                 await _until(lambda: catalog.statistics().synced >= 2 and members.primary != STORE_PLACE)
         assert members.primary != first
         assert member_numbers(places, members.struck) == {0}
@@ -149,7 +150,7 @@ async def test_where_every_copy_takes_long_to_take_over_they_are_waited_for(
                 nursery.start_soon(catalog.commit, put, 2, b"two")
                 for number in range(5):
                     await _until(lambda: len(reached) == min(3, number + 1))  # noqa: B023 - it is called at once
-                    mock_clock.jump(STRIKE_S)
+                    await pass_s(mock_clock, STRIKE_S)
         assert member_numbers(places, members.struck) == {0}
         assert len(await catalog.read(everything)) == 2
 
@@ -176,10 +177,10 @@ async def test_long_work_stalls_when_it_does_nothing_and_not_when_it_takes_long(
             await wait_all_tasks_blocked()
             go_on.release()
             await _until(lambda: len(steps) > number)  # noqa: B023 - it is called before the next one
-            mock_clock.jump(STRIKE_S)
+            await pass_s(mock_clock, STRIKE_S)
         await wait_all_tasks_blocked()
         assert said == []
-        mock_clock.jump(STRIKE_S)
+        await pass_s(mock_clock, STRIKE_S)
         await wait_all_tasks_blocked()
         assert said == ["stalled"]
         go_on.release()

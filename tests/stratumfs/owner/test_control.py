@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from stratumfs.errors import NotFound, StoreReadOnly
+from stratumfs.errors import DeviceFailed, NotFound, StoreReadOnly
 from stratumfs.owner import client, control, messages
 from stratumfs.owner.control import Connection
 from stratumfs.owner.messages import CloseDoor, Done, Progress, Request, Status
@@ -24,8 +24,8 @@ async def echo(request: Request, connection: Connection) -> bool:
 
 async def talk(folder: Path, *lines: bytes, handler: control.Handler = echo) -> list[dict[str, object]]:
     """Send lines, close, and read all that comes back."""
-    async with control.bound_socket(folder) as listener, trio.open_nursery() as nursery:
-        await nursery.start(control.serve, listener, handler)
+    async with control.bound_socket(folder) as bound, trio.open_nursery() as nursery:
+        await nursery.start(control.serve, bound.socket, handler)
         answers = b""
         async with await trio.open_unix_socket(str(folder / messages.CONTROL_SOCKET)) as stream:
             with suppress(trio.BrokenResourceError):  # it may have had enough before the end
@@ -71,11 +71,41 @@ async def test_the_socket_is_private_replaces_a_dead_one_and_goes_with_its_owner
     assert not path.exists()
 
 
+async def test_where_the_folder_is_lost_it_listens_in_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "LOOK_S", 0.1)
+    lost, found, refused = tmp_path / "lost", tmp_path / "found", list[int]()
+    lost.mkdir()
+
+    def find() -> Path:
+        if lost.exists():
+            return lost
+        if not refused:
+            refused.append(1)
+            raise DeviceFailed("no device is up")
+        found.mkdir(exist_ok=True)
+        return found
+
+    async with control.bound_socket(lost) as bound, trio.open_nursery() as nursery:
+        await nursery.start(control.serve_anywhere, bound, find, echo)
+        (lost / messages.CONTROL_SOCKET).unlink()
+        lost.rmdir()
+        path = found / messages.CONTROL_SOCKET
+        with trio.fail_after(10):
+            while not await trio.Path(path).exists():
+                await trio.lowlevel.checkpoint()
+        owner = await trio.to_thread.run_sync(client.connect, found)
+        assert owner is not None
+        with owner:
+            assert await trio.to_thread.run_sync(owner.ask, Status()) == {"request": "Status"}
+        nursery.cancel_scope.cancel()
+    assert not path.exists()
+
+
 async def test_a_folder_with_a_long_name_has_a_socket_too(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 200)
     folder.mkdir()
-    async with control.bound_socket(folder) as listener, trio.open_nursery() as nursery:
-        await nursery.start(control.serve, listener, echo)
+    async with control.bound_socket(folder) as bound, trio.open_nursery() as nursery:
+        await nursery.start(control.serve, bound.socket, echo)
 
         def ask() -> dict[str, object]:
             owner = client.connect(folder)
@@ -104,8 +134,8 @@ async def test_the_kernel_says_who_asks_and_who_may_not_gets_no_answer(
         return False
 
     monkeypatch.setattr(control, "may_ask", nobody)
-    async with control.bound_socket(tmp_path) as listener, trio.open_nursery() as nursery:
-        await nursery.start(control.serve, listener, echo)
+    async with control.bound_socket(tmp_path) as bound, trio.open_nursery() as nursery:
+        await nursery.start(control.serve, bound.socket, echo)
         async with await trio.open_unix_socket(str(tmp_path / messages.CONTROL_SOCKET)) as stream:
             assert await stream.receive_some() == b""
         nursery.cancel_scope.cancel()
@@ -136,8 +166,8 @@ async def test_an_answer_may_be_longer_than_any_request(tmp_path: Path) -> None:
         await connection.send(Done({"text": text}))
         return True
 
-    async with control.bound_socket(tmp_path) as listener, trio.open_nursery() as nursery:
-        await nursery.start(control.serve, listener, tell)
+    async with control.bound_socket(tmp_path) as bound, trio.open_nursery() as nursery:
+        await nursery.start(control.serve, bound.socket, tell)
 
         def ask() -> object:
             owner = client.connect(tmp_path)

@@ -1,80 +1,35 @@
 """Repairs of a whole store on real files."""
 
-import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import trio
 
 from stratumfs.catalog.damage import damage_rows
-from stratumfs.catalog.volumes import SEALED, VolumeRow, volumes
+from stratumfs.catalog.volumes import SEALED, volumes
 from stratumfs.devices.health import DeviceState
-from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceFailed, DeviceRefused
-from stratumfs.ids import CellIndex, DeviceId
+from stratumfs.errors import DeviceFailed, TooFewShards
+from stratumfs.ids import CellIndex, DeviceId, VolumeId
 from stratumfs.repair import repairer
-from stratumfs.shards.layout import ShardName, path_of
-from stratumfs.shards.local import LocalShards
-from stratumfs.store.store import Store
+from stratumfs.repair.queue import Exposed
 from stratumfs.volumes.attached import AttachedDevice
-from tests.faults.audit import audit_rows, audit_shards
-from tests.stores import make_store, running_store
+from stratumfs.volumes.format import VolumeInfo
+from tests.stores import running_store
+from tests.stratumfs.repair.stores import (
+    DATA,
+    Another,
+    Folders,
+    all_is_well,
+    file_of,
+    filled,
+    ident,
+    only_volume,
+    silence,
+    spoil,
+)
 from tests.stratumfs.store.helpers import get, put
-
-DATA = {f"key {number}".encode(): os.urandom(size) for number, size in enumerate((3_000_000, 20_000, 1_500_000))}
-
-
-def ident(slot: int) -> DeviceId:
-    return DeviceId(f"d{slot}".encode().ljust(16, b"-"))
-
-
-@asynccontextmanager
-async def filled(folder: Path, devices: int = 6) -> AsyncIterator[Store]:
-    """A store with a bucket and some objects in one sealed volume."""
-    make_store(folder, devices)
-    async with running_store(folder, Code(4, 2)) as store:
-        await store.objects.create_bucket("bucket", 1)
-        for key, data in DATA.items():
-            await put(store, key, data)
-        await store.writer.volumes.seal_idle(0)
-        yield store
-
-
-async def only_volume(store: Store) -> VolumeRow:
-    [row] = await store.catalog.read(volumes, SEALED)
-    return row
-
-
-async def all_is_well(store: Store) -> None:
-    for key, data in DATA.items():
-        assert await get(store, key) == data
-    assert await audit_rows(store) + await audit_shards(store) == []
-    assert await store.catalog.read(damage_rows) == []
-    assert store.damaged == set()
-
-
-def file_of(store: Store, row: VolumeRow, cell: int) -> Path:
-    return Path(store.devices[row.devices[cell]].label) / path_of(ShardName(row.id, CellIndex(cell)))
-
-
-class Folders:
-    """`Folders` of a store in a test: a device is there as long as its folder is."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def check(self, device: DeviceId) -> None:
-        if not self._path(device).exists():
-            raise DeviceRefused("it is away", str(self._path(device)))
-
-    def reopen(self, device: DeviceId) -> AttachedDevice:
-        self.check(device)
-        return AttachedDevice(device, str(self._path(device)), LocalShards(self._path(device)), disk=device)
-
-    def _path(self, device: DeviceId) -> Path:
-        return self.root / device.rstrip(b"-").decode()
 
 
 async def test_damage_that_a_read_meets_is_mended(tmp_path: Path) -> None:
@@ -176,49 +131,181 @@ async def test_a_device_that_is_emptied_is_struck(tmp_path: Path) -> None:
         assert store.fleet.struck == [ident(4)]
 
 
-async def test_a_struck_device_comes_back_verified_and_caught_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(repairer, "REPAIR_RETURN_S", 0.0)
-    async with filled(tmp_path) as store:
-        row = await only_volume(store)
-        slot = int(row.devices[5][1:2])
-        store.repairer.folders = Folders(tmp_path)
-        (tmp_path / f"d{slot}").rename(tmp_path / "away")
-        await store.repairer.wait_settled()
-        await put(store, b"key 3", DATA[b"key 0"])
-        await store.writer.volumes.seal_idle(0)
-        with (tmp_path / "away" / path_of(ShardName(row.id, CellIndex(5)))).open("r+b") as file:
-            file.write(b"damage")
-        (tmp_path / "away").rename(tmp_path / f"d{slot}")
-        await store.repairer.wait_settled()
-        assert store.fleet.struck == []
-        assert store.fleet.state(ident(slot)) == (DeviceState.ONLINE, None)
-        await all_is_well(store)
-        assert await get(store, b"key 3") == DATA[b"key 0"]
-
-
-async def test_what_moved_elsewhere_meanwhile_is_moved_aside_when_a_device_comes_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_volume_waits_for_a_device_that_is_silent(tmp_path: Path) -> None:
+    """Two shards are gone, and a third one's device sleeps: nothing is lost, and nothing is made as if it were."""
     async with filled(tmp_path, devices=7) as store:
         row = await only_volume(store)
-        lost = store.devices[row.devices[1]]
-        store.repairer.folders = Folders(tmp_path)
-        await store.fleet.strike(lost.id, DeviceFailed("it burns"))
+        sleeper = silence(store, row.devices[2])
+        for cell in (0, 1):
+            file_of(store, row, cell).unlink()
+        await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
         await store.repairer.wait_settled()
-        assert lost.id not in (await only_volume(store)).devices
-        monkeypatch.setattr(repairer, "REPAIR_RETURN_S", 0.0)
-        store.repairer._not_before.clear()
+        asked = sleeper.asked
         await store.repairer.wait_settled()
-        assert store.fleet.struck == []
+        assert sleeper.asked == asked > 0  # it waits for its time, and is not tried at each look
+        assert await only_volume(store) == row
+        assert not file_of(store, row, 1).exists()
+        assert store.damaged == set()
+        sleeper.asleep = False
+        store.repairer._put_off.hurry(trio.current_time())
+        await store.repairer.wait_settled()
+        assert (await only_volume(store)).devices[0] != row.devices[0]
         await all_is_well(store)
-        assert [path.name for path in (Path(lost.label) / "quarantine").iterdir()] == [f"{row.id.hex()}.1"]
+        assert len(store.repairer._put_off) == 0
 
 
-async def test_a_device_that_is_struck_is_not_taken_back_at_once(tmp_path: Path) -> None:
-    async with filled(tmp_path) as store:
-        store.repairer.folders = Folders(tmp_path)
-        await store.fleet.strike(ident(0), DeviceFailed("it was slow"))
+async def test_what_is_lost_is_counted_though_the_shard_is_there(tmp_path: Path) -> None:
+    async with filled(tmp_path, devices=7) as store:
+        row = await only_volume(store)
+        spoil(store, row, 1, 2)
+        file_of(store, row, 3).unlink()
+        await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
+        del store.fleet.devices[row.devices[0]]
         await store.repairer.wait_settled()
-        assert store.fleet.struck == [ident(0)]
+        moved = await only_volume(store)
+        assert moved.devices[0] != row.devices[0]
+        assert {each.cell for each in await store.catalog.read(damage_rows)} >= {0, 3}
+        assert store.damaged == {(row.id, cell) for cell in (0, 1, 2, 3)}
+        assert (await only_volume(store)).devices == moved.devices
+        with pytest.raises(TooFewShards):
+            await get(store, b"key 0")
+        assert await get(store, b"key 2") == DATA[b"key 2"]
+
+
+async def test_a_shard_on_a_device_that_takes_no_writes_helps_when_it_moves(tmp_path: Path) -> None:
+    async with filled(tmp_path, devices=7) as store:
+        row = await only_volume(store)
+        spoil(store, row, 3, 4)
+        await store.fleet.strike(row.devices[0], DeviceFailed("a sync failed"), DeviceState.READ_ONLY)
+        await store.repairer.wait_settled()
+        await store.repairer.wait_settled()
+        assert (await only_volume(store)).devices[0] != row.devices[0]
+        await all_is_well(store)
+
+
+async def test_a_shard_stays_on_a_device_that_takes_no_writes_while_stripes_are_lost(tmp_path: Path) -> None:
+    async with filled(tmp_path, devices=7) as store:
+        row = await only_volume(store)
+        spoil(store, row, 0, 3, 4)
+        await store.fleet.strike(row.devices[0], DeviceFailed("a sync failed"), DeviceState.READ_ONLY)
+        await store.repairer.wait_settled()
+        assert (await only_volume(store)).devices == row.devices
+
+
+async def test_a_device_that_is_silent_stops_no_repair_of_others(tmp_path: Path) -> None:
+    """Nobody knows whether its doubted shard is bad: that waits, and is neither made anew nor forgotten."""
+    async with filled(tmp_path) as store:
+        await put(store, b"key 3", DATA[b"key 0"])
+        await store.writer.volumes.seal_idle(0)
+        first, second = await store.catalog.read(volumes, SEALED)
+        hangs = silence(store, first.devices[0])
+        cell = next(CellIndex(at) for at, device in enumerate(second.devices) if device != hangs.id)
+        file_of(store, second, cell).unlink()
+        before = file_of(store, first, 0).stat()
+        assert store.repairer.damaged(first.id, CellIndex(0), "a bad cable")
+        await store.repairer.wait_settled()
+        assert file_of(store, second, cell).exists()
+        assert store.damaged == {(first.id, 0)}
+        hangs.asleep = False
+        store.repairer._put_off.hurry(trio.current_time())
+        await store.repairer.wait_settled()
+        assert file_of(store, first, 0).stat().st_ino == before.st_ino
+        await all_is_well(store)
+
+
+async def test_a_spare_device_that_is_silent_gets_no_shard(tmp_path: Path) -> None:
+    async with filled(tmp_path, devices=8) as store:
+        row = await only_volume(store)
+        hangs, spare = (ident(slot) for slot in range(8) if ident(slot) not in row.devices)
+        silence(store, hangs)
+        await store.fleet.strike(row.devices[3], DeviceFailed("it burns"))
+        await store.repairer.wait_settled()
+        assert (await only_volume(store)).devices[3] == spare
+
+
+class Recorded(Another):
+    """Notes what it does, and does nothing."""
+
+    to_do: tuple[int, ...] = ()
+    hears_of: tuple[VolumeId, CellIndex] | None = None
+
+    async def _survey(self) -> None:
+        self._surveyed_at = trio.current_time()
+        for number, margin in enumerate(self.to_do):
+            self.queue.offer(Exposed(VolumeId(bytes([number]) * 16), margin, 0))
+        self.to_do = ()
+
+    async def _repair(self, exposed: Exposed) -> None:
+        self.done.append(exposed.margin)
+
+    async def _is_bad(self, *_: object) -> bool:
+        self.done.append("shard")
+        if self.hears_of is not None:
+            self.damaged(*self.hears_of, "a read met it")
+            self.hears_of = None
+        return False
+
+
+async def test_a_device_catches_up_between_repairs_and_behind_urgent_ones(tmp_path: Path) -> None:
+    async with filled(tmp_path) as store:
+        for _ in range(2):
+            await put(store, b"another", DATA[b"key 1"])
+            await store.writer.volumes.seal_idle(0)
+        await store.fleet.strike(ident(0), DeviceFailed("it burns"))
+        own = Recorded(store, Folders(tmp_path))
+        own.to_do = (1, 0, 1, -1)
+        await own.round()
+        assert own.done == [-1, 0, 1, "shard", 1, "shard", "shard"]
+        assert store.fleet.struck == []
+
+
+async def test_what_is_heard_of_while_a_device_catches_up_comes_before_its_next_shard(tmp_path: Path) -> None:
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        for _ in range(2):
+            await put(store, b"another", DATA[b"key 1"])
+            await store.writer.volumes.seal_idle(0)
+        await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
+        own = Recorded(store, Folders(tmp_path))
+        own.hears_of = (row.id, CellIndex(1))
+        await own.round()
+        assert own.done == ["shard", 0, "shard", "shard"]
+        assert store.fleet.struck == []
+
+
+async def test_what_was_put_off_is_tried_at_once_when_a_device_is_back_or_struck(tmp_path: Path) -> None:
+    """More can be done then, or less time is left."""
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        for _ in range(2):
+            store.repairer._put_off.put_off(row.id, trio.current_time())
+        await store.repairer.wait_settled()
+        assert store.repairer._put_off.due(trio.current_time()) == []
+        await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
+        await store.repairer.wait_settled()
+        assert len(store.repairer._put_off) == 0  # it was looked at, and waits for a device
+        store.repairer._put_off.put_off(row.id, trio.current_time())
+        store.repairer.heed(row.devices[0])  # as at each read that fails there, which is no news
+        await store.repairer.wait_settled()
+        assert store.repairer._put_off.due(trio.current_time()) == []
+
+
+async def test_a_device_that_is_silent_is_waited_for_once_a_survey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many chunks of volumes there are."""
+    asked: list[bool] = []
+
+    async def present(devices: Mapping[DeviceId, AttachedDevice], found: Sequence[VolumeInfo], wait_s: float) -> object:
+        await trio.lowlevel.checkpoint()
+        asked.append(ident(0) in devices)
+        return {each.id: {CellIndex(at) for at in range(6)} for each in found}, {ident(0)} & devices.keys()
+
+    async with filled(tmp_path) as store:
+        for _ in range(2):
+            await put(store, b"another", DATA[b"key 1"])
+            await store.writer.volumes.seal_idle(0)
+        monkeypatch.setattr(repairer, "TRANSACTION_ROWS_MAX", 1)
+        monkeypatch.setattr(repairer, "shards_present", present)
+        await Another(store, Folders(tmp_path)).round()
+        assert asked == [True, False, False]

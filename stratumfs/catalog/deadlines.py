@@ -1,0 +1,68 @@
+"""Deadlines that count only the time in which this process ran.
+
+trio ends a wait whose time is over before it hands over what threads have brought meanwhile: after the loop, or the
+whole process, has stood still, everybody would seem not to have answered.
+"""
+
+import errno
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple
+
+import trio
+
+from stratumfs.limits import DEVICE_LOOK_S, DEVICE_STANDSTILL_S
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Stalled(TimeoutError):
+    """A place has not answered by the deadline. Of one that was asked alone it says nothing."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(errno.ETIMEDOUT, f"no answer within {limit_s:.0f} s")
+
+
+async def comes_within(done: trio.Event, limit_s: float) -> bool:
+    """Wait for *done*, but no longer than *limit_s* since the process stood still last. Returns whether it came.
+
+    A look that comes late, if only by its own length, may have come before what it looks for: it does not count.
+    """
+    left_s = limit_s
+    while left_s > 0 and not done.is_set():
+        step_s = min(left_s, DEVICE_LOOK_S)
+        with trio.move_on_after(step_s) as scope:
+            await done.wait()
+        late_s = trio.current_time() - scope.deadline
+        if late_s > DEVICE_STANDSTILL_S:
+            left_s = limit_s
+        elif late_s < DEVICE_LOOK_S:
+            left_s -= step_s
+    return done.is_set()
+
+
+async def call_within(limit_s: float, limiter: trio.CapacityLimiter, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Run *fn* in a thread, which is left to itself if it does not come back.
+
+    Raises: what *fn* raises; Stalled if it does not come back.
+    """
+    done = trio.Event()
+    results: list[T] = []
+    errors: list[Exception] = []
+
+    async def call() -> None:
+        try:
+            results.append(await trio.to_thread.run_sync(fn, *args, abandon_on_cancel=True, limiter=limiter))
+        except Exception as error:
+            errors.append(error)
+        done.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        if not await comes_within(done, limit_s):
+            nursery.cancel_scope.cancel()
+    for error in errors:
+        raise error
+    if not results:
+        raise Stalled(limit_s)
+    return results[0]

@@ -1,0 +1,154 @@
+"""Openings of a store some of whose devices are struck, fail, or hang."""
+
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from stratumfs.config import SETTINGS_FILE, load
+from stratumfs.devices.check import check_device
+from stratumfs.devices.health import STRUCK, DeviceState
+from stratumfs.devices.identity import DeviceEntry
+from stratumfs.errors import DeviceFailed
+from stratumfs.ids import DeviceId, StoreId
+from stratumfs.owner import asking, attach, create, places, wire
+from stratumfs.owner.asking import NO_ANSWER
+from stratumfs.owner.folders import Folders
+from stratumfs.owner.places import place_of
+from tests.stratumfs.owner.test_create import KEYS, devices
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> Path:
+    """One whose devices have copies of the catalog, closed in order."""
+    create.make_store(tmp_path / "store", devices(tmp_path), 4, 2, KEYS)
+    async with _opened(tmp_path / "store"):
+        pass
+    return tmp_path / "store"
+
+
+@pytest.fixture(autouse=True)
+def nobody_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_: Folders, device: DeviceId) -> NoReturn:
+        raise DeviceFailed("not yet")
+
+    monkeypatch.setattr(Folders, "reopen", away)
+
+
+@asynccontextmanager
+async def _opened(folder: Path) -> AsyncIterator[wire.Running]:
+    async with wire.locked(folder) as found, wire.opened(found, load(folder / SETTINGS_FILE)) as running:
+        yield running
+
+
+def _slots(running: wire.Running) -> dict[int, DeviceId]:
+    return {entry.slot: entry.id for entry in running.folders.identity.devices}
+
+
+def _members(running: wire.Running) -> Any:
+    return running.store.catalog._members
+
+
+def _hangs(slot: int, fn: Callable[..., Any]) -> Callable[..., Any]:
+    def call(store: StoreId, entry: DeviceEntry, path: Path | None = None) -> Any:
+        if entry.slot == slot:
+            raise NO_ANSWER
+        return fn(store, entry, path)
+
+    return call
+
+
+async def test_what_was_struck_is_no_place_of_the_catalog_after_a_restart(store: Path) -> None:
+    async with _opened(store) as running:
+        slots = _slots(running)
+        await running.store.fleet.strike(slots[0], DeviceFailed("EIO"), DeviceState.READ_ONLY)
+    async with _opened(store) as running:
+        members = _members(running)
+        assert running.store.fleet.state(slots[0])[0] is DeviceState.READ_ONLY
+        assert place_of(slots[0]) not in {*members.members, *members.places}
+        assert members.struck[place_of(slots[0])] == "EIO"
+
+
+async def test_a_device_that_does_not_answer_is_refused_and_the_store_opens(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (attach, places):
+        monkeypatch.setattr(module, "check_device", _hangs(4, check_device))
+    async with _opened(store) as running:
+        state, reason = running.store.fleet.state(_slots(running)[4])
+        assert state is DeviceState.FAILED
+        assert "no answer within 30 s" in str(reason)
+        assert not running.store.catalog.read_only
+
+
+async def test_one_that_hangs_in_a_write_is_not_used_either(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refresh = attach._refresh
+
+    def hangs(folder: Path, identity: Any) -> None:
+        if folder.name == "d2":
+            raise NO_ANSWER
+        refresh(folder, identity)
+
+    monkeypatch.setattr(attach, "_refresh", hangs)
+    async with _opened(store) as running:
+        device = _slots(running)[2]
+        assert device not in running.folders.attached.devices
+        assert place_of(device) not in _members(running).places
+        assert "no answer" in str(running.store.fleet.state(device)[1])
+
+
+async def test_a_store_that_can_only_be_read_opens_with_a_device_that_takes_no_writes(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for slot in (3, 4, 5):
+        shutil.rmtree(store.with_name(f"d{slot}"))
+
+    def fails(folder: Path, identity: Any) -> None:
+        if folder.name == "d2":
+            raise DeviceFailed("EIO", str(folder))
+
+    monkeypatch.setattr(attach, "_refresh", fails)
+    monkeypatch.setattr(places, "write_identity", fails)
+    async with _opened(store) as running:
+        assert running.store.catalog.read_only
+        state, reason = running.store.fleet.state(_slots(running)[2])
+        assert state in STRUCK
+        assert reason == "EIO"
+
+
+async def test_so_does_one_that_has_too_few_places_without_it(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for slot in (3, 4, 5):
+        shutil.rmtree(store.with_name(f"d{slot}"))
+    refresh = attach._refresh
+
+    def fails(folder: Path, identity: Any) -> None:
+        if folder.name == "d2":
+            raise DeviceFailed("EIO", str(folder))
+        refresh(folder, identity)
+
+    monkeypatch.setattr(attach, "_refresh", fails)
+    async with _opened(store) as running:
+        assert running.store.catalog.read_only
+        assert running.store.fleet.state(_slots(running)[2])[0] in STRUCK
+
+
+def test_who_does_not_answer_by_the_deadline_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(asking, "DEVICE_DEADLINE_S", 0.0)
+    try:
+        assert asking.ask({"hangs": answer.wait}) == {"hangs": NO_ANSWER}
+    finally:
+        answer.set()
+
+
+def test_the_others_answer_or_say_why_not() -> None:
+    error = DeviceFailed("EIO")
+
+    def fails() -> int:
+        raise error
+
+    assert asking.ask({"fails": fails, "well": lambda: 7}) == {"fails": error, "well": 7}
