@@ -208,6 +208,7 @@ TRANSLATION: Mapping[type[store_errors.StratumError], str] = {
     store_errors.NotModified: "NotModified",
     # 409 and not 412: no condition failed, the same request may succeed when it is sent again.
     store_errors.WriteConflict: "ConditionalRequestConflict",
+    store_errors.StaleIds: "ConditionalRequestConflict",
     store_errors.InvalidPart: "InvalidPart",
     store_errors.InvalidPartOrder: "InvalidPartOrder",
     store_errors.PartTooSmall: "EntityTooSmall",

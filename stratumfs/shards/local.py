@@ -248,8 +248,8 @@ class LocalShards:
             raise self.translate(error, action, what, making=making) from error
 
     def translate(self, error: OSError, action: str, what: object, *, making: bool = False) -> StratumError:
-        """What *error* means, having met it when doing *action* to *what*. making: no file was looked for; if one is
-        missing it is a folder, which somebody has emptied."""
+        """What *error* means, having met it when doing *action* to *what*. making: no file was looked for, but made or
+        held open; if one is missing somebody has emptied the device."""
         message = f"device {self.root}: cannot {action} {what}: {error.strerror}"
         if isinstance(error, FileNotFoundError) and not making and os.fstat(self._folder.number).st_nlink:
             return ShardMissing(message)
@@ -275,7 +275,7 @@ class LocalOpenShard:
             os.posix_fallocate(file.number, start, end - start)
         except OSError as error:
             if error.errno not in _NO_PREALLOCATION:
-                raise self._shards.translate(error, "preallocate", self._name) from error
+                raise self._shards.translate(error, "preallocate", self._name, making=True) from error
 
     def write_at(self, position: int, parts: Sequence[Buffer]) -> None:
         file = self._held()
@@ -285,28 +285,28 @@ class LocalOpenShard:
             if done < total:
                 _write_on(file, position, memoryview(b"".join(parts)), done)
         except OSError as error:
-            raise self._shards.translate(error, "write", self._name) from error
+            raise self._shards.translate(error, "write", self._name, making=True) from error
 
     def datasync(self) -> None:
         file = self._held()
         try:
             os.fdatasync(file.number)
         except OSError as error:
-            raise self._shards.translate(error, "fdatasync", self._name) from error
+            raise self._shards.translate(error, "fdatasync", self._name, making=True) from error
 
     def cut(self, size: int) -> None:
         file = self._held()
         try:
             os.ftruncate(file.number, size)
         except OSError as error:
-            raise self._shards.translate(error, "truncate", self._name) from error
+            raise self._shards.translate(error, "truncate", self._name, making=True) from error
 
     def size(self) -> int:
         file = self._held()
         try:
             return os.fstat(file.number).st_size
         except OSError as error:
-            raise self._shards.translate(error, "stat", self._name) from error
+            raise self._shards.translate(error, "stat", self._name, making=True) from error
 
     def close(self) -> None:
         self._file = None  # the last user of the descriptor closes it

@@ -1,7 +1,9 @@
 """Shards as files pass the suite, and never write where they should not."""
 
+import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -115,6 +117,30 @@ def test_a_folder_that_was_emptied_under_a_new_shard_is_the_devices_failure(tmp_
     shutil.rmtree(tmp_path / "volumes")
     with pytest.raises(DeviceFailed, match="cannot sync the folder"):
         shards.sync_folder(NAME)
+
+
+@pytest.mark.parametrize(
+    ("call", "use"),
+    [
+        ("ftruncate", lambda shard: shard.cut(0)),
+        ("pwritev", lambda shard: shard.write_at(0, [b"x"])),
+        ("fdatasync", LocalOpenShard.datasync),
+    ],
+)
+def test_a_file_that_a_device_has_lost_under_its_writer_is_the_devices_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, use: Callable[[LocalOpenShard], object]
+) -> None:
+    shards = LocalShards(tmp_path)
+    shard = LocalOpenShard(shards, NAME, os.open(tmp_path / "lost", os.O_RDWR | os.O_CREAT, 0o600))
+
+    def gone(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, gone)
+        with pytest.raises(DeviceFailed):
+            use(shard)
+    shard.close()
 
 
 def test_a_shard_that_is_let_go_of_is_closed_by_its_last_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
