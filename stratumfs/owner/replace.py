@@ -55,6 +55,7 @@ async def replace_device(running: Running, request: ReplaceDevice, follow: Follo
         await _check_room(running, found.old, found.facts)
         await _exchange(running, found.old, found.new, found.facts)
         _log.warning("device_replaced", old=str(found.old.path), new=str(found.new.path), slot=found.new.slot)
+    running.store.repairer.returns.try_soon(found.new.id)
     await _wait_rebuilt(running, follow, left)
     return await _outcome(running, found)
 

@@ -58,6 +58,10 @@ class Returns:
             delay = REPAIR_RETURN_S * 2 ** min(self._tries.get(device, 0), 10)
             self._not_before.setdefault(device, trio.current_time() + delay)
 
+    def try_soon(self, device: DeviceId) -> None:
+        """Somebody says that it is well."""
+        self._not_before.pop(device, None)
+
     async def look(self, folders: Folders) -> None:
         """Open a device anew that is there again, unless one catches up already.
 

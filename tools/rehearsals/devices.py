@@ -225,14 +225,18 @@ class Rehearsal:
     def _replace(self, pair: Sequence[int]) -> None:
         """New empty disks in the places of those that are devices."""
         begun = time.monotonic()
-        store = self._named(pair)
-        for slot in pair:
-            if slot != STORE:
-                disk = self._disks[slot]
-                disk.fail(0)
-                disk.empty()
-                run([BIN / "stratumfs", "device", "replace", store, f"hot:{slot}", disk.point], timeout=REBUILD_S)
+        store, slots = self._named(pair), [slot for slot in pair if slot != STORE]
+        for slot in slots:
+            self._disks[slot].fail(0)
+            self._disks[slot].empty()
+            self._replace_one(store, slot)
+        for slot in slots:  # emptied under a busy owner, it may have been struck only after it was taken for whole
+            self._replace_one(store, slot)
         self.counts["s of rebuilding"] += int(time.monotonic() - begun)
+
+    def _replace_one(self, store: Path, slot: int) -> None:
+        point = self._disks[slot].point
+        run([BIN / "stratumfs", "device", "replace", store, f"hot:{slot}", point], timeout=REBUILD_S)
 
     def _named(self, pair: Sequence[int]) -> Path:
         """What names the store: its folder, or a device that is up, once the owner listens where that leads to."""

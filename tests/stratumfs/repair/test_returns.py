@@ -66,12 +66,16 @@ async def test_what_moved_elsewhere_meanwhile_is_moved_aside_when_a_device_comes
         assert [path.name for path in (Path(lost.label) / "quarantine").iterdir()] == [f"{row.id.hex()}.1"]
 
 
-async def test_a_device_that_is_struck_is_not_taken_back_at_once(tmp_path: Path) -> None:
+async def test_a_device_that_is_struck_is_not_taken_back_at_once_unless_somebody_says_so(tmp_path: Path) -> None:
     async with filled(tmp_path) as store:
         store.repairer.folders = Folders(tmp_path)
         await store.fleet.strike(ident(0), DeviceFailed("it was slow"))
         await store.repairer.wait_settled()
         assert store.fleet.struck == [ident(0)]
+        store.repairer.returns.try_soon(ident(0))
+        await store.repairer.wait_settled()
+        assert store.fleet.struck == []
+        await all_is_well(store)
 
 
 async def test_a_device_that_is_silent_while_it_catches_up_is_given_up(
