@@ -41,6 +41,8 @@ _NEEDED = (
 
 _EITHER = ("base", "catalog folder", "database", "WAL")
 """Of a device: what a copy or a new database of the catalog is made of, or folded into. Another place is asked then."""
+_FOLDED = "rename copy"
+"""Done by a fold, whose failure is for the members' own task, which does not run in these paths, to strike for."""
 
 
 @dataclass(slots=True)
@@ -163,7 +165,7 @@ async def _wrong_while_open(
         wrong += [f"the caller got {error!r} for a device that others make up for"] if error is not None else []
         struck, died = bool(device.struck), failer.dead is not None and failer.code != errno.ENOSPC
         # Of a disk that died the next call says so; a removal is tried again, but not while shards are moved aside.
-        either = step.what in _EITHER or (struck and (died or step.verb == "remove"))
+        either = step.what in _EITHER or str(step) == _FOLDED or (struck and (died or step.verb == "remove"))
         wrong += [f"{device.label} is struck: {struck}"] if struck != needed and not either else []
     return wrong + await _wrong_when_used(store, failer)
 
