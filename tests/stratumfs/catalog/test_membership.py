@@ -302,7 +302,7 @@ async def test_a_checkpoint_of_the_lost_database_that_fails_late_says_nothing_ag
 
     def bulk(self: Checkpointer) -> None:
         reached.set()
-        assert may.wait(10)
+        assert may.wait(60)
         raise apsw.IOError("disk I/O error")
 
     async with open_at(places) as (catalog, booted):
@@ -335,7 +335,7 @@ async def test_who_does_not_answer_is_struck_and_not_where_the_owner_itself_stoo
         hold(self, mark)
         if self.place == places[2].id:
             reached.set()
-            assert may.wait(10)
+            assert may.wait(60)
 
     async with open_at(places) as (catalog, booted):
         members = booted.members
@@ -355,20 +355,26 @@ async def test_where_all_copies_are_silent_nobody_is_struck_though_the_store_fol
     places = places_in(tmp_path, 3)
     make_catalog(places)
     hold, reached, may = Copy.hold, threading.Semaphore(0), threading.Event()
+    hold_primary = Primary.hold
 
     def stopped(self: Copy, mark: Mark) -> None:
         hold(self, mark)
         reached.release()
-        assert may.wait(10)
+        assert may.wait(60)
+
+    def answered(self: Primary, mark: Mark) -> None:
+        hold_primary(self, mark)
+        reached.release()
 
     async with open_at(places) as (catalog, booted):
         members = booted.members
         assert members is not None
         monkeypatch.setattr(Copy, "hold", stopped)
+        monkeypatch.setattr(Primary, "hold", answered)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(catalog.commit, put, 1, b"one")
-            for _ in range(2):
-                assert await trio.to_thread.run_sync(reached.acquire, True, 10)
+            for _ in range(3):
+                assert await trio.to_thread.run_sync(reached.acquire, True, 60)
             await pass_s(mock_clock, 2 * STRIKE_S)
             assert len(catalog._rounds.stalled) == 2
             may.set()
@@ -385,7 +391,7 @@ async def test_a_call_at_a_place_has_time_anew_where_the_owner_stood_still(
 
     def stopped() -> str:
         reached.set()
-        assert may.wait(10)
+        assert may.wait(60)
         return "an answer"
 
     async def call() -> None:
@@ -457,7 +463,7 @@ class Gate:
         begun, in_force = what.split()[1].split("/")
         if begun != in_force:
             self._reached.set()
-            assert self._may.wait(10)
+            assert self._may.wait(60)
 
     async def reached(self) -> None:
         assert await trio.to_thread.run_sync(self._reached.wait, 10)
@@ -795,7 +801,7 @@ def _stopped_seeds(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, th
     def stopped(folder: Path, *rest: Any) -> None:
         reached.set()
         if folder.parent.parent.name == "p4":
-            assert go_on.wait(10)
+            assert go_on.wait(60)
         seed(folder, *rest)
 
     monkeypatch.setattr(seeding, "seed", stopped)

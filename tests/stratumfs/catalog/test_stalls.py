@@ -252,7 +252,7 @@ def _hanging(
     def hanging(folder: Path, *rest: Any) -> Any:
         if any(place.root in folder.parents for place in places):
             reached.append(folder)
-            assert gate.wait(10)
+            assert gate.wait(60)
         return call(folder, *rest)
 
     monkeypatch.setattr(module, name, hanging)
@@ -271,7 +271,7 @@ def _stalling(places: Sequence[FolderPlace]) -> Iterator[list[str]]:
     def wait(what: str) -> None:
         if not gate.is_set():
             reached.append(what)
-        assert gate.wait(10)
+        assert gate.wait(60)
 
     for place in places:
         place.before = wait

@@ -67,14 +67,14 @@ class StoppedMember:
     def hold(self, mark: Mark) -> None:
         self.marks.append(mark)
         self._reached.release()
-        assert self._may.wait(10)
+        assert self._may.wait(60)
 
     def let_go(self) -> None:
         self._may.set()
 
     async def reached(self) -> None:
         """Wait for one more call."""
-        assert await trio.to_thread.run_sync(self._reached.acquire, True, 10)
+        assert await trio.to_thread.run_sync(self._reached.acquire, True, 60)
 
 
 class FailingMember:
