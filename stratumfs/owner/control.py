@@ -158,11 +158,8 @@ class Listening:
         try:
             with suppress(FileNotFoundError):
                 self.path.unlink()
-            mask = os.umask(0o177)
-            try:
-                self.socket.bind(f"/proc/self/fd/{opened}/{CONTROL_SOCKET}")
-            finally:
-                os.umask(mask)
+            os.fchmod(self.socket.fileno(), 0o600)  # which the file gets; the umask is that of all threads
+            self.socket.bind(f"/proc/self/fd/{opened}/{CONTROL_SOCKET}")
             self.socket.listen(CONNECTIONS_MAX)
             self._inode = self.path.stat().st_ino
         except BaseException:

@@ -44,22 +44,23 @@ class Widener:
         self._due_at = dict.fromkeys(writers, float("-inf"))
 
     async def serve(self) -> None:
-        """Until cancelled. An error is logged and tried again later."""
+        """Until cancelled."""
         while True:
-            try:
-                await self.round()
-            except StratumError as error:
-                _log.warning("widening stopped, and goes on later", error=str(error))
+            await self.round()
             await trio.sleep(WIDEN_LOOK_S)
 
     async def round(self) -> None:
-        """Widen all that is narrow and can be wider now."""
+        """Widen all that is narrow and can be wider now. An error, of a store that is full as it is, is logged."""
         for tier, writer in self._writers.items():
             if not self._complete(tier):
                 self._due_at[tier] = float("-inf")  # volumes that are opened now are narrow
             elif writer.read_only is None and not self._catalog.read_only and trio.current_time() >= self._due_at[tier]:
-                done = await self._widen_all(tier)
-                self._due_at[tier] = trio.current_time() + (WIDEN_AGAIN_S if done else 0)
+                self._due_at[tier] = trio.current_time() + WIDEN_AGAIN_S
+                try:
+                    if not await self._widen_all(tier):
+                        self._due_at[tier] = float("-inf")
+                except StratumError as error:
+                    _log.warning("widening stopped, and goes on later", tier=tier, error=str(error))
 
     def _complete(self, tier: str) -> bool:
         return len(self._fleet.taking(tier)) >= self._fleet.codes[tier].n
