@@ -26,10 +26,6 @@ def ident(number: int) -> DeviceId:
     return DeviceId(bytes([number]) * 16)
 
 
-def fresh(number: int) -> AttachedDevice:
-    return AttachedDevice(ident(number), f"d{number}", MemoryShards(f"d{number}"))
-
-
 class World:
     """A fleet over six devices in memory, a clock that stands still, a ledger that remembers."""
 
@@ -62,6 +58,9 @@ class World:
             assert self.hang[number].wait(10)
 
         return AttachedDevice(ident(number), f"d{number}", MemoryShards(f"d{number}", fault), clock=lambda: self.now)
+
+    def fresh(self, number: int) -> AttachedDevice:
+        return AttachedDevice(ident(number), f"d{number}", MemoryShards(f"d{number}"), clock=lambda: self.now)
 
     async def _epoch(self, device: DeviceId, reason: str) -> None:
         self.steps.append("epoch")
@@ -166,7 +165,7 @@ async def test_struck_devices_stay_struck_over_restarts() -> None:
     assert len(world.fleet.up("hot")) == 4
     assert world.devices[ident(3)].struck is not None
     assert world.fleet.struck == [ident(3), ident(4)]
-    await world.fleet.restore(fresh(3))
+    await world.fleet.restore(world.fresh(3))
     assert world.fleet.state(ident(3)) == (DeviceState.ONLINE, None)
     assert world.steps == ["restore", "welcome"]
     await world.answer(3)
@@ -183,7 +182,7 @@ async def test_with_fewer_than_one_and_m_devices_nothing_is_written() -> None:
     assert found is not None
     assert "2 of 6 devices of tier hot are up, and writes need 3" in found
     assert "d3 (gone)" in found
-    await world.fleet.restore(fresh(3))
+    await world.fleet.restore(world.fresh(3))
     assert world.fleet.refusal("hot") is None
 
 
@@ -368,7 +367,7 @@ async def test_a_replaced_device_that_hangs_is_none_of_the_m() -> None:
     async with trio.open_nursery() as nursery:
         for number in (0, 1):
             await world.stall(nursery, number)
-            await world.fleet.replace(ident(number), fresh(8 + number))
+            await world.fleet.replace(ident(number), world.fresh(8 + number))
         world.now += 1
         await world.stall(nursery, 2)
         world.now += 1
@@ -383,7 +382,7 @@ async def test_a_replaced_device_that_hangs_is_none_of_the_m() -> None:
 
 async def test_a_device_that_is_replaced_never_comes_back_and_its_successor_is_up() -> None:
     world = World()
-    await world.fleet.replace(ident(2), fresh(9))
+    await world.fleet.replace(ident(2), world.fresh(9))
     state, reason = world.fleet.state(ident(2))
     assert (state, reason) == (DeviceState.GONE, "it was replaced by d9")
     assert [device for device, state, _, _ in world.recorded if state is DeviceState.GONE] == [ident(2)]
