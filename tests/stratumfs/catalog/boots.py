@@ -47,7 +47,17 @@ class Stop:
             self._left -= 1
             if self._left == 0:
                 self.promised = dict(self._answered)
+                self._copy_all()
+
+    def _copy_all(self) -> None:
+        """Other threads go on meanwhile: where one renames what was about to be copied, all is copied once more."""
+        while True:
+            try:
                 shutil.copytree(self._root, self._copy)
+            except shutil.Error:
+                shutil.rmtree(self._copy)
+            else:
+                return
 
     @contextmanager
     def watching(self) -> Iterator[None]:
