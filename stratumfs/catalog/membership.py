@@ -9,15 +9,16 @@ import trio
 
 from stratumfs.catalog import chains, seeding
 from stratumfs.catalog.calls import Calls, Failures, is_full, not_full
-from stratumfs.catalog.chains import COPY_CHUNK, COPY_SYNC, SALTS, Chain, Form, Manifest
+from stratumfs.catalog.chains import COPY_CHUNK, COPY_SYNC, SALTS, Chain, Form
 from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.deadlines import Stalled
 from stratumfs.catalog.durability import Mark, Member, PrimaryLost
-from stratumfs.catalog.epochs import Epoch, Named, may_begin, next_epoch
+from stratumfs.catalog.epochs import Epoch, Named
 from stratumfs.catalog.identities import Identities
 from stratumfs.catalog.opening import Database
 from stratumfs.catalog.places import Place
 from stratumfs.catalog.spares import Spares
+from stratumfs.catalog.succession import Succession
 from stratumfs.catalog.takeover import close_lost, first_to_take_over
 from stratumfs.errors import StoreReadOnly, StratumError
 from stratumfs.ids import Disk, PlaceId
@@ -49,12 +50,12 @@ class Membership:
         named: Mapping[PlaceId, Named],
         files: Mapping[str, str],
     ) -> None:
-        self.places, self.listed, self.m, self.epoch = dict(places), listed, m, epoch
-        self.files = files
+        self.places, self.listed, self.m = dict(places), listed, m
         self.struck: dict[PlaceId, str] = {}
         self.on_strike: Struck = lambda place, reason: None
         self._calls = Calls(listed, m)
         self._identities = Identities(self._calls, self.places, named, epoch)
+        self._succession = Succession(self._calls, self.places, self._identities, files)
         self._chains: dict[PlaceId, Chain] = {}
         self._copies: dict[PlaceId, Copy] = {}
         self._database: Database | None = None
@@ -88,7 +89,12 @@ class Membership:
 
     @property
     def complete(self) -> bool:
-        return self.epoch.members.issubset(self.members)
+        return self._succession.may_count.issubset(self.members)
+
+    @property
+    def epoch(self) -> Epoch:
+        """The one in force."""
+        return self._succession.epoch
 
     @property
     def primary(self) -> PlaceId:
@@ -119,7 +125,7 @@ class Membership:
 
         Raises: StoreReadOnly, then the list is as before; PrimaryLost if the primary is no place of it any more.
         """
-        self._demand_majority(self.epoch, listed, listed.intersection(self.places) | {new.id})
+        self._succession.demand_majority(listed, listed.intersection(self.places) | {new.id})
         before, self.listed = self.listed, listed
         self.welcome(new)
         gone = {place: PrimaryLost("it is no place of the store any more") for place in self.places.keys() - listed}
@@ -211,7 +217,7 @@ class Membership:
     async def serve(self, exclusive: Exclusive, synced: Callable[[], int]) -> None:
         """Let new members join where there are too few, and tell identity files what is synced; until cancelled."""
         while True:
-            with trio.move_on_after(SEQUENCE_NOTED_S if self._enough and self._next_beside is None else JOIN_RETRY_S):
+            with trio.move_on_after(SEQUENCE_NOTED_S if self._is_as_wanted else JOIN_RETRY_S):
                 await self._changed.wait()
             self._changed = trio.Event()
             try:
@@ -219,6 +225,8 @@ class Membership:
                 if self._doubtful:
                     failed, self._doubtful = self._doubtful, {}
                     await exclusive(partial(self.strike_places, failed))
+                if not self._settled:
+                    await exclusive(self._settle_again)
                 await self.join_spares(exclusive)
             except StratumError as error:
                 _log.warning("the catalog's members stay as they are", reason=str(error))
@@ -244,6 +252,15 @@ class Membership:
     @property
     def _next_beside(self) -> PlaceId | None:
         return self._spares.next_beside(self.members, self._enough)
+
+    @property
+    def _settled(self) -> bool:
+        """Not so: an epoch was begun that names one more, and is not in force."""
+        return self.epoch.members == {*self.members}
+
+    @property
+    def _is_as_wanted(self) -> bool:
+        return self._enough and self._settled and self._next_beside is None
 
     @property
     def _enough(self) -> bool:
@@ -327,12 +344,23 @@ class Membership:
         if copy.place in self._copies:
             raise StoreReadOnly("the place has a copy meanwhile")
         await self._calls.alone(copy.place, copy.hold, mark)
-        self._unused = None
         self._copies[copy.place], self._chains[copy.place] = copy, chain
         self._spares.joined(copy.place)
-        await self._settle(mark, self.m + 1)
+        try:
+            await self._settle(mark, self.m + 1)
+        except StoreReadOnly:
+            if copy.place not in self._succession.may_count:
+                self._copies.pop(copy.place, None)  # no opening looks for it
+            raise
+        finally:
+            if copy.place in self._succession.may_count:
+                self._unused = None
 
     # Epochs
+
+    async def _settle_again(self, mark: Mark) -> None:
+        if not self._settled:
+            await self._settle(mark, self.m + 1)
 
     async def _settle(self, mark: Mark, at_least: int) -> None:
         """All copies hold *mark*, members that fail are replaced, and an epoch names what is left.
@@ -351,8 +379,10 @@ class Membership:
                     raise StoreReadOnly(
                         f"the catalog is on {len(self.members)} places, and must be on {at_least}: attach more devices"
                     )
-                failed = dict(await self._begin(self.listed))
+                held = {place: self._chains[place] for place in self.members}
+                failed = dict(await self._succession.begin(held, self.listed))
             if not failed:
+                _log.info("the catalog has a new epoch", number=self.epoch.number, members=self._labels(self.members))
                 return
             out |= failed.keys()
             self._drop(failed)
@@ -406,41 +436,6 @@ class Membership:
                 self._spares.joined(place)
         return stalled
 
-    async def _begin(self, listed: frozenset[PlaceId]) -> Failures:
-        """See `epochs`: begun, manifests, in force. Returns places that failed in this: then another one is due.
-
-        Raises: StoreReadOnly.
-        """
-        parent = self.epoch
-        epoch = next_epoch(parent, self._identities.all_known, self.members, listed)
-        begun = await self._identities.change(self.places, lambda named: replace(named, begun=epoch))
-        told = self.places.keys() - begun.keys()
-        self._demand_majority(parent, listed, told)
-        if failed := await self._write_manifests(epoch):
-            return failed
-        untold: dict[PlaceId, Exception] = {}
-        for some in (told.intersection(self.members), told.difference(self.members)):  # see `epochs`
-            untold |= await self._identities.change(some, lambda named: Named(epoch, epoch, named.sequence))
-        self._demand_majority(parent, listed, told.intersection(self.places) - untold.keys())
-        self.epoch = self._identities.epoch = epoch
-        self.listed = listed
-        _log.info("the catalog has a new epoch", number=epoch.number, members=[self._label(p) for p in self.members])
-        return not_full(begun | untold)
-
-    async def _write_manifests(self, epoch: Epoch) -> dict[PlaceId, Exception]:
-        async def one(place: PlaceId) -> None:
-            chain = self._chains[place]
-            manifest = Manifest(epoch, chain.folder, chain.form, chain.salt, self.files)
-            await self._calls.short(place, chains.write_manifest, self.places[place].folder, manifest)
-
-        return await self._calls.each(self.members, one)
-
-    def _demand_majority(self, parent: Epoch, listed: frozenset[PlaceId], told: Collection[PlaceId]) -> None:
-        if not may_begin(parent, listed, told):
-            raise StoreReadOnly(
-                f"{len(told)} of {len(listed)} places take writes, and more than half must: attach more devices"
-            )
-
     # Copies
 
     async def _seed(self, place: PlaceId) -> tuple[Copy, Chain]:
@@ -485,6 +480,9 @@ class Membership:
         except (OSError, StratumError) as error:
             _log.warning("a copy of the catalog cannot be folded", place=self._label(copy.place), reason=str(error))
             self._doubtful[copy.place] = error
+
+    def _labels(self, places: Collection[PlaceId]) -> list[str]:
+        return [self._label(place) for place in places]
 
     def _label(self, place: PlaceId) -> str:
         return self.places[place].label if place in self.places else place.hex()
