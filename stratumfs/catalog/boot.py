@@ -214,7 +214,6 @@ async def _open_for_writing(
         fitting = _spread(seen.places, primary, await _fitting(seen, primary, chain, database), m + 2)
         await members.begin(database, primary, chain, fitting)
         ids, mark = await _in_thread(begin, database, version, migrations)
-        await _in_thread(database.primary.hold, mark)
         await members.hold(mark)
     except BaseException:
         with trio.CancelScope(shield=True):

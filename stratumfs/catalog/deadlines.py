@@ -5,7 +5,8 @@ whole process, has stood still, everybody would seem not to have answered.
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 import trio
@@ -42,23 +43,25 @@ async def comes_within(done: trio.Event, limit_s: float) -> bool:
 
 
 async def call_within(limit_s: float, limiter: trio.CapacityLimiter, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-    """Run *fn* in a thread, which is left to itself if it does not come back.
+    """Run *fn* in a thread, which is left to itself if it does not come back. Raises: as `within`."""
+    return await within(limit_s, partial(trio.to_thread.run_sync, fn, *args, abandon_on_cancel=True, limiter=limiter))
 
-    Raises: what *fn* raises; Stalled if it does not come back.
-    """
+
+async def within(limit_s: float, call: Callable[[], Awaitable[T]]) -> T:
+    """Raises: what *call* raises; Stalled if it does not come back, then it was cancelled."""
     done = trio.Event()
     results: list[T] = []
     errors: list[Exception] = []
 
-    async def call() -> None:
+    async def run() -> None:
         try:
-            results.append(await trio.to_thread.run_sync(fn, *args, abandon_on_cancel=True, limiter=limiter))
+            results.append(await call())
         except Exception as error:
             errors.append(error)
         done.set()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(call)
+        nursery.start_soon(run)
         if not await comes_within(done, limit_s):
             nursery.cancel_scope.cancel()
     for error in errors:

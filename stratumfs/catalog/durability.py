@@ -37,8 +37,9 @@ class PrimaryLost(CatalogCorrupt):
 class Member(Protocol):
     """One place that must hold what is answered."""
 
-    def hold(self, mark: Mark) -> None:
-        """Return when everything up to *mark* is on this member's stable storage.
+    def hold(self, mark: Mark) -> bool:
+        """Return when everything up to *mark* is on this member's stable storage, or a piece more of it, and then True:
+        it is called again. A piece takes a bounded time.
 
         Called in a thread, by one round at a time, with marks that never go back; *mark* may be the last one again.
         Raises: OSError or CatalogCorrupt, which are final: a failed fdatasync may have dropped the very pages that
@@ -106,12 +107,13 @@ class Primary:
     def wal_bytes(self) -> int:
         return wal_end(self.frames, self.page_size)
 
-    def hold(self, mark: Mark) -> None:
+    def hold(self, mark: Mark) -> bool:
         os.fdatasync(self._wal)
         if not still_named(self._wal_path, self._wal):
             raise CatalogCorrupt(f"{self._wal_path} was removed or replaced")
         if os.fstat(self._wal).st_size < mark.end:
             raise CatalogCorrupt(f"{self._wal_path} was cut")
+        return False
 
     def read_wal(self, position: int, length: int) -> bytes:
         """Bytes of the log. Raises: PrimaryLost: it is not a copy's doing."""

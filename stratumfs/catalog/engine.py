@@ -106,12 +106,12 @@ class Catalog:
         database, ids = await trio.to_thread.run_sync(
             _open_alone, folder, schema_version, migrations, read_only, limiter=trio.CapacityLimiter(1)
         )
-        return cls(database, ids, Alone(members))
+        return cls(database, ids, Alone(database, members))
 
     @classmethod
     def among(cls, booted: Booted) -> "Catalog":
         """The catalog over what `boot` has opened. The caller removes ``booted.scratch`` after `close`."""
-        catalog = cls(booted.database, booted.ids, booted.members or Alone())
+        catalog = cls(booted.database, booted.ids, booted.members or Alone(booted.database))
         catalog._why_not = booted.why_not
         return catalog
 
@@ -123,8 +123,8 @@ class Catalog:
         members = self._members
         if not isinstance(members, Membership):
             return
-        failed = {place: DeviceFailed(reason)}
-        await self._exclusive(partial(members.strike_places, failed))
+        members.give_up(place, reason)
+        await self._exclusive(partial(members.strike_places, {place: DeviceFailed(reason)}))
 
     async def change_places(self, listed: frozenset[PlaceId], new: Place) -> None:
         """Return when an epoch of these places is in force; *new* is one of them, and can be reached.
@@ -144,6 +144,11 @@ class Catalog:
     def folder(self) -> Path:
         """Where the database lies that is written to now."""
         return self._database.primary.folder
+
+    @property
+    def waiting(self) -> str | None:
+        """Why what is written waits for longer than it should; None if it does not. Reads go on."""
+        return self._members.waiting
 
     @property
     def diverged(self) -> bool:

@@ -9,7 +9,7 @@ import trio
 
 from stratumfs.catalog import chains, seeding
 from stratumfs.catalog.calls import Calls, Failures, is_full, not_full
-from stratumfs.catalog.chains import COPY_CHUNK, COPY_SYNC, SALTS, Chain, Form
+from stratumfs.catalog.chains import COPY_CHUNK, SALTS, Chain, Form
 from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.deadlines import Stalled
 from stratumfs.catalog.durability import Mark, Member, PrimaryLost
@@ -53,7 +53,9 @@ class Membership:
         self.places, self.listed, self.m = dict(places), listed, m
         self.struck: dict[PlaceId, str] = {}
         self.on_strike: Struck = lambda place, reason: None
-        self._calls = Calls(listed, m)
+        self._calls = Calls(m, self._to_spare)
+        self._needed, self._wanted = m + 1, m + 2
+        self._serving = False
         self._identities = Identities(self._calls, self.places, named, epoch)
         self._succession = Succession(self._calls, self.places, self._identities, files)
         self._chains: dict[PlaceId, Chain] = {}
@@ -73,6 +75,7 @@ class Membership:
 
     @property
     def copies(self) -> Sequence[Copy]:
+        """Each holds all that was ever answered: it becomes one of them when it does."""
         return tuple(self._copies.values())
 
     @property
@@ -84,10 +87,6 @@ class Membership:
         return bool(self._copies)
 
     @property
-    def strikes_max(self) -> int:
-        return self.m
-
-    @property
     def complete(self) -> bool:
         return self._succession.may_count.issubset(self.members)
 
@@ -95,6 +94,11 @@ class Membership:
     def epoch(self) -> Epoch:
         """The one in force."""
         return self._succession.epoch
+
+    @property
+    def waiting(self) -> str | None:
+        silent = sorted(self._label(place) for place in self._calls.silent)
+        return f"places that hold the catalog do not answer: {', '.join(silent)}" if silent else None
 
     @property
     def primary(self) -> PlaceId:
@@ -105,8 +109,14 @@ class Membership:
     def members(self) -> tuple[PlaceId, ...]:
         return (self._primary, *self._copies)
 
-    async def strike(self, failed: Mapping[Member, Exception], mark: Mark) -> None:
-        await self.strike_places({copy.place: failed[copy] for copy in self.copies if copy in failed}, mark)
+    async def hold(self, mark: Mark) -> None:
+        if failed := await self._ask(mark):
+            await self.strike_places(failed, mark)
+
+    def give_up(self, place: PlaceId, reason: str) -> None:
+        """It is about to be struck: who waits for it, perhaps under the turn, need not any more."""
+        if place in self.places:
+            self._calls.strike(place, reason)
 
     async def strike_places(self, failed: Failures, mark: Mark) -> None:
         """Go on without the copies at these places, and do not use them again. Under the turn; all others hold *mark*.
@@ -116,9 +126,9 @@ class Membership:
         members = set(self.members)
         self._drop(failed)
         if self._primary in failed:
-            raise PrimaryLost(str(failed[self._primary]))
+            raise _lost(failed[self._primary])
         if members.intersection(failed):
-            await self._settle(mark, self.m + 1)
+            await self._settle(mark)
 
     async def change_places(self, listed: frozenset[PlaceId], new: Place, mark: Mark) -> None:
         """The store has the places *listed* from now on, *new* among them. Under the turn; all others hold *mark*.
@@ -133,19 +143,18 @@ class Membership:
         if self._primary in gone:
             raise gone[self._primary]
         try:
-            await self._settle(mark, self.m + 1)
+            await self._settle(mark)
         except StoreReadOnly as error:
             self.listed = before
             self._drop({new.id: error})
             raise
 
-    async def fail_over(self, reason: str, failed: Mapping[Member, Exception], show_again: Callable[[], int]) -> None:
+    async def fail_over(self, lost: StratumError, show_again: Callable[[], int]) -> None:
         """Make the longest copy the primary, on its own place; under the turn. See `Members.fail_over`."""
         database = self._database
         assert database is not None
-        self._drop({copy.place: failed[copy] for copy in self.copies if copy in failed})
-        if not self._spares.rests(self._primary):  # else it is full, and has not failed
-            self._drop({self._primary: PrimaryLost(reason)})
+        cause = lost.__cause__
+        self._drop({self._primary: cause if isinstance(cause, Exception) and is_full(cause) else lost})
         longest = sorted(self.copies, key=lambda copy: (copy.generation, copy.shipped), reverse=True)
         taken, left = await first_to_take_over(
             self._calls,
@@ -156,7 +165,7 @@ class Membership:
             self._copies.pop(copy.place).give_up()
             self._rest(copy.place, Stalled(STRIKE_S))
         if not taken:
-            raise StoreReadOnly(f"no copy of the catalog can take over: {reason}")
+            raise StoreReadOnly(f"no copy of the catalog can take over: {lost}")
         (copy, chain, made), *others = taken
         self._replaced += [database for _, _, database in others]
         del self._copies[copy.place]
@@ -166,7 +175,7 @@ class Membership:
         self._replaced.append(database.become(made))
         sequence = show_again()  # nothing is awaited in between
         self._follow(chain.salt)
-        await self._settle(made.primary.mark(sequence), self.m + 1)
+        await self._settle(made.primary.mark(sequence))
         _log.warning("the catalog goes on", place=self._label(self._primary), sequence=sequence)
         self._changed.set()
 
@@ -203,19 +212,13 @@ class Membership:
             folder = self.places[place].folder / each.folder
             disk = self.places[place].disk
             self._copies[place] = Copy(place, disk, folder, database.primary, chain.salt, generation)
-        mark = database.primary.mark(database.sequence)
-        await self._choose(self.m + 2, set())
-        await self._settle(mark, self.m + 1)
-
-    async def hold(self, mark: Mark) -> None:
-        """Every copy holds *mark*, before rounds run. Raises: StoreReadOnly."""
-        if failed := await self._hold_all(mark):
-            await self.strike_places(failed, mark)
+        await self._settle(database.primary.mark(database.sequence), self._wanted)
 
     # Beside the rounds
 
     async def serve(self, exclusive: Exclusive, synced: Callable[[], int]) -> None:
         """Let new members join where there are too few, and tell identity files what is synced; until cancelled."""
+        self._serving = True
         while True:
             with trio.move_on_after(SEQUENCE_NOTED_S if self._is_as_wanted else JOIN_RETRY_S):
                 await self._changed.wait()
@@ -246,12 +249,17 @@ class Membership:
         if named is not None:
             self._identities.said(place.id, named)
         self.struck.pop(place.id, None)
-        self._calls.renew(place.id)
+        self._calls.welcome(place.id)
         self._changed.set()
 
     @property
     def _next_beside(self) -> PlaceId | None:
         return self._spares.next_beside(self.members, self._enough)
+
+    def _to_spare(self) -> int:
+        """At an opening no write waits yet, so who is silent is not waited for."""
+        needed = max(self._needed, len(self.listed) // 2 + 1)
+        return len(self.places) - needed if self._serving else len(self.places)
 
     @property
     def _settled(self) -> bool:
@@ -264,7 +272,7 @@ class Membership:
 
     @property
     def _enough(self) -> bool:
-        return len(self.members) >= min(self.m + 2, len(self.places))
+        return len(self.members) >= min(self._wanted, len(self.places))
 
     async def join_spares(self, exclusive: Exclusive) -> None:
         """Let places become members until there are enough, if there are places; one that cannot rests for a while.
@@ -276,7 +284,7 @@ class Membership:
                 await exclusive(_nothing)  # whatever strikes goes first, and its epoch
                 if (place := self._next_beside) is not None and not await self._let_join(place, exclusive):
                     return
-                if len(self.members) > self.m + 2:
+                if len(self.members) > self._wanted:
                     await exclusive(self._leave)
 
     async def _let_join(self, place: PlaceId, exclusive: Exclusive) -> bool:
@@ -302,11 +310,11 @@ class Membership:
 
     async def _leave(self, mark: Mark) -> None:
         """One of two copies on one disk goes, if there are more members than there must be."""
-        if len(self.members) > self.m + 2 and (place := self._spares.crowded(self.members)) is not None:
+        if len(self.members) > self._wanted and (place := self._spares.crowded(self.members)) is not None:
             _log.info("a copy of the catalog leaves a disk that has another one", place=self._label(place))
             copy = self._copies.pop(place)
             try:
-                await self._settle(mark, self.m + 1)
+                await self._settle(mark)
             except StoreReadOnly:
                 if place in self.places:
                     self._copies[place] = copy  # nothing was answered without it
@@ -325,8 +333,7 @@ class Membership:
 
         await exclusive(here)
         copy.demand_same_log(self._database.primary, marks[0])
-        for end in (*range(COPY_SYNC, marks[0].end, COPY_SYNC), marks[0].end):
-            await self._calls.alone(copy.place, copy.hold, replace(marks[0], end=end))
+        await self._calls.hold_alone(copy.place, copy, marks[0])
 
     async def _remove_unused(self) -> None:
         """The folder of a copy that no epoch was begun with, at once: each may be as large as the catalog."""
@@ -343,11 +350,11 @@ class Membership:
             raise StoreReadOnly("the place was struck meanwhile")
         if copy.place in self._copies:
             raise StoreReadOnly("the place has a copy meanwhile")
-        await self._calls.alone(copy.place, copy.hold, mark)
+        await self._calls.hold_alone(copy.place, copy, mark)
         self._copies[copy.place], self._chains[copy.place] = copy, chain
         self._spares.joined(copy.place)
         try:
-            await self._settle(mark, self.m + 1)
+            await self._settle(mark)
         except StoreReadOnly:
             if copy.place not in self._succession.may_count:
                 self._copies.pop(copy.place, None)  # no opening looks for it
@@ -360,34 +367,37 @@ class Membership:
 
     async def _settle_again(self, mark: Mark) -> None:
         if not self._settled:
-            await self._settle(mark, self.m + 1)
+            await self._settle(mark)
 
-    async def _settle(self, mark: Mark, at_least: int) -> None:
-        """All copies hold *mark*, members that fail are replaced, and an epoch names what is left.
+    async def _settle(self, mark: Mark, wanted: int = 0) -> None:
+        """All members hold *mark*, those that fail are replaced, and an epoch names what is left: *wanted* members if
+        there are places for them, and as many as there must be.
 
-        Raises: StoreReadOnly if fewer than *at_least* members can be had, or too few places to begin an epoch;
-        PrimaryLost.
+        Raises: StoreReadOnly if fewer can be had, or too few places to begin an epoch; PrimaryLost.
         """
         out = set[PlaceId]()  # one that is only full could be asked for ever
-        while True:
-            stalled = await self._choose(at_least, out)
-            if stalled and len(self.members) < at_least:
-                continue  # that may be the machine: writes wait for it
-            failed = await self._hold_all(mark)
-            if not failed:
-                if len(self.members) < at_least:
-                    raise StoreReadOnly(
-                        f"the catalog is on {len(self.members)} places, and must be on {at_least}: attach more devices"
-                    )
-                held = {place: self._chains[place] for place in self.members}
-                failed = dict(await self._succession.begin(held, self.listed))
-            if not failed:
-                _log.info("the catalog has a new epoch", number=self.epoch.number, members=self._labels(self.members))
-                return
-            out |= failed.keys()
-            self._drop(failed)
-            if self._primary in failed:
-                raise PrimaryLost(str(failed[self._primary]))
+        try:
+            while failed := await self._try_to_settle(mark, max(wanted, self._needed), out):
+                out |= failed.keys()
+                self._drop(failed)
+                if self._primary in failed:
+                    raise _lost(failed[self._primary])
+        finally:
+            self._calls.silent.clear()
+        _log.info("the catalog has a new epoch", number=self.epoch.number, members=self._labels(self.members))
+
+    async def _try_to_settle(self, mark: Mark, count: int, out: set[PlaceId]) -> Failures:
+        """Returns places that failed in this; raises as `_settle`."""
+        self._succession.demand_majority(self.listed, self.places)
+        while await self._choose(count, out, mark) and len(self.members) < self._needed:
+            pass  # who does not answer may be the machine: writes wait for it
+        if failed := await self._ask(mark):
+            return failed
+        if len(self.members) < self._needed:
+            raise StoreReadOnly(
+                f"the catalog is on {len(self.members)} places, and must be on {self._needed}: attach more devices"
+            )
+        return await self._succession.begin({place: self._chains[place] for place in self.members}, self.listed)
 
     def _drop(self, failed: Failures) -> None:
         """Use these places no more; one that is only full may be tried again later."""
@@ -411,8 +421,8 @@ class Membership:
         _log.warning("a copy of the catalog could not be made", place=self._label(place), reason=str(error))
         self._spares.rest(place)
 
-    async def _choose(self, count: int, failed: set[PlaceId]) -> bool:
-        """Seed copies until there are *count* members, or nobody is left who could be one.
+    async def _choose(self, count: int, failed: set[PlaceId], mark: Mark) -> bool:
+        """Make copies that hold *mark* until there are *count* members, or nobody is left who could be one.
 
         *failed* are not asked, and those are added that cannot. Returns whether one that was asked did not answer.
         Writes wait for this, so nobody is seeded beside.
@@ -423,10 +433,12 @@ class Membership:
             self._joining.cancel()
             try:
                 copy, chain = await self._seed(place)
+                await self._calls.hold_alone(place, copy, mark)
             except PrimaryLost:
                 raise
             except Stalled as error:
                 self._rest(place, error)
+                self._calls.silent.add(place)
                 stalled = True
             except (OSError, StratumError) as error:
                 failed.add(place)
@@ -448,17 +460,23 @@ class Membership:
         copy = Copy(place, found.disk, folder, primary, salt, generation)
         return copy, Chain(folder.name, Form.COPY, salt)
 
-    async def _hold_all(self, mark: Mark) -> dict[PlaceId, Exception]:
-        """Which copies cannot hold *mark*. Raises: PrimaryLost."""
-        copies = dict(self._copies)
+    async def _ask(self, mark: Mark) -> Failures:
+        """Let all members hold *mark*, side by side. Returns those that cannot, none of them the primary.
 
-        async def one(place: PlaceId) -> None:
-            await self._calls.short(place, copies[place].hold, mark)
+        Raises: PrimaryLost; who failed beside it is a member no more.
+        """
+        assert self._database is not None
+        asked: dict[PlaceId, Member] = {self._primary: self._database.primary, **self._copies}
 
-        failed = await self._calls.each(copies, one)
-        for error in failed.values():
-            if isinstance(error, PrimaryLost):
-                raise error
+        async def one(place: PlaceId) -> bool:
+            return await self._calls.hold(place, asked[place], mark)
+
+        failed = await self._calls.each(asked, one)
+        for place, error in failed.items():
+            if place == self._primary or isinstance(error, PrimaryLost):
+                of_its_own = {each for each, other in failed.items() if not isinstance(other, PrimaryLost)}
+                self._drop({each: failed[each] for each in of_its_own - {self._primary}})
+                raise _lost(error)
         return failed
 
     def _follow(self, salt: int) -> None:
@@ -486,6 +504,15 @@ class Membership:
 
     def _label(self, place: PlaceId) -> str:
         return self.places[place].label if place in self.places else place.hex()
+
+
+def _lost(error: Exception) -> PrimaryLost:
+    """What an error at the primary's place means for its database."""
+    if isinstance(error, PrimaryLost):
+        return error
+    lost = PrimaryLost(str(error))
+    lost.__cause__ = error
+    return lost
 
 
 async def _nothing(_: Mark) -> None:

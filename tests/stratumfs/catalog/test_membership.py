@@ -18,6 +18,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from stratumfs.catalog import checkpoints, membership, seeding
 from stratumfs.catalog.chains import COPY_CHUNK, Form, read_manifest
 from stratumfs.catalog.copies import Copy, seed
+from stratumfs.catalog.deadlines import within
 from stratumfs.catalog.durability import Checkpointer, Mark, Primary, PrimaryLost
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.membership import Membership
@@ -376,9 +377,11 @@ async def test_where_all_copies_are_silent_nobody_is_struck_though_the_store_fol
             for _ in range(3):
                 assert await trio.to_thread.run_sync(reached.acquire, True, 60)
             await pass_s(mock_clock, 2 * STRIKE_S)
-            assert len(catalog._rounds.stalled) == 2
+            assert catalog.waiting is not None
+            assert "p1, p2" in catalog.waiting
             may.set()
         assert not members.struck
+        assert catalog.waiting is None
         assert await catalog.read(everything) == [(1, b"one")]
 
 
@@ -396,7 +399,7 @@ async def test_a_call_at_a_place_has_time_anew_where_the_owner_stood_still(
 
     async def call() -> None:
         try:
-            outcome.append(await members._calls.alone(places[5].id, stopped))
+            outcome.append(await within(STRIKE_S, partial(members._calls.short, places[5].id, stopped)))
         except OSError as error:
             outcome.append(error.errno)
 
@@ -415,7 +418,7 @@ async def pass_by(clock: MockClock, still: bool, catalog: Catalog, enough: Calla
     """Twice the deadline passes: at once, or the loop sees each second of it until it is *enough*."""
     members = catalog._members
     assert isinstance(members, Membership)
-    limiters = (*catalog._rounds._limiters.values(), *members._calls._short.values())
+    limiters = (*members._calls._holds.values(), *members._calls._short.values())
     while sum(each.borrowed_tokens for each in limiters) > 1:
         await trio.lowlevel.checkpoint()  # all but one have answered then, however fast this machine is
     for _ in range(1 if still else round(STRIKE_S * 2)):

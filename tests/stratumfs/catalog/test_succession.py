@@ -3,20 +3,27 @@
 import errno
 import shutil
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from stratumfs.catalog import chains
 from stratumfs.catalog.chains import Manifest, read_manifest
 from stratumfs.catalog.engine import Catalog
 from stratumfs.errors import StoreReadOnly
 from stratumfs.limits import JOIN_RETRY_S
-from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, member_numbers, open_at, pass_s, places_in
+from tests.stratumfs.catalog.somewhere import (
+    FolderPlace,
+    make_catalog,
+    member_numbers,
+    open_at,
+    pass_s,
+    places_in,
+    until,
+)
 from tests.stratumfs.catalog.toy import everything, put
 
 
@@ -45,7 +52,7 @@ async def test_a_member_of_an_epoch_that_could_not_be_begun_ends_all_writing_whe
         await catalog.commit(put, 1, b"one")
         monkeypatch.setattr(chains, "write_manifest", written_and_failed)
         await catalog.strike(places[3].id, "EIO")
-        await _until(lambda: bool(refused) and catalog.failure is not None)
+        await until(lambda: bool(refused) and catalog.failure is not None)
         with pytest.raises(StoreReadOnly):
             await catalog.commit(put, 2, b"two")
     monkeypatch.undo()
@@ -70,7 +77,7 @@ async def test_a_member_of_an_epoch_that_was_told_to_too_few_ends_all_writing_wh
         await catalog.commit(put, 1, b"one")
         places[4].before = full
         await catalog.strike(places[3].id, "EIO")
-        await _until(lambda: bool(refused) and not catalog._rounds.turn.locked())
+        await until(lambda: bool(refused) and not catalog._rounds.turn.locked())
         await catalog.commit(put, 2, b"two")
         assert places[4].id in members.members
         with pytest.raises(StoreReadOnly):
@@ -99,14 +106,14 @@ async def test_a_join_that_too_few_are_told_of_is_undone_and_tried_again(
         await catalog.commit(put, 1, b"one")
         places[4].before = full
         await catalog.strike(places[3].id, "EIO")
-        await _until(lambda: bool(refused) and not members.log_kept.locked())
+        await until(lambda: bool(refused) and not members.log_kept.locked())
         places[4].before = lambda what: None
         assert member_numbers(places, members.members) == {0, 1, 2}
         assert read_manifest(places[4].folder) is None
         assert not list(places[4].folder.glob("chain-*"))
         members._spares.joined(places[4].id)  # it has rested
         await pass_s(mock_clock, JOIN_RETRY_S)
-        await _until(lambda: member_numbers(places, members.epoch.members) == {0, 1, 2, 4})
+        await until(lambda: member_numbers(places, members.epoch.members) == {0, 1, 2, 4})
         assert members.epoch.members == {*members.members}
 
 
@@ -126,11 +133,11 @@ async def test_a_join_that_is_begun_and_not_in_force_is_begun_again(
         await catalog.commit(put, 1, b"one")
         places[4].before = full
         await catalog.strike(places[3].id, "EIO")
-        await _until(lambda: bool(refused) and not members.log_kept.locked())
+        await until(lambda: bool(refused) and not members.log_kept.locked())
         assert member_numbers(places, members.members) == {0, 1, 2, 4}
         assert members.epoch.members != {*members.members}
         await pass_s(mock_clock, JOIN_RETRY_S)
-        await _until(lambda: members.epoch.members == {*members.members})
+        await until(lambda: members.epoch.members == {*members.members})
         await catalog.commit(put, 2, b"two")
 
 
@@ -157,16 +164,20 @@ async def test_a_place_that_is_welcomed_while_an_epoch_is_told_does_not_count_as
             for place in places:
                 shutil.copytree(place.root, crashed_at / place.root.name)
 
-    async with open_at(places, range(4)) as (catalog, booted):
+    def full(what: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with open_at(places, range(5)) as (catalog, booted):
         members = booted.members
         assert members is not None
         await catalog.commit(put, 1, b"one")
         for place in places[:4]:
             place.before = crash if place is places[1] else stop
+        places[4].before = full  # without it, those that are told are three of seven
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_strike, catalog, places[3])
             assert await trio.to_thread.run_sync(reached.wait, 10)
-            members.welcome(places[4])
+            members.welcome(places[5])
             may.set()
     if crashed_at.exists():
         crashed = [FolderPlace(place.id, crashed_at / place.root.name, place.disk) for place in places]
@@ -191,10 +202,3 @@ def _named(place: FolderPlace) -> int:
     named = place.read_named()
     assert named is not None
     return named.in_force.number
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    """Threads bring it about."""
-    while not condition():
-        await trio.lowlevel.checkpoint()
-    await wait_all_tasks_blocked()
