@@ -22,6 +22,7 @@ from stratumfs.catalog.copies import fits
 from stratumfs.catalog.deadlines import call_within
 from stratumfs.catalog.durability import PrimaryLost
 from stratumfs.catalog.epochs import Candidate, Choice, FoundChain, choose, choose_members, newest_in_force
+from stratumfs.catalog.holders import Holders
 from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.migrations import Migration
 from stratumfs.catalog.opening import Database, begin, check_version, open_database
@@ -209,10 +210,11 @@ async def _open_for_writing(
     database = await _in_thread(open_database, seen.places[primary].folder / chain.folder)
     try:
         named = {ident: each.named for ident, each in seen.found.items() if each.named is not None}
-        members = Membership(seen.places, listed, m, seen.choice.parent, named, files)
+        holders = Holders(database, primary, chain)
+        members = Membership(seen.places, listed, m, seen.choice.parent, named, files, holders)
         members.struck |= struck
         fitting = _spread(seen.places, primary, await _fitting(seen, primary, chain, database), m + 2)
-        await members.begin(database, primary, chain, fitting)
+        await members.begin(fitting)
         ids, mark = await _in_thread(begin, database, version, migrations)
         await members.hold(mark)
     except BaseException:

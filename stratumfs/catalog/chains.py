@@ -139,9 +139,12 @@ def new_chain(place: Path) -> Path:
     return folder
 
 
-def tidy(place: Path, named: str) -> None:
-    """Remove chains that are neither *named* by the manifest nor among the ASIDE_MAX newest of the others."""
-    others = [each for each in place.iterdir() if _CHAIN.fullmatch(each.name) and each.name != named]
+def tidy(place: Path) -> None:
+    """Remove chains that are neither named by the manifest that lies there nor among the ASIDE_MAX newest of the
+    others. Raises: CatalogCorrupt, OSError: then none."""
+    manifest = read_manifest(place)
+    chains = [each for each in place.iterdir() if _CHAIN.fullmatch(each.name)] if place.exists() else []
+    others = [each for each in chains if manifest is None or each.name != manifest.folder]
     others.sort(key=lambda each: each.stat().st_mtime_ns)
     for folder in others[: max(0, len(others) - ASIDE_MAX)]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,17 +9,17 @@ import trio
 
 from stratumfs.catalog import chains, seeding
 from stratumfs.catalog.calls import Calls, Failures, is_full, not_full
-from stratumfs.catalog.chains import COPY_CHUNK, SALTS, Chain, Form
+from stratumfs.catalog.chains import COPY_CHUNK, Chain
 from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.deadlines import Stalled
-from stratumfs.catalog.durability import Mark, Member, PrimaryLost
+from stratumfs.catalog.durability import Mark, PrimaryLost
 from stratumfs.catalog.epochs import Epoch, Named
+from stratumfs.catalog.holders import Holders
 from stratumfs.catalog.identities import Identities
-from stratumfs.catalog.opening import Database
 from stratumfs.catalog.places import Place
 from stratumfs.catalog.spares import Spares
 from stratumfs.catalog.succession import Succession
-from stratumfs.catalog.takeover import close_lost, first_to_take_over
+from stratumfs.catalog.takeover import first_to_take_over
 from stratumfs.errors import StoreReadOnly, StratumError
 from stratumfs.ids import Disk, PlaceId
 from stratumfs.limits import JOIN_RETRY_S, REMOVED_S, SEQUENCE_NOTED_S, STRIKE_S
@@ -49,6 +49,7 @@ class Membership:
         epoch: Epoch,
         named: Mapping[PlaceId, Named],
         files: Mapping[str, str],
+        holders: Holders,
     ) -> None:
         self.places, self.listed, self.m = dict(places), listed, m
         self.struck: dict[PlaceId, str] = {}
@@ -58,11 +59,7 @@ class Membership:
         self._serving = False
         self._identities = Identities(self._calls, self.places, named, epoch)
         self._succession = Succession(self._calls, self.places, self._identities, files)
-        self._chains: dict[PlaceId, Chain] = {}
-        self._copies: dict[PlaceId, Copy] = {}
-        self._database: Database | None = None
-        self._replaced: list[Database] = []
-        self._primary = next(iter(places))
+        self._holders = holders
         self._spares = Spares(self.places)
         self._doubtful: dict[PlaceId, Exception] = {}
         self._changed = trio.Event()
@@ -75,8 +72,7 @@ class Membership:
 
     @property
     def copies(self) -> Sequence[Copy]:
-        """Each holds all that was ever answered: it becomes one of them when it does."""
-        return tuple(self._copies.values())
+        return tuple(self._holders.copies.values())
 
     @property
     def disks(self) -> tuple[Disk, ...]:
@@ -84,7 +80,7 @@ class Membership:
 
     @property
     def can_fail_over(self) -> bool:
-        return bool(self._copies)
+        return bool(self._holders.copies)
 
     @property
     def complete(self) -> bool:
@@ -103,11 +99,11 @@ class Membership:
     @property
     def primary(self) -> PlaceId:
         """The place of the database that is written to."""
-        return self._primary
+        return self._holders.primary
 
     @property
     def members(self) -> tuple[PlaceId, ...]:
-        return (self._primary, *self._copies)
+        return tuple(self._holders.members)
 
     async def hold(self, mark: Mark) -> None:
         if failed := await self._ask(mark):
@@ -125,8 +121,8 @@ class Membership:
         """
         members = set(self.members)
         self._drop(failed)
-        if self._primary in failed:
-            raise _lost(failed[self._primary])
+        if self.primary in failed:
+            raise _lost(failed[self.primary])
         if members.intersection(failed):
             await self._settle(mark)
 
@@ -140,8 +136,8 @@ class Membership:
         self.welcome(new)
         gone = {place: PrimaryLost("it is no place of the store any more") for place in self.places.keys() - listed}
         self._drop(gone)
-        if self._primary in gone:
-            raise gone[self._primary]
+        if self.primary in gone:
+            raise gone[self.primary]
         try:
             await self._settle(mark)
         except StoreReadOnly as error:
@@ -151,32 +147,25 @@ class Membership:
 
     async def fail_over(self, lost: StratumError, show_again: Callable[[], int]) -> None:
         """Make the longest copy the primary, on its own place; under the turn. See `Members.fail_over`."""
-        database = self._database
-        assert database is not None
         cause = lost.__cause__
-        self._drop({self._primary: cause if isinstance(cause, Exception) and is_full(cause) else lost})
+        self._drop({self.primary: cause if isinstance(cause, Exception) and is_full(cause) else lost})
         longest = sorted(self.copies, key=lambda copy: (copy.generation, copy.shipped), reverse=True)
         taken, left = await first_to_take_over(
             self._calls,
-            [(copy, self.places[copy.place], self._chains[copy.place]) for copy in longest],
+            [(copy, self.places[copy.place], self._holders.chains[copy.place]) for copy in longest],
             lambda copy, error: self._drop({copy.place: error}),
         )
         for copy in left:  # a thread may still read and fold there: it is made anew, if it is needed
-            self._copies.pop(copy.place).give_up()
+            self._holders.remove(copy.place)
             self._rest(copy.place, Stalled(STRIKE_S))
         if not taken:
             raise StoreReadOnly(f"no copy of the catalog can take over: {lost}")
-        (copy, chain, made), *others = taken
-        self._replaced += [database for _, _, database in others]
-        del self._copies[copy.place]
-        self._primary = copy.place
-        self._chains = {place: each for place, each in self._chains.items() if place in self._copies}
-        self._chains[copy.place] = chain
-        self._replaced.append(database.become(made))
+        first, *others = taken
+        self._holders.take_over(first, others)
         sequence = show_again()  # nothing is awaited in between
-        self._follow(chain.salt)
-        await self._settle(made.primary.mark(sequence))
-        _log.warning("the catalog goes on", place=self._label(self._primary), sequence=sequence)
+        self._holders.follow()
+        await self._settle(self._holders.database.primary.mark(sequence))
+        _log.warning("the catalog goes on", place=self._label(self.primary), sequence=sequence)
         self._changed.set()
 
     async def generation_closed(self) -> None:
@@ -188,30 +177,22 @@ class Membership:
 
     async def close(self, synced: int) -> None:
         await self.note(synced)
-        for copy in self.copies:
-            copy.give_up()
-        for database in self._replaced:
-            with trio.move_on_after(STRIKE_S):
-                await trio.to_thread.run_sync(partial(close_lost, database), abandon_on_cancel=True)
-        there = [place for place in self.members if place in self.places]
-        await self._calls.each(there, self._tidy, patient=False)
+        await self._holders.close()
+        await self._calls.each(self.places, self._tidy, patient=False)
 
     async def _tidy(self, place: PlaceId) -> None:
-        await self._calls.short(place, chains.tidy, self.places[place].folder, self._chains[place].folder)
+        await self._calls.short(place, chains.tidy, self.places[place].folder)
 
     # For the opening
 
-    async def begin(self, database: Database, primary: PlaceId, chain: Chain, fitting: Mapping[PlaceId, Chain]) -> None:
-        """Begin the first epoch of this opening around *primary*; *fitting* are copies that can be continued.
+    async def begin(self, fitting: Mapping[PlaceId, Chain]) -> None:
+        """Begin the first epoch of this opening; *fitting* are copies that can be continued.
 
-        Raises: StoreReadOnly if there are too few places.
+        Raises: StoreReadOnly if there are too few places; PrimaryLost.
         """
-        self._database, self._primary, self._chains = database, primary, {primary: chain, **fitting}
-        generation = (database.primary.salt() - chain.salt) % SALTS
-        for place, each in fitting.items():
-            folder = self.places[place].folder / each.folder
-            disk = self.places[place].disk
-            self._copies[place] = Copy(place, disk, folder, database.primary, chain.salt, generation)
+        for place, chain in fitting.items():
+            self._holders.go_on(self.places[place], chain)
+        database = self._holders.database
         await self._settle(database.primary.mark(database.sequence), self._wanted)
 
     # Beside the rounds
@@ -292,7 +273,7 @@ class Membership:
         self._spares.taken(place)
         with trio.CancelScope() as self._joining:
             try:
-                copy, chain = await self._seed(place)
+                copy, chain = await self._holders.seed(self._calls, self.places[place])
                 self._unused = copy
                 await self._ship(copy, exclusive)
                 await exclusive(partial(self._join, copy, chain))
@@ -312,19 +293,19 @@ class Membership:
         """One of two copies on one disk goes, if there are more members than there must be."""
         if len(self.members) > self._wanted and (place := self._spares.crowded(self.members)) is not None:
             _log.info("a copy of the catalog leaves a disk that has another one", place=self._label(place))
-            copy = self._copies.pop(place)
+            copy, chain = self._holders.copies.pop(place), self._holders.chain(place)
             try:
                 await self._settle(mark)
             except StoreReadOnly:
                 if place in self.places:
-                    self._copies[place] = copy  # nothing was answered without it
+                    self._holders.add(copy, chain)  # nothing was answered without it
                 raise
             copy.give_up()
 
     async def _ship(self, copy: Copy, exclusive: Exclusive) -> None:
         """Bring *copy* what was written while it was seeded, beside the rounds: they wait for what comes then."""
-        assert self._database is not None
-        if self._database.primary.wal_bytes() <= COPY_CHUNK:
+        primary = self._holders.database.primary
+        if primary.wal_bytes() <= COPY_CHUNK:
             return
         marks: list[Mark] = []
 
@@ -332,7 +313,7 @@ class Membership:
             marks.append(mark)
 
         await exclusive(here)
-        copy.demand_same_log(self._database.primary, marks[0])
+        copy.demand_same_log(self._holders.database.primary, marks[0])
         await self._calls.hold_alone(copy.place, copy, marks[0])
 
     async def _remove_unused(self) -> None:
@@ -344,20 +325,19 @@ class Membership:
                 await self._calls.long(copy.place, partial(seeding.remove, copy.folder))
 
     async def _join(self, copy: Copy, chain: Chain, mark: Mark) -> None:
-        assert self._database is not None
-        copy.demand_same_log(self._database.primary, mark)
+        copy.demand_same_log(self._holders.database.primary, mark)
         if copy.place not in self.places:
             raise StoreReadOnly("the place was struck meanwhile")
-        if copy.place in self._copies:
+        if copy.place in self._holders.copies:
             raise StoreReadOnly("the place has a copy meanwhile")
         await self._calls.hold_alone(copy.place, copy, mark)
-        self._copies[copy.place], self._chains[copy.place] = copy, chain
+        self._holders.add(copy, chain)
         self._spares.joined(copy.place)
         try:
             await self._settle(mark)
         except StoreReadOnly:
             if copy.place not in self._succession.may_count:
-                self._copies.pop(copy.place, None)  # no opening looks for it
+                self._holders.remove(copy.place)  # no opening looks for it
             raise
         finally:
             if copy.place in self._succession.may_count:
@@ -380,8 +360,8 @@ class Membership:
             while failed := await self._try_to_settle(mark, max(wanted, self._needed), out):
                 out |= failed.keys()
                 self._drop(failed)
-                if self._primary in failed:
-                    raise _lost(failed[self._primary])
+                if self.primary in failed:
+                    raise _lost(failed[self.primary])
         finally:
             self._calls.silent.clear()
         _log.info("the catalog has a new epoch", number=self.epoch.number, members=self._labels(self.members))
@@ -397,7 +377,7 @@ class Membership:
             raise StoreReadOnly(
                 f"the catalog is on {len(self.members)} places, and must be on {self._needed}: attach more devices"
             )
-        return await self._succession.begin({place: self._chains[place] for place in self.members}, self.listed)
+        return await self._succession.begin(self._holders.chains, self.listed)
 
     def _drop(self, failed: Failures) -> None:
         """Use these places no more; one that is only full may be tried again later."""
@@ -406,9 +386,7 @@ class Membership:
                 continue
             if place in self.members or not is_full(error):
                 _log.warning("a place does not hold the catalog any more", place=self._label(place), reason=str(error))
-            copy = self._copies.pop(place, None)
-            if copy is not None:
-                copy.give_up()
+            self._holders.remove(place)
             if is_full(error):
                 self._rest(place, error)
             else:
@@ -432,7 +410,7 @@ class Membership:
             asked.add(place)
             self._joining.cancel()
             try:
-                copy, chain = await self._seed(place)
+                copy, chain = await self._holders.seed(self._calls, self.places[place])
                 await self._calls.hold_alone(place, copy, mark)
             except PrimaryLost:
                 raise
@@ -444,51 +422,29 @@ class Membership:
                 failed.add(place)
                 self._drop({place: error})
             else:
-                self._copies[place], self._chains[place] = copy, chain
+                self._holders.add(copy, chain)
                 self._spares.joined(place)
         return stalled
 
     # Copies
-
-    async def _seed(self, place: PlaceId) -> tuple[Copy, Chain]:
-        """A new copy at *place*, without a manifest; it has the base, and nothing of the log yet."""
-        assert self._database is not None
-        found = self.places[place]
-        primary, salt = self._database.primary, self._chains[self._primary].salt
-        generation = (primary.salt() - salt) % SALTS
-        folder = await self._calls.long(place, partial(seeding.make_base, found, primary, generation))
-        copy = Copy(place, found.disk, folder, primary, salt, generation)
-        return copy, Chain(folder.name, Form.COPY, salt)
 
     async def _ask(self, mark: Mark) -> Failures:
         """Let all members hold *mark*, side by side. Returns those that cannot, none of them the primary.
 
         Raises: PrimaryLost; who failed beside it is a member no more.
         """
-        assert self._database is not None
-        asked: dict[PlaceId, Member] = {self._primary: self._database.primary, **self._copies}
+        asked = self._holders.members
 
         async def one(place: PlaceId) -> bool:
             return await self._calls.hold(place, asked[place], mark)
 
         failed = await self._calls.each(asked, one)
         for place, error in failed.items():
-            if place == self._primary or isinstance(error, PrimaryLost):
+            if place == self.primary or isinstance(error, PrimaryLost):
                 of_its_own = {each for each, other in failed.items() if not isinstance(other, PrimaryLost)}
-                self._drop({each: failed[each] for each in of_its_own - {self._primary}})
+                self._drop({each: failed[each] for each in of_its_own - {self.primary}})
                 raise _lost(error)
         return failed
-
-    def _follow(self, salt: int) -> None:
-        """Copies of the same log go on with the new primary; others are seeded anew."""
-        assert self._database is not None
-        primary = self._database.primary
-        generation = (primary.salt() - salt) % SALTS
-        for copy in self.copies:
-            if copy.salt == salt and copy.generation == generation:
-                copy.follow(primary)
-            else:
-                self._copies.pop(copy.place).give_up()
 
     async def _fold(self, copy: Copy) -> None:
         try:

@@ -2,10 +2,8 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 
-import apsw
 import trio
 
 from stratumfs.catalog import chains
@@ -68,11 +66,6 @@ def _take_over(place: Place, chain: Chain, step: Step) -> tuple[Chain, Database]
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def close_lost(database: Database) -> None:
-    with suppress(apsw.Error, OSError):
-        database.close()
 
 
 _NOBODY = Epoch(0, "", frozenset(), frozenset(), ("",))

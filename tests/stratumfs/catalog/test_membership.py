@@ -248,7 +248,7 @@ async def test_a_copy_that_was_made_of_a_lost_database_does_not_join(
         members = booted.members
         assert members is not None
         await catalog.commit(put, 1, b"one")
-        copy, chain = await members._seed(places[5].id)
+        copy, chain = await members._holders.seed(members._calls, places[5])
         lose_primary(monkeypatch, catalog)
         await catalog.commit(put, 2, b"two")
         primary = members.primary
@@ -256,7 +256,7 @@ async def test_a_copy_that_was_made_of_a_lost_database_does_not_join(
             await catalog._rounds.exclusive(partial(members._join, copy, chain))
         await catalog.commit(put, 3, b"three")
         assert members.primary == primary != STORE_PLACE
-        assert members._copies.get(places[5].id) is not copy
+        assert members._holders.copies.get(places[5].id) is not copy
 
 
 @pytest.mark.parametrize("how", ["cut", "EISDIR"])
@@ -282,7 +282,7 @@ async def test_a_log_that_cannot_be_read_is_not_held_against_the_place_that_a_co
         await catalog.commit(put, 1, b"one")
         lose_log(catalog, "EISDIR")
         with pytest.raises(PrimaryLost):
-            await booted.members._seed(places[5].id)
+            await booted.members._holders.seed(booted.members._calls, places[5])
 
 
 async def test_a_checkpoint_that_cannot_read_the_log_goes_on_with_a_copy(places: list[FolderPlace]) -> None:
