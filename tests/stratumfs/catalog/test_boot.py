@@ -1,5 +1,7 @@
 """Openings that meet damage, and places that do not answer."""
 
+import errno
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +13,21 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from stratumfs.catalog import boot, chains
-from stratumfs.catalog.chains import read_manifest
+from stratumfs.catalog.boot import Booted
+from stratumfs.catalog.chains import Manifest, read_manifest
 from stratumfs.catalog.connection import DATABASE
+from stratumfs.catalog.copies import Copy
+from stratumfs.catalog.durability import Mark, Primary
 from stratumfs.ids import STORE_PLACE
-from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, member_numbers, open_at, pass_s, places_in
+from tests.stratumfs.catalog.somewhere import (
+    FolderPlace,
+    make_catalog,
+    member_numbers,
+    open_at,
+    pass_s,
+    places_in,
+    until,
+)
 from tests.stratumfs.catalog.toy import PAGE, everything, put
 
 ROWS = [(ident, bytes(3000)) for ident in range(10, 90)]
@@ -82,7 +95,7 @@ async def test_one_that_was_closed_in_order_is_not_read_as_a_whole(
     places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[Path] = []
-    monkeypatch.setattr(chains, "check_database", checked.append)
+    monkeypatch.setattr(chains, "check_database", lambda folder, step: checked.append(folder))
     async with open_at(places):
         assert checked == []
     _as_if_killed(places[0])
@@ -161,3 +174,94 @@ async def test_nobody_waits_for_a_place_beyond_the_deadline(mock_clock: MockCloc
             await pass_s(mock_clock, boot.LOOK_S)
     finally:
         answer.set()
+
+
+async def test_a_copy_that_was_found_damaged_is_made_anew_and_not_taken_as_a_member(
+    places: list[FolderPlace],
+) -> None:
+    _rot(places[1], "base.*")
+    before = _chain(places[1])
+    shutil.rmtree(places[0].root)
+    places[0].root.mkdir()
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        assert booted.members.struck == {}
+        assert places[1].id in booted.members.members
+        assert _chain(places[1]) != before
+        await catalog.commit(put, 2, b"two")
+    async with open_at(places, {1, 4, 5, 6}) as (catalog, booted):
+        assert not booted.why_not
+        assert (2, b"two") in await catalog.read(everything)
+
+
+async def test_who_was_struck_by_an_attempt_to_open_is_not_used_by_the_next_one(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync that has failed is never tried again as if it had not."""
+    hold, hold_primary = Copy.hold, Primary.hold
+    failed: list[object] = []
+
+    def failing(self: Copy, mark: Mark) -> bool:
+        if self.place == places[1].id and self not in failed:
+            failed.append(self)
+            raise OSError(errno.EIO, "Input/output error")
+        return hold(self, mark)
+
+    def failing_then(self: Primary, mark: Mark) -> bool:
+        if len(failed) == 1:
+            failed.append(self)
+            raise OSError(errno.EIO, "Input/output error")
+        return hold_primary(self, mark)
+
+    monkeypatch.setattr(Copy, "hold", failing)
+    monkeypatch.setattr(Primary, "hold", failing_then)
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        assert len(failed) == 2
+        assert member_numbers(places, members.struck) == {0, 1}
+        assert not {0, 1} & member_numbers(places, members.members)
+        assert await catalog.read(everything) == KEPT
+
+
+@pytest.mark.parametrize("hanging", ["holder", "primary"])
+async def test_an_opening_whose_chain_is_copied_from_or_to_a_place_that_hangs_goes_on_with_another(
+    places: list[FolderPlace], mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, hanging: str
+) -> None:
+    shutil.rmtree(places[0].root)
+    places[0].root.mkdir()
+    build, gate = chains.build_database, threading.Event()
+    asked: list[Path] = []
+
+    def hang(source: Path, manifest: Manifest, target: Path, *rest: Any) -> int:
+        asked.append(source)
+        if (source if hanging == "holder" else target).is_relative_to(places[hanging == "holder"].root):
+            assert gate.wait(60)
+        return build(source, manifest, target, *rest)
+
+    monkeypatch.setattr(chains, "build_database", hang)
+    opened: list[Booted] = []
+
+    async def opening() -> None:
+        async with open_at(places) as (catalog, booted):
+            opened.append(booted)
+            assert await catalog.read(everything) == KEPT
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(opening)
+            for number in range(1 if hanging == "holder" else 2):
+                await until(lambda: len(asked) > number)  # noqa: B023 - it is called at once
+                await pass_s(mock_clock, boot.LOOK_S)
+            await until(lambda: bool(opened))
+    finally:
+        gate.set()
+    assert opened[0].members is not None
+    assert opened[0].members.primary == (STORE_PLACE if hanging == "holder" else places[1].id)
+    assert member_numbers(places, opened[0].members.struck) == (set() if hanging == "holder" else {0})
+
+
+def _chain(place: FolderPlace) -> str:
+    manifest = read_manifest(place.folder)
+    assert manifest is not None
+    return manifest.folder
