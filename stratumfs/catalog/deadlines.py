@@ -49,6 +49,19 @@ async def call_within(limit_s: float, limiter: trio.CapacityLimiter, fn: Callabl
 
 async def within(limit_s: float, call: Callable[[], Awaitable[T]]) -> T:
     """Raises: what *call* raises; Stalled if it does not come back, then it was cancelled."""
+
+    async def late() -> None:
+        raise Stalled(limit_s)
+
+    return await patiently(limit_s, call, late)
+
+
+async def patiently(limit_s: float, call: Callable[[], Awaitable[T]], late: Callable[[], Awaitable[None]]) -> T:
+    """What *call* returns. Each time that it is not back within the limit *late* is awaited, and decides by returning
+    that it is waited for further.
+
+    Raises: what *call* raises; what *late* raises, then the call was cancelled.
+    """
     done = trio.Event()
     results: list[T] = []
     errors: list[Exception] = []
@@ -62,10 +75,13 @@ async def within(limit_s: float, call: Callable[[], Awaitable[T]]) -> T:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
-        if not await comes_within(done, limit_s):
-            nursery.cancel_scope.cancel()
-    for error in errors:
-        raise error
-    if not results:
-        raise Stalled(limit_s)
-    return results[0]
+        while not await comes_within(done, limit_s):
+            try:
+                await late()
+            except Exception as error:
+                errors.append(error)
+                nursery.cancel_scope.cancel()
+                break
+    if results:
+        return results[0]
+    raise errors[0]

@@ -148,7 +148,8 @@ class Catalog:
     @property
     def waiting(self) -> str | None:
         """Why what is written waits for longer than it should; None if it does not. Reads go on."""
-        return self._members.waiting
+        checkpoint = self._checkpoints.waiting if self._checkpoints is not None else None
+        return self._members.waiting or checkpoint
 
     @property
     def diverged(self) -> bool:

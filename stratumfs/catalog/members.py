@@ -47,6 +47,10 @@ class Members(Protocol):
         """
         ...
 
+    async def demand_primary(self, mark: Mark) -> None:
+        """Let all hold *mark* once more, which they hold. Raises: PrimaryLost if the primary does not."""
+        ...
+
     async def generation_closed(self) -> None:
         """The primary's log was started over, and every member has all of the one before. Not under the turn."""
         ...
@@ -94,6 +98,9 @@ class Alone:
             if isinstance(error, StratumError) and member is self._database.primary:
                 raise PrimaryLost(str(error)) from error
             raise unreachable(error)
+
+    async def demand_primary(self, mark: Mark) -> None:
+        return  # nobody could take its place
 
     async def generation_closed(self) -> None:
         return

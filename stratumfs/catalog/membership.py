@@ -62,6 +62,7 @@ class Membership:
         self._holders = holders
         self._spares = Spares(self.places)
         self._doubtful: dict[PlaceId, Exception] = {}
+        """Those that have met an error where nobody could be struck: no round is answered before they are."""
         self._changed = trio.Event()
         self._joining = trio.CancelScope()
         self._unused: Copy | None = None
@@ -106,8 +107,12 @@ class Membership:
         return tuple(self._holders.members)
 
     async def hold(self, mark: Mark) -> None:
-        if failed := await self._ask(mark):
-            await self.strike_places(failed, mark)
+        failed = await self._ask(mark)
+        if failed or self._doubtful:
+            await self.strike_places({**self._take_doubtful(), **failed}, mark)
+
+    async def demand_primary(self, mark: Mark) -> None:
+        self._doubtful |= await self._ask(mark)  # the next round judges the others
 
     def give_up(self, place: PlaceId, reason: str) -> None:
         """It is about to be struck: who waits for it, perhaps under the turn, need not any more."""
@@ -148,6 +153,7 @@ class Membership:
     async def fail_over(self, lost: StratumError, show_again: Callable[[], int]) -> None:
         """Make the longest copy the primary, on its own place; under the turn. See `Members.fail_over`."""
         cause = lost.__cause__
+        self._drop(self._take_doubtful())
         self._drop({self.primary: cause if isinstance(cause, Exception) and is_full(cause) else lost})
         longest = sorted(self.copies, key=lambda copy: (copy.generation, copy.shipped), reverse=True)
         taken, left = await first_to_take_over(
@@ -207,8 +213,7 @@ class Membership:
             try:
                 await self.note(synced())
                 if self._doubtful:
-                    failed, self._doubtful = self._doubtful, {}
-                    await exclusive(partial(self.strike_places, failed))
+                    await exclusive(self._strike_doubtful)
                 if not self._settled:
                     await exclusive(self._settle_again)
                 await self.join_spares(exclusive)
@@ -223,6 +228,13 @@ class Membership:
         behind = [place for place in self.places if self._identities.known(place).sequence < synced]
         failed = await self._identities.change(behind, lambda named: replace(named, sequence=synced), patient=False)
         self._doubtful |= not_full(failed)
+
+    async def _strike_doubtful(self, mark: Mark) -> None:
+        await self.strike_places(self._take_doubtful(), mark)
+
+    def _take_doubtful(self) -> Failures:
+        failed, self._doubtful = self._doubtful, {}
+        return failed
 
     def welcome(self, place: Place, named: Named | None = None) -> None:
         """A place that was struck, or is new, can be used (again). *named*: what its file says, if it was read."""

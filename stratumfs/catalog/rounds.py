@@ -196,10 +196,14 @@ class Rounds:
         if self.queue:
             self.wake.set()  # more than one round takes
 
+    def mark(self) -> Mark:
+        """Of this moment. Raises: PrimaryLost."""
+        return self._database.primary.mark(self._writer.sequence)
+
     def _mark(self) -> Mark | None:
         """None: the WAL is not what it was, and the database lost."""
         try:
-            return self._database.primary.mark(self._writer.sequence)
+            return self.mark()
         except PrimaryLost as error:
             self.lost(error)
         return None
