@@ -305,9 +305,10 @@ class Catalog:
                 if self._checkpoints is not None:
                     await self._rounds.finish()
                     await self._checkpoints.close()
-                self._closed = True
-                await trio.to_thread.run_sync(self._database.close, limiter=trio.CapacityLimiter(1))
-                await self._members.close(self._rounds.synced)
+                async with self._rounds.turn:  # behind a strike that is under way; none comes later
+                    self._closed = self._rounds.closed = True
+                    await trio.to_thread.run_sync(self._database.close, limiter=trio.CapacityLimiter(1))
+                    await self._members.close(self._rounds.synced)
 
     def statistics(self) -> CatalogStatistics:
         return CatalogStatistics(

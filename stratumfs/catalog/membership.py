@@ -12,7 +12,7 @@ from stratumfs.catalog.calls import Calls, Failures, is_full, not_full
 from stratumfs.catalog.chains import COPY_CHUNK, Chain
 from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.deadlines import Stalled
-from stratumfs.catalog.durability import Mark, PrimaryLost
+from stratumfs.catalog.durability import Mark, Primary, PrimaryLost
 from stratumfs.catalog.epochs import Epoch, Named
 from stratumfs.catalog.holders import Holders
 from stratumfs.catalog.identities import Identities
@@ -283,13 +283,17 @@ class Membership:
     async def _let_join(self, place: PlaceId, exclusive: Exclusive) -> bool:
         """Returns whether another one may be asked."""
         self._spares.taken(place)
+        primary = self._holders.database.primary
         with trio.CancelScope() as self._joining:
             try:
                 copy, chain = await self._holders.seed(self._calls, self.places[place])
                 self._unused = copy
                 await self._ship(copy, exclusive)
                 await exclusive(partial(self._join, copy, chain))
-            except (StoreReadOnly, PrimaryLost) as error:  # not its doing
+            except PrimaryLost as error:
+                await exclusive(partial(self._demand_read, primary, error))
+                return False
+            except StoreReadOnly as error:  # not its doing
                 self._rest(place, error)
                 return False
             except Stalled as error:  # perhaps not its doing
@@ -300,6 +304,11 @@ class Membership:
                 await self._remove_unused()
                 self._spares.not_taken(place)
         return True
+
+    async def _demand_read(self, primary: Primary, error: PrimaryLost, _: Mark) -> None:
+        """That it could not be read is its loss, if a copy has not taken its place since. Raises: *error*."""
+        if self._holders.database.primary is primary:
+            raise error
 
     async def _leave(self, mark: Mark) -> None:
         """One of two copies on one disk goes, if there are more members than there must be."""

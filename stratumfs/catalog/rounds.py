@@ -19,7 +19,7 @@ from stratumfs.catalog.members import Members, unreachable
 from stratumfs.catalog.opening import Database
 from stratumfs.catalog.unsynced import Unsynced
 from stratumfs.catalog.writer import Slot, Waiter, Writer
-from stratumfs.errors import CatalogCorrupt, StoreReadOnly, StratumError
+from stratumfs.errors import CatalogCorrupt, StoreClosing, StoreReadOnly, StratumError
 
 _log = structlog.get_logger(__name__)
 
@@ -68,6 +68,8 @@ class Rounds:
         """The database does not show all that was shown before: nobody may see it as it is."""
         self.diverged = trio.Event()
         """And never will: nobody may take what comes for the same."""
+        self.closed = False
+        """Under the turn: nothing is open any more that a step could change."""
         self.statistics = RoundStatistics()
 
     @property
@@ -125,9 +127,12 @@ class Rounds:
         """Run *step* in a round of its own, behind all that is queued now. The mark that it is given is of this moment,
         and it is for the step to see that who is a member at its end holds it.
 
-        Raises: what *step* raises; what broke the catalog, as does a step that is stopped between two epochs.
+        Raises: what *step* raises; what broke the catalog, as does a step that is stopped between two epochs;
+        StoreClosing.
         """
         async with self.turn:
+            if self.closed:
+                raise StoreClosing("the catalog is closed")
             with trio.CancelScope(shield=True):
                 await self._run()
                 mark = await self._mark_at_last()

@@ -24,8 +24,10 @@ from stratumfs.catalog.epochs import (
     first_epoch,
     may_begin,
     next_epoch,
+    other_history,
 )
 from stratumfs.ids import PlaceId
+from stratumfs.limits import EPOCH_LINE_MAX
 
 
 class Lost(AssertionError):
@@ -304,3 +306,34 @@ def test_a_catalog_that_lacks_what_a_file_knows_is_not_written() -> None:
     choice = world.choose(tuple(world.places))
     assert isinstance(choice, Choice)
     assert "knows of transaction" in choice.why_not
+
+
+class _Counted(str):
+    """Counts how often it is compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        _Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_an_epoch_with_a_long_line_costs_no_more_than_the_line_is_long() -> None:
+    """It is made under the rounds' turn, on the loop."""
+    places = [PlaceId(bytes([number]) * 16) for number in range(7)]
+    line = tuple(_Counted(number) for number in range(EPOCH_LINE_MAX))
+    parent = Epoch(EPOCH_LINE_MAX, line[-1], frozenset(places[:4]), frozenset(places), line)
+    epoch = next_epoch(parent, [Named(parent, parent)] * len(places), places[:4], places)
+    assert epoch.line == (*line[1:], epoch.id)
+    assert _Counted.compared < 100 * EPOCH_LINE_MAX
+
+
+def test_a_place_that_was_away_for_longer_than_lines_are_is_not_called_another_history() -> None:
+    places = [PlaceId(bytes([number]) * 16) for number in range(4)]
+    first = first_epoch(places[:1], places)
+    line = tuple(map(str, range(EPOCH_LINE_MAX)))
+    parent = Epoch(2 * EPOCH_LINE_MAX, line[-1], frozenset(places), frozenset(places), line)
+    assert "was away" in other_history(parent, Named(first, first), 0, "p3")
+    clone = replace(first, number=parent.number)
+    assert "two histories" in other_history(parent, Named(clone, clone), 0, "p3")

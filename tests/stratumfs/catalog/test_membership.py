@@ -23,7 +23,7 @@ from stratumfs.catalog.durability import Checkpointer, Mark, Primary, PrimaryLos
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.writer import Writer
-from stratumfs.errors import CatalogCorrupt, ConfigError, StoreReadOnly
+from stratumfs.errors import CatalogCorrupt, ConfigError, StoreClosing, StoreReadOnly
 from stratumfs.ids import STORE_PLACE
 from stratumfs.limits import STRIKE_S
 from tests.stratumfs.catalog.somewhere import (
@@ -34,6 +34,7 @@ from tests.stratumfs.catalog.somewhere import (
     pass_s,
     place_id,
     places_in,
+    until,
 )
 from tests.stratumfs.catalog.toy import everything, get, put
 
@@ -432,7 +433,7 @@ def lose_log(catalog: Catalog, how: str) -> None:
     """Our own descriptor of it gives nothing any more; SQLite's does."""
     primary = catalog._database.primary
     other = os.open(primary.folder if how == "EISDIR" else os.devnull, os.O_RDONLY)
-    os.dup2(other, primary._wal)
+    os.dup2(other, primary._wal.number)
     os.close(other)
 
 
@@ -823,6 +824,42 @@ async def test_what_a_place_that_comes_back_knows_of_epochs_stays_its_own_word(p
         synced = catalog.statistics().synced
         await booted.members.note(synced)
         assert places[6].read_named() == replace(said, sequence=synced)
+
+
+async def test_a_strike_behind_the_close_changes_nothing_any_more(places: list[FolderPlace]) -> None:
+    """What the fleet meets while it ends comes late."""
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        await catalog.close()
+        epoch = members.epoch
+        with pytest.raises(StoreClosing):
+            await catalog.strike(places[3].id, "EIO")
+        assert (members.primary, members.epoch) == (STORE_PLACE, epoch)
+
+
+async def test_a_primary_that_cannot_be_read_while_a_copy_is_made_of_it_is_lost(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the doing of the place that the copy was to be made at, and the next place would meet the same."""
+    read = Primary.read_database
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        lost = catalog._database.primary
+
+        def read_or_fail(self: Primary, position: int, length: int) -> bytes:
+            if self is lost:
+                raise PrimaryLost("EIO")
+            return read(self, position, length)
+
+        monkeypatch.setattr(Primary, "read_database", read_or_fail)
+        await catalog.strike(places[3].id, "EIO")
+        await until(lambda: members.primary != STORE_PLACE and catalog._rounds.usable.is_set())
+        assert members.struck.keys() == {places[3].id, STORE_PLACE}
+        await catalog.commit(put, 2, b"two")
 
 
 def _one_more(places: list[FolderPlace]) -> FolderPlace:
