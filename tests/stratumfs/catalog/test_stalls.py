@@ -18,7 +18,7 @@ from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.durability import Mark
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.membership import Membership
-from stratumfs.errors import StoreReadOnly
+from stratumfs.errors import DeviceFailed, StoreReadOnly
 from stratumfs.ids import STORE_PLACE, PlaceId
 from stratumfs.limits import STRIKE_S
 from tests.stratumfs.catalog.somewhere import (
@@ -414,3 +414,33 @@ def _hanging_holds(monkeypatch: pytest.MonkeyPatch, place: FolderPlace) -> Itera
         yield reached
     finally:
         gate.set()
+
+
+async def test_what_a_stuck_call_may_still_write_is_not_overtaken_by_what_is_written_after_a_welcome() -> None:
+    """It would put the older text in the place of the newer one."""
+    place, calls = place_id(1), Calls(1, lambda: 1)
+    may, stuck = threading.Event(), threading.Event()
+    written: list[str] = []
+
+    def write(text: str) -> None:
+        if text == "older":
+            stuck.set()
+            assert may.wait(60)
+        written.append(text)
+
+    async def older() -> None:
+        with pytest.raises(DeviceFailed, match="it hangs"):
+            await calls.short(place, write, "older")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(older)
+        assert await trio.to_thread.run_sync(stuck.wait, 10)
+        calls.strike(place, "it hangs")
+        await wait_all_tasks_blocked()
+        with pytest.raises(DeviceFailed, match="it hangs"):
+            await calls.short(place, write, "in between")
+        calls.welcome(place)
+        nursery.start_soon(calls.short, place, write, "newer")
+        await wait_all_tasks_blocked()
+        may.set()
+    assert written == ["older", "newer"]
