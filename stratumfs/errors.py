@@ -35,6 +35,11 @@ The core raises these and nothing protocol-shaped. Each door maps them once: ``s
 ``gateway/errors.py`` to S3's codes; ``stratumfs/cli`` to exit codes.
 """
 
+import errno
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers by which an OSError says that there is no room: what it was to be written to is as well as before."""
+
 
 class StratumError(Exception):
     """Root of everything that stratumfs raises on purpose."""

@@ -5,7 +5,6 @@ many that nothing could be written without them, it is the machine, and nobody i
 on when they answer, or when one is struck for what it does elsewhere.
 """
 
-import errno
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import TypeVar, TypeVarTuple
@@ -14,10 +13,11 @@ from weakref import WeakKeyDictionary
 import structlog
 import trio
 
+from stratumfs.catalog.chains import ChainDamaged
 from stratumfs.catalog.deadlines import Stalled, comes_within, within
 from stratumfs.catalog.durability import Mark, Member
 from stratumfs.catalog.progress import Progress, Step
-from stratumfs.errors import DeviceFailed, DeviceFull, StoreFull, StratumError
+from stratumfs.errors import NO_ROOM, DeviceFailed, DeviceFull, StoreFull, StratumError
 from stratumfs.ids import PlaceId
 from stratumfs.limits import STRIKE_S
 
@@ -25,7 +25,6 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 Failures = Mapping[PlaceId, Exception]
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _log = structlog.get_logger(__name__)
 
@@ -170,7 +169,12 @@ class Calls:
 
 def is_full(error: Exception) -> bool:
     """A full place has not failed; that its identity file is behind does no harm where more than half are not."""
-    return isinstance(error, DeviceFull | StoreFull) or (isinstance(error, OSError) and error.errno in _FULL)
+    return isinstance(error, DeviceFull | StoreFull) or (isinstance(error, OSError) and error.errno in NO_ROOM)
+
+
+def is_blameless(error: Exception) -> bool:
+    """The place has not failed: it is only full, or its copy is damaged, and another one can be made there."""
+    return is_full(error) or isinstance(error, ChainDamaged)
 
 
 def not_full(failed: Failures) -> dict[PlaceId, Exception]:

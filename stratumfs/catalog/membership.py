@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from stratumfs.catalog import chains, seeding
-from stratumfs.catalog.calls import Calls, Failures, is_full, not_full
+from stratumfs.catalog.calls import Calls, Failures, is_blameless, is_full, not_full
 from stratumfs.catalog.chains import COPY_CHUNK, Chain
 from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.deadlines import Stalled
@@ -401,14 +401,14 @@ class Membership:
         return await self._succession.begin(self._holders.chains, self.listed)
 
     def _drop(self, failed: Failures) -> None:
-        """Use these places no more; one that is only full may be tried again later."""
+        """Use these places no more; one that has not failed itself may be tried again later."""
         for place, error in failed.items():
             if place not in self.places:
                 continue
-            if place in self.members or not is_full(error):
+            if place in self.members or not is_blameless(error):
                 _log.warning("a place does not hold the catalog any more", place=self._label(place), reason=str(error))
             self._holders.remove(place)
-            if is_full(error):
+            if is_blameless(error):
                 self._rest(place, error)
             else:
                 del self.places[place]

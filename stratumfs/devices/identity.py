@@ -4,7 +4,6 @@ Each names all devices of the store and where they last were, so that a store is
 device.
 """
 
-import errno
 import itertools
 import os
 from dataclasses import dataclass, replace
@@ -13,14 +12,13 @@ from typing import Any
 
 import msgspec
 
-from stratumfs.errors import DeviceFailed, DeviceFull, DeviceRefused
+from stratumfs.errors import NO_ROOM, DeviceFailed, DeviceFull, DeviceRefused
 from stratumfs.ids import DeviceId, StoreId
 
 IDENTITY_FORMAT = 1
 DEVICE_FILE = "stratumfs-device.json"
 STORE_FILE = "identity.json"
 _ID_SIZE = 16
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class IdentityDamaged(DeviceRefused):
@@ -124,7 +122,7 @@ def write_identity(folder: Path, identity: Identity) -> None:
         temporary.replace(folder / name)
         sync_folder(folder)
     except OSError as error:
-        kind = DeviceFull if error.errno in _FULL else DeviceFailed
+        kind = DeviceFull if error.errno in NO_ROOM else DeviceFailed
         raise kind(f"cannot write {folder / name}: {error.strerror}", str(folder)) from error
 
 

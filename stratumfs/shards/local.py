@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from stratumfs.descriptor import Descriptor
-from stratumfs.errors import DeviceFailed, DeviceFull, ShardMissing, StratumError
+from stratumfs.errors import NO_ROOM, DeviceFailed, DeviceFull, ShardMissing, StratumError
 from stratumfs.ids import Buffer
 from stratumfs.limits import SHARD_FILES_OPEN_MAX
 from stratumfs.shards.backend import OpenShard
@@ -25,7 +25,6 @@ from stratumfs.shards.layout import (
     unfinished_path_of,
 )
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _NO_PREALLOCATION = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
@@ -253,7 +252,7 @@ class LocalShards:
         message = f"device {self.root}: cannot {action} {what}: {error.strerror}"
         if isinstance(error, FileNotFoundError) and not making and os.fstat(self._folder.number).st_nlink:
             return ShardMissing(message)
-        kind = DeviceFull if error.errno in _FULL else DeviceFailed
+        kind = DeviceFull if error.errno in NO_ROOM else DeviceFailed
         return kind(message, str(self.root))
 
 

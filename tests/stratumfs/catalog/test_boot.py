@@ -46,7 +46,7 @@ async def places(tmp_path: Path) -> list[FolderPlace]:
     return found
 
 
-def _rot(place: FolderPlace, file: str = DATABASE) -> None:
+def rot(place: FolderPlace, file: str = DATABASE) -> None:
     """Pages in the middle of what lies there are no pages any more."""
     manifest = read_manifest(place.folder)
     assert manifest is not None
@@ -72,7 +72,7 @@ async def test_a_damaged_database_is_left_out_and_its_place_and_the_new_primary_
         assert booted.members is not None
         holder = next(place for place in places if place.id == booted.members.primary)
         await catalog.commit(put, 2, b"without the store folder")
-    _rot(holder)
+    rot(holder)
     # 4 of 7: with the voice of the holder there are just enough.
     holders = member_numbers(places, booted.members.members)
     async with open_at(places, {0, *sorted(holders)[:3]}) as (catalog, booted):
@@ -83,7 +83,7 @@ async def test_a_damaged_database_is_left_out_and_its_place_and_the_new_primary_
 
 
 async def test_a_database_that_its_owner_did_not_close_is_checked_where_it_lies(places: list[FolderPlace]) -> None:
-    _rot(places[0])
+    rot(places[0])
     _as_if_killed(places[0])
     async with open_at(places) as (catalog, booted):
         assert booted.members is not None
@@ -106,7 +106,7 @@ async def test_one_that_was_closed_in_order_is_not_read_as_a_whole(
 async def test_where_all_that_is_left_is_damaged_the_catalog_is_shown_and_not_written(
     places: list[FolderPlace],
 ) -> None:
-    _rot(places[0])
+    rot(places[0])
     _as_if_killed(places[0])
     async with open_at(places, {0, 4, 5, 6}) as (catalog, booted):
         assert "damaged" in booted.why_not
@@ -118,7 +118,7 @@ async def test_a_copy_that_is_damaged_is_left_out_by_a_catalog_that_is_only_read
         assert booted.members is not None
         copies = [place for place in places if place.id in {copy.place for copy in booted.members.copies}]
     first, second = sorted(copies, key=lambda place: place.id)[:2]
-    _rot(first, "base.*")
+    rot(first, "base.*")
     async with open_at([first, second]) as (catalog, booted):
         assert "2 of 7 places" in booted.why_not
         assert "damaged" in booted.why_not
@@ -179,7 +179,7 @@ async def test_nobody_waits_for_a_place_beyond_the_deadline(mock_clock: MockCloc
 async def test_a_copy_that_was_found_damaged_is_made_anew_and_not_taken_as_a_member(
     places: list[FolderPlace],
 ) -> None:
-    _rot(places[1], "base.*")
+    rot(places[1], "base.*")
     before = _chain(places[1])
     shutil.rmtree(places[0].root)
     places[0].root.mkdir()

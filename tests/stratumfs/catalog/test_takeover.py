@@ -9,12 +9,15 @@ import trio
 from trio.testing import MockClock
 
 from stratumfs.catalog import seeding
+from stratumfs.catalog.chains import read_manifest
 from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.durability import Mark, Primary, PrimaryLost
 from stratumfs.errors import DeviceFailed
 from stratumfs.ids import STORE_PLACE
 from stratumfs.limits import STRIKE_S
 from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, open_at, pass_s, places_in, until
+from tests.stratumfs.catalog.test_boot import rot
+from tests.stratumfs.catalog.test_membership import lose_primary
 from tests.stratumfs.catalog.test_stalls import hanging_builds
 from tests.stratumfs.catalog.toy import everything, put
 
@@ -97,3 +100,26 @@ async def test_a_copy_whose_sync_fails_in_the_step_that_finds_the_primary_lost_i
         assert armed.count("asked") == 1
         assert {STORE_PLACE, first} < members.struck.keys()
         await catalog.commit(put, 2, b"two")
+
+
+async def test_a_copy_that_is_damaged_is_made_anew_and_its_place_is_not_blamed(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shards on the same device are none the worse for it."""
+    async with open_at(places) as (catalog, _):
+        for ident in range(10, 90):
+            await catalog.write(put, ident, bytes(3000))
+        await catalog.commit(put, 1, b"one")
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        first = max(members.copies, key=lambda copy: (copy.generation, copy.shipped)).place
+        damaged = next(place for place in places if place.id == first)
+        before = read_manifest(damaged.folder)
+        rot(damaged, "base.*")
+        lose_primary(monkeypatch, catalog)
+        await catalog.commit(put, 2, b"two")
+        assert members.struck.keys() == {STORE_PLACE}
+        assert first in members.places
+        assert len(await catalog.read(everything)) == 82
+        assert first not in members.members or read_manifest(damaged.folder) != before
