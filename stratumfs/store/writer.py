@@ -281,13 +281,7 @@ def merged(extents: Iterable[NewExtent]) -> list[NewExtent]:
     found: list[NewExtent] = []
     for extent in extents:
         last = found[-1] if found else None
-        if (
-            last is not None
-            and last.location is not None
-            and extent.location is not None
-            and last.offset + last.length == extent.offset
-            and last.location.continues(last.length, extent.location)
-        ):
+        if last is not None and last.continued_by(extent):
             found[-1] = NewExtent(last.offset, last.length + extent.length, last.location)
         else:
             found.append(extent)
