@@ -140,7 +140,7 @@ READAHEAD_STRIPES = 2
 VOLUMES_KNOWN_MAX = 65_536
 """Volumes whose geometry and devices are kept in memory: 16 TiB of them."""
 STRIPE_UNNAMED_S = 600.0
-"""Pending writes of a file are named by a row within PENDING_AGE_S_MAX; so much longer where that fails."""
+"""From the append of a stripe to the row that names it, where no holder keeps its volume."""
 STRIPES_IN_FLIGHT = 4
 """Of one stream: being hashed, coded and appended while the next one fills."""
 STRIPE_CACHE_BYTES = 64 * MIB
@@ -211,7 +211,6 @@ TRAILERS_MAX = 8 * KIB
 SIGNING_KEYS_MAX = 256
 
 assert DEVICE_LOOK_S < DEVICE_STANDSTILL_S < DEVICE_DEADLINE_S
-assert PENDING_AGE_S_MAX < STRIPE_UNNAMED_S
 assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert UNSYNCED_BYTES_MAX <= UNSYNCED_TOTAL_MAX
