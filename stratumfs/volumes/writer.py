@@ -78,24 +78,15 @@ class VolumeWriter:
         """
         cell_size_for(stripe.length, self.code)
         await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            volume = self._accepting() or await self._open_next()
-            if volume.payload + stripe.length >= self._payload_seal and self._current is volume:
-                self._current = None  # this one fills it; it is sealed when it has been idle
-            try:
-                failures = await volume.append(stripe, after, self._step, self._threads)
-            except GivenUp:
-                await self._devices.settle()
-                continue
-            if not failures:
-                return
-            await self._failed(volume, failures)
+        with stripe.appending():
+            await self._append(stripe, after)
 
     async def sync(self, stripes: Iterable[PendingStripe]) -> None:
         """Return when all of *stripes* are on stable storage on every shard of their volumes; payloads are let go.
 
         What a volume that was given up has not synced is written again, in the order given, to another one; so are
-        stripes that were never written. Read their locations afterwards. May be called again after an error.
+        stripes that were never written. Not while somebody appends one of them. Read their locations afterwards. May be
+        called again after an error.
 
         Raises: as `append`.
         """
@@ -103,7 +94,10 @@ class VolumeWriter:
         while left := [stripe for stripe in stripes if not stripe.synced]:
             if any(stripe.lost for stripe in left):
                 await self._write_again(left)
+            # Who is neither lost nor in an open volume would never be synced, and this would go round for ever.
+            assert all(each.synced or each.lost or each.at.volume in self._volumes for each in left)
             await self._sync_volumes({stripe.at.volume for stripe in left})
+            await trio.lowlevel.checkpoint()
         release(stripes)
 
     async def seal(self, volume: VolumeId) -> None:
@@ -163,6 +157,20 @@ class VolumeWriter:
     def _accepting(self) -> OpenVolume | None:
         current = self._current
         return current if current is not None and current.accepts() else None
+
+    async def _append(self, stripe: PendingStripe, after: PendingStripe | None) -> None:
+        while True:
+            volume = self._accepting() or await self._open_next()
+            if volume.payload + stripe.length >= self._payload_seal and self._current is volume:
+                self._current = None  # this one fills it; it is sealed when it has been idle
+            try:
+                failures = await volume.append(stripe, after, self._step, self._threads)
+            except GivenUp:
+                await self._devices.settle()
+                continue
+            if not failures:
+                return
+            await self._failed(volume, failures)
 
     async def _write_again(self, stripes: Sequence[PendingStripe]) -> None:
         """Those of *stripes* that are lost, behind one another. Whoever failed is struck before."""

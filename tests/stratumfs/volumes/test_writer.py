@@ -294,6 +294,24 @@ async def test_a_stripe_that_was_never_written_is_written_by_its_sync() -> None:
     assert await tier.read(stripe.at, 0, 10) == payload(10)
 
 
+async def test_no_stripe_is_appended_twice_at_once() -> None:
+    tier = Tier()
+    await tier.append(payload(10))
+    gate = Gate("write_at")
+    tier.shards[0].fault = gate
+    stripe = PendingStripe(payload(500))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tier.writer.append, stripe)
+        await trio.to_thread.run_sync(gate.reached.acquire)
+        with pytest.raises(AssertionError, match="under way"):
+            await tier.writer.append(stripe)
+        with pytest.raises(AssertionError, match="under way"):
+            await tier.writer.sync([stripe])
+        gate.open.set()
+    await tier.writer.sync([stripe])
+    assert await tier.read(stripe.at, 0, 500) == payload(500)
+
+
 async def test_two_devices_that_fail_one_sync_are_both_struck() -> None:
     tier = Tier()
     at = await tier.append(payload(99))
