@@ -73,6 +73,8 @@ CHECKPOINT_BUSY_TRIES_MAX = 200
 CATALOG_CACHE_BYTES = 64 * MIB
 CATALOG_PAGE_SIZE = 4096
 ID_BLOCK = 1 << 16
+STARVED_S = 1.0
+"""So often it is tried again what this process has no file descriptor for."""
 STRIKE_S = 30.0
 """Who has not answered by then, while the others have, is struck: a sleeping disk needs 15."""
 JOIN_RETRY_S = 10.0

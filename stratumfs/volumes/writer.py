@@ -7,7 +7,7 @@ import trio
 
 from stratumfs.erasure.code import Code
 from stratumfs.erasure.stripe import cell_size_for
-from stratumfs.errors import DeviceError, DeviceFull, StoreClosing, StoreReadOnly, StratumError
+from stratumfs.errors import DeviceError, DeviceFull, DeviceUnasked, StoreClosing, StoreReadOnly, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId, random_id
 from stratumfs.limits import (
     CODING_THREADS,
@@ -73,8 +73,8 @@ class VolumeWriter:
         after: the same stream's previous stripe; if that is full, and this one comes to lie directly behind it with
         cells of the same size, its nonce is the next one, and one row can name both.
 
-        Raises: GeometryError; DeviceFull; StoreReadOnly if too few devices are left; what the ledger raises;
-        StoreClosing.
+        Raises: GeometryError; DeviceFull; StoreReadOnly if too few devices are left; DeviceUnasked; what the ledger
+        raises; StoreClosing.
         """
         cell_size_for(stripe.length, self.code)
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -316,21 +316,26 @@ class VolumeWriter:
                         await _remove_shard(devices[index], ShardName(info.id, index))
         if failures:
             await self._note(info, failures)
+            _raise_unasked(failures)
             return None
         return [made[CellIndex(number)] for number in range(len(devices))]
 
     async def _failed(self, volume: OpenVolume, failures: Sequence[ShardFailure]) -> None:
-        """Return when whoever failed is struck, and the volume ended if nothing more of it can be synced."""
+        """Return when whoever failed is struck, and the volume ended if nothing more of it can be synced.
+
+        Raises: DeviceUnasked if nobody failed but this process: it would meet the same again at once.
+        """
         await self._note(volume.info, failures)
         if volume.given_up and volume.info.id in self._volumes:
             await self._end(volume)
+        _raise_unasked(failures)
 
     async def _note(self, info: VolumeInfo, failures: Sequence[ShardFailure]) -> None:
         for failure in failures:
             device = info.devices[failure.index]
             if isinstance(failure.error, DeviceFull):
                 self._devices.full(device, failure.error)
-            else:
+            elif not isinstance(failure.error, DeviceUnasked):
                 await self._devices.strike(device, failure.error, failure.state)
 
     async def _end(self, volume: OpenVolume) -> None:
@@ -343,6 +348,12 @@ class VolumeWriter:
         del self._volumes[volume.info.id]
         if self._current is volume:
             self._current = None
+
+
+def _raise_unasked(failures: Sequence[ShardFailure]) -> None:
+    for failure in failures:
+        if isinstance(failure.error, DeviceUnasked):
+            raise failure.error
 
 
 def _create_shard(device: AttachedDevice, name: ShardName, step: int) -> OpenShard:
