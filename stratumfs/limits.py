@@ -192,6 +192,12 @@ REQUEST_DRAIN_MAX = 256 * KIB
 """Unread body that is read and dropped, so that the client sees the error before the connection ends."""
 REQUEST_DRAIN_S = 1.0
 CONNECTIONS_MAX = 10_000
+"""Of one S3 door, if there are descriptors for so many."""
+CONNECTIONS_MIN = 16
+OWNER_DESCRIPTORS = 256
+"""Of the catalog, its copies, sockets of commands, logs, the mount, and what is opened for a moment."""
+DEVICE_DESCRIPTORS = SHARD_FILES_OPEN_MAX + VOLUMES_OPEN_MAX + 2 * DEVICE_THREADS + 16
+"""Of one device: shards that are read, those of open volumes, one in each thread, and a rebuild's."""
 CONNECTION_IDLE_S = 75.0
 """Between two requests; longer than SDKs keep an idle connection, so that they close it and do not trip over it."""
 SHUTDOWN_GRACE_S = 10.0
@@ -225,5 +231,6 @@ assert PENDING_EXTENTS_MAX <= TRANSACTION_ROWS_MAX
 assert ROUND_BYTES_MAX < CHECKPOINT_BYTES
 assert FUSE_TASKS_MAX < COMMITS_WAITING_MAX
 assert READS_WAITING_MAX < FUSE_TASKS_MAX
+assert CONNECTIONS_MIN < CONNECTIONS_MAX
 assert REQUEST_TARGET_MAX < REQUEST_HEAD_MAX
 assert HASH_INLINE < HASH_BATCH
