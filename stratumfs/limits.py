@@ -91,7 +91,6 @@ NAME_MAX = 255
 SEGMENT_SPELLED_MAX = NAME_MAX - 4
 """Segments up to this long have room for the mount's marks in a POSIX name; longer ones are found by a digest."""
 LINK_MAX = 65_000
-SYMLINK_MAX = 4095
 XATTR_VALUE_MAX = 64 * KIB
 XATTRS_BYTES_MAX = 256 * KIB
 """Of one inode, names and values."""

@@ -94,12 +94,6 @@ def layout(tx: Transaction, ino: InodeNo, start: int, stop: int, limit: int = TR
     return [checked(row) for row in (*at_start, *inner)][:limit]
 
 
-def copy_rows(tx: Transaction, extents: Sequence[Extent], ino: InodeNo, shift: int, first_id: ExtentId) -> None:
-    """Let *ino* share the bytes of *extents*, each *shift* bytes further on. Takes one id each."""
-    for ident, extent in enumerate(extents, first_id):
-        insert_row(tx, ident, ino, extent.offset + shift, extent.length, extent.location, extent.data)
-
-
 def clipped(extent: Extent, start: int, stop: int) -> Extent:
     """The part of an extent inside [start, stop)."""
     low, high = max(start, extent.offset), min(stop, extent.offset + extent.length)
