@@ -14,7 +14,7 @@ from stratumfs.catalog.chains import COPY_CHUNK, SALTS, Copied, CopyFiles, copy_
 from stratumfs.catalog.connection import WAL_HEADER_BYTES, fsync_path, still_named, wal_end
 from stratumfs.catalog.durability import Mark, Primary
 from stratumfs.catalog.progress import Step, unwatched
-from stratumfs.descriptor import Descriptor
+from stratumfs.descriptor import Descriptor, close_soon
 from stratumfs.errors import CatalogCorrupt, StoreReadOnly
 from stratumfs.ids import Disk, PlaceId
 
@@ -67,6 +67,9 @@ class Copy:
 
     def give_up(self) -> None:
         """Nobody calls `hold` any more; a call that has not come back keeps its file open until it does."""
+        close_soon([self])
+
+    def close(self) -> None:
         self._file = None
 
     def _turn(self, generation: int) -> Descriptor:

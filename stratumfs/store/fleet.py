@@ -8,13 +8,13 @@ import structlog
 import trio
 
 from stratumfs.catalog.devices import DeviceRow
+from stratumfs.descriptor import close_soon
 from stratumfs.devices.health import STRUCK, TAKES_VOLUMES, DeviceState, moved
 from stratumfs.erasure.code import Code
 from stratumfs.errors import DeviceError, DeviceFailed, DeviceUnasked, StratumError
 from stratumfs.ids import DeviceId
 from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_LOOK_S, DEVICE_STANDSTILL_S, DEVICE_SUSPECT_S
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.fanout import close_soon
 from stratumfs.volumes.fleet import GivesUp, SealMark
 
 _log = structlog.get_logger(__name__)

@@ -6,6 +6,7 @@ from functools import partial
 
 import trio
 
+from stratumfs.descriptor import close_soon
 from stratumfs.devices.health import DeviceState
 from stratumfs.erasure.code import codec_for
 from stratumfs.erasure.stripe import cell_size_for
@@ -16,7 +17,7 @@ from stratumfs.location import NONCE_MASK, Location
 from stratumfs.shards.backend import OpenShard
 from stratumfs.volumes.append import ShardFailure, append_stripe, finish_shard, preallocate, toc_holders
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.fanout import close_soon, in_threads
+from stratumfs.volumes.fanout import in_threads
 from stratumfs.volumes.fleet import SealMark
 from stratumfs.volumes.format import HEADER_SIZE, StripeAt, VolumeInfo
 from stratumfs.volumes.pending import PendingStripe

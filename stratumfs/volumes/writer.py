@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import trio
 
+from stratumfs.descriptor import close_soon
 from stratumfs.erasure.code import Code
 from stratumfs.erasure.stripe import cell_size_for
 from stratumfs.errors import DeviceError, DeviceFull, DeviceUnasked, StoreClosing, StoreReadOnly, StratumError
@@ -21,7 +22,6 @@ from stratumfs.shards.layout import ShardName
 from stratumfs.volumes import toc
 from stratumfs.volumes.append import ShardFailure
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.fanout import close_soon
 from stratumfs.volumes.fleet import Devices, SealMark
 from stratumfs.volumes.format import VolumeInfo
 from stratumfs.volumes.ledger import VolumeLedger
