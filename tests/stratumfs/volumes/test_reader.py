@@ -108,6 +108,7 @@ async def test_any_two_shards_may_be_missing() -> None:
     location = await tier.append(data)
     kept = {index: tier.shards_of(location.volume, index).contents for index in range(6)}
     for lost in itertools.combinations(range(6), 2):
+        tier.reader = tier.new_reader()
         for index in lost:
             tier.shards_of(location.volume, index).contents = {}
         assert await tier.read(location, 0, 1000) == data
@@ -124,6 +125,7 @@ async def test_every_byte_of_a_cell_and_its_header_may_flip() -> None:
     shard = tier.shard(location.volume, 0)
     for place in range(128 + 20):
         shard[place] ^= 0xA5
+        tier.reader = tier.new_reader()
         assert await tier.read(location, 0, 40) == data
         shard[place] ^= 0xA5
     assert all((volume, index) == (location.volume, 0) for volume, index, _ in tier.damage)
@@ -210,6 +212,7 @@ async def test_devices_that_are_down_are_read_around_without_a_report() -> None:
     assert await tier.read(location, 0, 1000) == payload(1000)
     assert tier.damage == []
     del tier.devices[tier.info(location).devices[2]]
+    tier.reader = tier.new_reader()
     with pytest.raises(TooFewShards, match="not up"):
         await tier.read(location, 100, 800)
 
@@ -306,6 +309,7 @@ async def test_a_device_known_to_stall_is_asked_last() -> None:
     assert sorted(name.index for name in asked if name is not None) == [1, 2, 3, 4]
     for index in (1, 2):
         del tier.devices[tier.info(location).devices[index]]
+    tier.reader = tier.new_reader()
     assert await tier.read(location, 0, 1000) == payload(1000)  # but it is asked when it is needed
 
 
