@@ -38,7 +38,7 @@ class Copy:
     def hold(self, mark: Mark) -> None:
         """See `Member.hold`. Raises: also PrimaryLost, which says nothing against this copy."""
         generation = (mark.salt - self.salt) % SALTS
-        file = self._file or self._open(self.generation)
+        file = self._file or self._open()
         if generation != self.generation:
             file = self._turn(generation)
         while self.shipped < mark.end:
@@ -80,15 +80,16 @@ class Copy:
         self._file = None
         log = self.folder / f"wal.{self.generation}"
         log.rename(self.folder / f"{log.name}.{frames}")
-        return self._open(generation)
+        self.generation = generation  # at once: should the next one not open, `hold` may be called again
+        return self._open()
 
-    def _open(self, generation: int) -> Descriptor:
-        path, spare = self.folder / f"wal.{generation}", self.folder / "spare"
+    def _open(self) -> Descriptor:
+        path, spare = self.folder / f"wal.{self.generation}", self.folder / "spare"
         if not path.exists() and spare.exists():
             spare.rename(path)
-        self._file = file = Descriptor(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self.generation, self.shipped = generation, 0
+        file = Descriptor(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         fsync_path(self.folder)
+        self._file, self.shipped = file, 0
         return file
 
 

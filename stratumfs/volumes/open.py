@@ -106,8 +106,9 @@ class OpenVolume:
         at = self._reserve(len(payload), after.location if after is not None else None)
         self._appending += 1
         whole = False
+        location = Location(self.info.id, at.stripe, at.position, at.cell_size, 0, at.nonce)
         try:
-            stripe.place(Location(self.info.id, at.stripe, at.position, at.cell_size, 0, at.nonce))
+            stripe.place(location)
             with self._until_given_up():
                 failures = await self._make_room(at.position + HEADER_SIZE + at.cell_size, step, threads)
                 if not failures:
@@ -121,7 +122,7 @@ class OpenVolume:
             self._finished += 1
             end = SealMark(self.info.id, at.position + HEADER_SIZE + at.cell_size, at.stripe + 1)
             self._reach = max(self._reach, end, key=lambda mark: mark.stripes)
-            stripe.appended(self, self._finished)
+            stripe.appended(location, self, self._finished)
         return failures
 
     async def sync(self) -> list[ShardFailure]:
