@@ -14,10 +14,10 @@ import structlog
 import trio
 
 from stratumfs.catalog.chains import ChainDamaged
-from stratumfs.catalog.deadlines import Stalled, comes_within, within
+from stratumfs.catalog.deadlines import Stalled, comes_within, until_fed, within
 from stratumfs.catalog.durability import Mark, Member
 from stratumfs.catalog.progress import Progress, Step
-from stratumfs.errors import NO_ROOM, DeviceFailed, DeviceFull, StoreFull, StratumError
+from stratumfs.errors import DeviceFailed, DeviceFull, StoreFull, StratumError, is_full, is_starved
 from stratumfs.ids import PlaceId
 from stratumfs.limits import STRIKE_S
 
@@ -126,7 +126,8 @@ class Calls:
     async def each(
         self, places: Collection[PlaceId], call: Callable[[PlaceId], Awaitable[bool | None]], *, patient: bool = True
     ) -> dict[PlaceId, Exception]:
-        """*call* for each of *places*, side by side, and again as long as it says that there is more of it.
+        """*call* for each of *places*, side by side, and again as long as it says that there is more of it
+        (or as `until_fed` does).
 
         Returns those that failed, or stalled while others did not. Not *patient*: whoever stalls is left alone at the
         deadline, and is not among them.
@@ -135,6 +136,7 @@ class Calls:
         failed: dict[PlaceId, Exception] = {}
         pending = set(asked)
         answered = trio.Event()
+        starving: set[object] = set()
 
         def heard(place: PlaceId) -> None:
             self.silent.discard(place)
@@ -142,7 +144,7 @@ class Calls:
 
         async def one(place: PlaceId) -> None:
             try:
-                while await call(place):
+                while await until_fed(partial(call, place), place, starving):
                     heard(place)
             except (OSError, StratumError) as error:
                 failed[place] = error
@@ -156,7 +158,7 @@ class Calls:
                 # From the last answer on: where the machine stood still, not all come back in the same moment.
                 if await comes_within(answered, STRIKE_S):
                     answered = trio.Event()
-                elif not patient or len(pending) <= min(self._m, self._to_spare() - len(failed), len(asked) - 1):
+                elif not patient or (not starving and len(pending) <= self._may_stall(len(asked), len(failed))):
                     failed |= dict.fromkeys(pending, Stalled(STRIKE_S)) if patient else {}
                     nursery.cancel_scope.cancel()
                     break
@@ -166,16 +168,17 @@ class Calls:
         self.silent -= asked
         return failed
 
-
-def is_full(error: Exception) -> bool:
-    """A full place has not failed; that its identity file is behind does no harm where more than half are not."""
-    return isinstance(error, DeviceFull | StoreFull) or (isinstance(error, OSError) and error.errno in NO_ROOM)
+    def _may_stall(self, asked: int, failed: int) -> int:
+        return min(self._m, self._to_spare() - failed, asked - 1)
 
 
 def is_blameless(error: Exception) -> bool:
-    """The place has not failed: it is only full, or its copy is damaged, and another one can be made there."""
-    return is_full(error) or isinstance(error, ChainDamaged)
+    """A full place has not failed; that its identity file is behind does no harm where more than half are not. Nor has
+    one that this process had no descriptor to ask, or whose copy is damaged: another one can be made there."""
+    if isinstance(error, DeviceFull | StoreFull | ChainDamaged) or is_starved(error):
+        return True
+    return isinstance(error, OSError) and is_full(error)
 
 
-def not_full(failed: Failures) -> dict[PlaceId, Exception]:
-    return {place: error for place, error in failed.items() if not is_full(error)}
+def blamed(failed: Failures) -> dict[PlaceId, Exception]:
+    return {place: error for place, error in failed.items() if not is_blameless(error)}

@@ -9,9 +9,13 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar, TypeVarTuple
 
+import structlog
 import trio
 
-from stratumfs.limits import DEVICE_LOOK_S, DEVICE_STANDSTILL_S
+from stratumfs.errors import StratumError, is_starved
+from stratumfs.limits import DEVICE_LOOK_S, DEVICE_STANDSTILL_S, STARVED_S
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -85,3 +89,23 @@ async def patiently(limit_s: float, call: Callable[[], Awaitable[T]], late: Call
     if results:
         return results[0]
     raise errors[0]
+
+
+async def until_fed(call: Callable[[], Awaitable[T]], key: object, starving: set[object]) -> T:
+    """*call*, again and again while this process has no file descriptor for it; *key* is among *starving* meanwhile.
+
+    Nobody is to be blamed for that, and nobody for being late as long as there are such. Raises: what *call* raises.
+    """
+    try:
+        while True:
+            try:
+                return await call()
+            except (OSError, StratumError) as error:
+                if not is_starved(error):
+                    raise
+                if key not in starving:
+                    _log.warning("the catalog waits for file descriptors", reason=str(error))
+                starving.add(key)
+            await trio.sleep(STARVED_S)
+    finally:
+        starving.discard(key)

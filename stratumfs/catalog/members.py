@@ -1,10 +1,12 @@
 """Who must hold a round besides the primary, and what is done about one that cannot: the seam below `rounds`."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import trio
 
+from stratumfs.catalog.deadlines import until_fed
 from stratumfs.catalog.durability import Mark, Member, PrimaryLost
 from stratumfs.catalog.opening import Database
 from stratumfs.errors import StoreReadOnly, StratumError
@@ -86,7 +88,7 @@ class Alone:
 
         async def one(member: Member) -> None:
             try:
-                while await trio.to_thread.run_sync(member.hold, mark, limiter=trio.CapacityLimiter(1)):
+                while await until_fed(partial(trio.to_thread.run_sync, member.hold, mark), member, set()):
                     pass
             except (OSError, StratumError) as error:
                 failed[member] = error

@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from stratumfs.catalog import chains, seeding
-from stratumfs.catalog.calls import Calls, Failures, is_blameless, is_full, not_full
+from stratumfs.catalog.calls import Calls, Failures, blamed, is_blameless
 from stratumfs.catalog.chains import COPY_CHUNK, Chain
 from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.deadlines import Stalled
@@ -20,7 +20,7 @@ from stratumfs.catalog.places import Place
 from stratumfs.catalog.spares import Spares
 from stratumfs.catalog.succession import Succession
 from stratumfs.catalog.takeover import first_to_take_over
-from stratumfs.errors import StoreReadOnly, StratumError
+from stratumfs.errors import StoreReadOnly, StratumError, is_starved
 from stratumfs.ids import Disk, PlaceId
 from stratumfs.limits import JOIN_RETRY_S, REMOVED_S, SEQUENCE_NOTED_S, STRIKE_S
 
@@ -154,7 +154,7 @@ class Membership:
         """Make the longest copy the primary, on its own place; under the turn. See `Members.fail_over`."""
         cause = lost.__cause__
         self._drop(self._take_doubtful())
-        self._drop({self.primary: cause if isinstance(cause, Exception) and is_full(cause) else lost})
+        self._drop({self.primary: cause if isinstance(cause, Exception) and is_blameless(cause) else lost})
         longest = sorted(self.copies, key=lambda copy: (copy.generation, copy.shipped), reverse=True)
         taken, left = await first_to_take_over(
             self._calls,
@@ -227,7 +227,7 @@ class Membership:
         """
         behind = [place for place in self.places if self._identities.known(place).sequence < synced]
         failed = await self._identities.change(behind, lambda named: replace(named, sequence=synced), patient=False)
-        self._doubtful |= not_full(failed)
+        self._doubtful |= blamed(failed)
 
     async def _strike_doubtful(self, mark: Mark) -> None:
         await self.strike_places(self._take_doubtful(), mark)
@@ -474,7 +474,8 @@ class Membership:
             _log.warning("a copy of the catalog is not folded yet", place=self._label(copy.place), reason=str(error))
         except (OSError, StratumError) as error:
             _log.warning("a copy of the catalog cannot be folded", place=self._label(copy.place), reason=str(error))
-            self._doubtful[copy.place] = error
+            if not is_starved(error):
+                self._doubtful[copy.place] = error
 
     def _labels(self, places: Collection[PlaceId]) -> list[str]:
         return [self._label(place) for place in places]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from stratumfs.catalog import chains
-from stratumfs.catalog.calls import Calls, Failures, not_full
+from stratumfs.catalog.calls import Calls, Failures, blamed
 from stratumfs.catalog.chains import Chain, Manifest
 from stratumfs.catalog.epochs import Epoch, Named, may_begin, next_epoch
 from stratumfs.catalog.identities import Identities
@@ -54,7 +54,7 @@ class Succession:
         self.demand_majority(listed, self._who_says(lambda named: named.in_force, epoch))
         self._identities.epoch = epoch
         self._may_count = epoch.members
-        return not_full(untold)
+        return blamed(untold)
 
     def demand_majority(self, listed: frozenset[PlaceId], told: Collection[PlaceId]) -> None:
         """Raises: StoreReadOnly if *told* are too few to begin an epoch with the places *listed*."""

@@ -1,5 +1,6 @@
 """Places that do not answer: whom silence blames, and what goes on meanwhile."""
 
+import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.durability import Mark
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.membership import Membership
-from stratumfs.errors import DeviceFailed, StoreReadOnly
+from stratumfs.errors import DeviceFailed, DeviceUnasked, StoreReadOnly
 from stratumfs.ids import STORE_PLACE, PlaceId
 from stratumfs.limits import STRIKE_S
 from tests.stratumfs.catalog.somewhere import (
@@ -208,6 +209,24 @@ async def test_silence_blames_up_to_m_and_never_all_and_no_more_than_can_be_spar
 
     failed = await Calls(2, lambda: to_spare).each(ids, call)
     assert failed.keys() == set(ids[:blamed])
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "x"), OSError(errno.ENFILE, "x"), DeviceUnasked("x")])
+async def test_who_has_no_descriptor_for_a_place_waits_and_blames_nobody(
+    autojump_clock: MockClock, error: Exception
+) -> None:
+    ids = [place_id(number) for number in range(3)]
+    tries: list[PlaceId] = []
+
+    async def call(place: PlaceId) -> None:
+        tries.append(place)
+        if place == ids[0] and trio.current_time() - began < 3 * STRIKE_S:
+            raise error
+
+    began = trio.current_time()
+    assert await Calls(2, lambda: 3).each(ids, call) == {}
+    assert trio.current_time() - began >= 3 * STRIKE_S
+    assert tries.count(ids[1]) == 1
 
 
 def _of(members: Membership | None) -> Membership:
