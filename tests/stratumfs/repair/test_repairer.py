@@ -1,5 +1,6 @@
 """Repairs of a whole store on real files."""
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,15 +9,18 @@ import pytest
 import trio
 
 from stratumfs.catalog.damage import damage_rows
-from stratumfs.catalog.volumes import SEALED, volumes
+from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.volumes import OPEN, SEALED, volumes
 from stratumfs.devices.health import DeviceState
 from stratumfs.errors import DeviceFailed, TooFewShards
-from stratumfs.ids import CellIndex, DeviceId, VolumeId
+from stratumfs.ids import MIB, CellIndex, DeviceId, VolumeId
 from stratumfs.repair import repairer
 from stratumfs.repair.queue import Exposed
+from stratumfs.store.writer import merged
+from stratumfs.values import Conditions, Name, Publication
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import VolumeInfo
-from tests.stores import running_store
+from tests.stores import make_store, running_store
 from tests.stratumfs.repair.stores import (
     DATA,
     Another,
@@ -152,6 +156,67 @@ async def test_a_volume_waits_for_a_device_that_is_silent(tmp_path: Path) -> Non
         assert (await only_volume(store)).devices[0] != row.devices[0]
         await all_is_well(store)
         assert len(store.repairer._put_off) == 0
+
+
+async def test_what_a_client_has_not_named_yet_is_not_left_out_for_a_silent_device(tmp_path: Path) -> None:
+    """Its stripes are synced, it goes on, and is answered: then any two devices may go."""
+    data = os.urandom(3 * MIB)
+    make_store(tmp_path, 8)
+    async with running_store(tmp_path) as store:
+        await store.objects.create_bucket("bucket", 1)
+        gathered = await store.writer.gather([(0, data)])
+        await store.writer.sync({each.stripe for each in gathered})
+        [row] = await store.catalog.read(volumes, OPEN)
+        sleeper = silence(store, row.devices[2])
+        for device in row.devices[:2]:
+            await store.fleet.strike(device, DeviceFailed("it burns"))
+            shutil.rmtree(store.devices[device].label)
+        await store.repairer.wait_settled()
+        assert (await only_volume(store)).devices == row.devices
+        sleeper.asleep = False
+        place = (await store.objects.bucket("bucket")).ino
+        ino = (await store.files.make(place, Name(b"file"), 0o100644, 0, 0, 1)).ino
+        extents = tuple(merged(each.extent for each in gathered))
+        await store.files.publish(ino, Publication(None, extents, len(data), 1), 1, durable=True)
+        store.repairer._put_off.hurry(trio.current_time())
+        await store.repairer.wait_settled()
+        moved = await only_volume(store)
+        assert not set(row.devices[:2]) & set(moved.devices)
+        for device in moved.devices[2:4]:
+            await store.fleet.strike(device, DeviceFailed("it burns"))
+            del store.fleet.devices[device]
+        store.volume_reader._cache._cells.clear()
+        assert await store.reader.read(ino, 0, len(data)) == data
+
+
+async def test_a_bad_cell_of_a_stripe_that_no_row_names_yet_is_mended(tmp_path: Path) -> None:
+    """A mount reads what it wrote before it publishes it."""
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        await store.objects.delete("bucket", b"key 0", Conditions(), 1)
+        await store.maintenance.reap()
+        spoil(store, row, 0)
+        store.repairer.damaged(row.id, CellIndex(0), "a mount read it")
+        await store.repairer.wait_settled()
+        with file_of(store, row, 0).open("rb") as file:
+            file.seek(200)
+            assert file.read(6) != b"damage"
+        assert store.damaged == set()
+
+
+async def test_what_rows_name_behind_the_mark_is_made_too(tmp_path: Path) -> None:
+    """A volume is sealed behind the last row that can be read, and that may not be the last one."""
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        before = file_of(store, row, 0).read_bytes()
+        await store.catalog.write(_seal_earlier, row.id)
+        file_of(store, row, 0).unlink()
+        await store.repairer.wait_settled()
+        assert file_of(store, row, 0).read_bytes()[: row.length] == before[: row.length]
+
+
+def _seal_earlier(tx: Transaction, ident: VolumeId) -> None:
+    tx.run("update volume set length = 1000, stripes = 1 where id = ?", (ident,))
 
 
 async def test_what_is_lost_is_counted_though_the_shard_is_there(tmp_path: Path) -> None:
