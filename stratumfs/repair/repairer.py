@@ -131,17 +131,13 @@ class Repairer:
     async def serve(self) -> None:
         """Until cancelled. An error is logged and tried again later."""
         await self.recall()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.returns.watch)
-            await self._rounds()
-
-    async def _rounds(self) -> None:
         while True:
             settled, self._settled = self._settled, []
             try:
                 await self.round()
-            except StratumError as error:
-                _log.warning("repair stopped, and goes on later", error=str(error))
+            except Exception as error:  # of one volume or device: the store goes on
+                unforeseen = None if isinstance(error, StratumError) else error
+                _log.warning("repair stopped, and goes on later", error=str(error), exc_info=unforeseen)
             finally:
                 self.work = None
                 for event in settled:

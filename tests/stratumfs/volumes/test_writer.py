@@ -53,7 +53,8 @@ async def pass_deadline(tier: Tier, nursery: trio.Nursery, but: Collection[int] 
             tier.now += 0.1
             await device.write(device.shards.probe)
     tier.now += DEVICE_DEADLINE_S
-    await tier.fleet.look(nursery)
+    tier.fleet.look(nursery)
+    await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_stripes_lie_side_by_side_in_every_shard() -> None:
@@ -361,7 +362,7 @@ async def test_a_full_device_is_no_failed_one() -> None:
     tier.shards[3].fault = None
     tier.now += DEVICE_FULL_S
     async with trio.open_nursery() as nursery:
-        await tier.fleet.look(nursery)
+        tier.fleet.look(nursery)
     assert tier.info(await tier.append(b"x")).code == tier.code
 
 
