@@ -69,7 +69,7 @@ class Work:
 
 
 class Repairer:
-    """One task in the store's nursery; everything here is done by it but for `damaged` and `heed`, which only note.
+    """One task in the store's nursery; everything here is done by it but for what others tell: `damaged`, `heed`, `forget`.
 
     known  damaged shards: what the table says, and what was heard of since
     seal   seals a volume that is open, if it can be
@@ -115,6 +115,13 @@ class Repairer:
         """A device was struck, or errs: look at everything."""
         self.returns.heed(device)
         self.look_soon()
+
+    def forget(self, ident: VolumeId) -> None:
+        """The volume is no more."""
+        self.known = {shard for shard in self.known if shard[0] != ident}
+        self._heard = {shard: why for shard, why in self._heard.items() if shard[0] != ident}
+        self._put_off.drop(ident)
+        self.queue.drop(ident)
 
     def look_soon(self) -> None:
         """Something changed about devices: look at all volumes again."""
@@ -190,7 +197,7 @@ class Repairer:
             rows = tuple((*shard, reason) for shard, reason in chunk)
             await self._catalog.write(note_damage, rows, time.time_ns())
             for shard, _ in chunk:
-                del self._heard[shard]
+                self._heard.pop(shard, None)
             idents = {ident for (ident, _), _ in chunk}
             rows_of = {ident: await self._catalog.read(volume, ident) for ident in idents}
             self.known = {shard for shard in self.known if rows_of.get(shard[0], shard) is not None}

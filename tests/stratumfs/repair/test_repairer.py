@@ -2,20 +2,23 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar, TypeVarTuple
 
 import pytest
 import trio
 
 from stratumfs.catalog.damage import damage_rows
 from stratumfs.catalog.transaction import Transaction
-from stratumfs.catalog.volumes import OPEN, SEALED, volumes
+from stratumfs.catalog.volumes import OPEN, SEALED, volume, volumes
 from stratumfs.devices.health import DeviceState
 from stratumfs.errors import DeviceFailed, TooFewShards
 from stratumfs.ids import MIB, CellIndex, DeviceId, VolumeId
 from stratumfs.repair import repairer
 from stratumfs.repair.queue import Exposed
+from stratumfs.shards.local import LocalShards
+from stratumfs.store import maintenance
 from stratumfs.store.writer import merged
 from stratumfs.values import Conditions, Name, Publication
 from stratumfs.volumes.attached import AttachedDevice
@@ -34,6 +37,9 @@ from tests.stratumfs.repair.stores import (
     spoil,
 )
 from tests.stratumfs.store.helpers import get, put
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 async def test_damage_that_a_read_meets_is_mended(tmp_path: Path) -> None:
@@ -286,6 +292,73 @@ async def test_a_spare_device_that_is_silent_gets_no_shard(tmp_path: Path) -> No
         await store.fleet.strike(row.devices[3], DeviceFailed("it burns"))
         await store.repairer.wait_settled()
         assert (await only_volume(store)).devices[3] == spare
+
+
+async def test_damage_of_a_volume_that_is_freed_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repairer.Repairer, "_repair", _never)
+    monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        store.repairer.damaged(row.id, CellIndex(0), "a bad cable")
+        await store.repairer.wait_settled()
+        assert store.damaged == {(row.id, 0)}
+        for key in DATA:
+            await store.objects.delete("bucket", key, Conditions(), 1)
+        store.writer._appended.clear()
+        for _ in range(2):
+            await store.maintenance.round()
+        assert await store.catalog.read(volume, row.id) is None
+        assert store.damaged == set()
+
+
+class Slow(AttachedDevice):
+    """Says which shards it has when it may; *asked* is set when it was asked."""
+
+    asked: trio.Event
+    may: trio.Event
+
+    async def read(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        if self in args:
+            self.asked.set()
+            await self.may.wait()
+        return await super().read(fn, *args)
+
+
+async def test_a_device_that_is_replaced_in_its_place_during_a_repair_is_none_to_make_shards_on(tmp_path: Path) -> None:
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        old, other = store.devices[row.devices[1]], store.devices[row.devices[4]]
+        slow = store.fleet.devices[other.id] = Slow(other.id, other.label, other.shards, other.disk)
+        slow.asked, slow.may = trio.Event(), trio.Event()
+        own = Another(store, Folders(tmp_path))
+        store.fleet.listeners.clear()  # else both repair it
+        shutil.rmtree(old.label)
+        os.mkdir(old.label)
+        new = AttachedDevice(ident(9), old.label, LocalShards(Path(old.label)), disk="new")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(own._repair, Exposed(row.id, 1, 0))
+            await slow.asked.wait()
+            await store.fleet.replace(old.id, new)
+            del store.fleet.devices[old.id]
+            slow.may.set()
+        await store.repairer.wait_settled()
+        assert (await only_volume(store)).devices[1] == new.id
+        await all_is_well(store)
+
+
+async def test_a_fault_of_the_repairer_does_not_end_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fault(*_: object) -> None:
+        raise KeyError("a device")
+
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        file_of(store, row, 1).unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(store.repairer, "_repair", fault)
+            await store.repairer.wait_settled()
+            assert not file_of(store, row, 1).exists()
+        await store.repairer.wait_settled()
+        await all_is_well(store)
 
 
 class Recorded(Another):

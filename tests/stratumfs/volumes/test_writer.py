@@ -9,7 +9,15 @@ import trio
 
 from stratumfs.devices.health import DeviceState
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceError, DeviceFailed, DeviceFull, GeometryError, StoreClosing, StoreReadOnly
+from stratumfs.errors import (
+    DeviceError,
+    DeviceFailed,
+    DeviceFull,
+    GeometryError,
+    StoreBusy,
+    StoreClosing,
+    StoreReadOnly,
+)
 from stratumfs.ids import CellIndex, DeviceId
 from stratumfs.limits import CODING_THREADS, DEVICE_DEADLINE_S, DEVICE_FULL_S, VOLUMES_OPEN_MAX
 from stratumfs.location import NONCE_MASK, Location
@@ -345,6 +353,23 @@ async def test_a_strike_that_cannot_be_recorded_is_an_error_of_whoever_waits() -
     tier.ledger.failure = None
     (moved,) = await tier.sync(at)
     assert await tier.read(moved, 0, 1) == b"x"
+
+
+@pytest.mark.parametrize("by", ["idle", "name"])
+async def test_where_a_volume_ends_that_was_given_up_is_told_until_the_ledger_has_it(by: str) -> None:
+    """Behind what is safe, not behind what rows name: they may not name all of it yet."""
+    tier = Tier()
+    safe = await tier.append(b"safe")
+    await tier.sync(safe)
+    lost = await tier.append(payload(100))
+    tier.shards[1].fault = failing("datasync", DeviceFull("quota", "device 1"))
+    tier.ledger.failure = StoreBusy("8192 commits wait already")
+    with pytest.raises(StoreBusy):
+        await tier.sync(lost)
+    assert tier.ledger.ends == {}
+    tier.ledger.failure = None
+    await (tier.writer.seal_idle() if by == "idle" else tier.writer.seal(safe.volume))
+    assert tier.ledger.ends == {safe.volume: (safe.position + safe.stride, 1)}
 
 
 async def test_a_full_device_is_no_failed_one() -> None:
