@@ -69,7 +69,7 @@ class Work:
 
 
 class Repairer:
-    """One task in the store's nursery; everything here is done by it but for what others tell: `damaged`, `heed`, `forget`.
+    """One task in the store's nursery; all is done by it but for what others tell: `damaged`, `heed`, `forget`.
 
     known  damaged shards: what the table says, and what was heard of since
     seal   seals a volume that is open, if it can be
