@@ -210,7 +210,7 @@ class Repairer:
                 try:
                     await ask(device, self.folders.check, device.id)
                 except DeviceSilent:
-                    continue  # a hang is for others to judge
+                    continue  # a hang is for others to judge; and where this process could not ask, nobody knows
                 except DeviceError as error:
                     with trio.CancelScope(shield=True):
                         await self._fleet.strike(device.id, DeviceFailed(str(error), device.label))
@@ -285,7 +285,7 @@ class Repairer:
             margin = max(0, min(row.m, row.m - needs.count))
             result = await self._rebuild(row, targets, margin)
             await self._settle(row, targets, result)
-            left |= result.silent
+            left |= result.silent | {cell for cell, error in result.failures.items() if isinstance(error, DeviceSilent)}
             if result.lost:  # until a device is back that has more of it
                 left |= targets.keys()
         self._try_again(row, left)
@@ -408,7 +408,7 @@ class Repairer:
             _log.warning("shard_not_rebuilt", volume=row.id.hex(), cell=cell, error=str(error))
             if isinstance(error, DeviceFull):
                 self._fleet.full(targets[cell].id, error)
-            else:
+            elif not isinstance(error, DeviceSilent):  # nobody could ask it: that is tried again
                 await self._fleet.strike(targets[cell].id, error)
 
     async def _swap(self, row: VolumeRow, cell: CellIndex, target: AttachedDevice, whole: bool) -> None:

@@ -13,7 +13,7 @@ from stratumfs.catalog.damage import damage_rows
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.volumes import OPEN, SEALED, volume, volumes
 from stratumfs.devices.health import DeviceState
-from stratumfs.errors import DeviceFailed, TooFewShards
+from stratumfs.errors import DeviceFailed, DeviceUnasked, TooFewShards
 from stratumfs.ids import MIB, CellIndex, DeviceId, VolumeId
 from stratumfs.repair import repairer
 from stratumfs.repair.queue import Exposed
@@ -129,6 +129,25 @@ async def test_a_device_that_errs_again_while_it_is_repaired_is_struck(tmp_path:
         file_of(store, row, 2).with_suffix(".2.new").mkdir()  # what no unlink removes
         await store.repairer.wait_settled()
         assert store.fleet.state(row.devices[2])[0] is DeviceState.FAILED
+
+
+async def test_a_shard_that_no_descriptor_was_left_for_is_made_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin_anew(name: object) -> None:
+        raise DeviceUnasked("Too many open files", "device")
+
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        file_of(store, row, 2).unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(store.devices[row.devices[2]].shards, "begin_anew", begin_anew)
+            await store.repairer.wait_settled()
+        assert store.fleet.struck == []
+        assert len(store.repairer._put_off) == 1
+        store.repairer._put_off.hurry(trio.current_time())
+        await store.repairer.wait_settled()
+        await all_is_well(store)
 
 
 async def test_a_device_that_is_emptied_is_struck(tmp_path: Path) -> None:
