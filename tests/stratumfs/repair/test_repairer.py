@@ -183,7 +183,9 @@ async def test_a_volume_waits_for_a_device_that_is_silent(tmp_path: Path) -> Non
         assert len(store.repairer._put_off) == 0
 
 
-async def test_what_a_client_has_not_named_yet_is_not_left_out_for_a_silent_device(tmp_path: Path) -> None:
+async def test_what_a_client_has_not_named_yet_is_not_left_out_for_a_silent_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its stripes are synced, it goes on, and is answered: then any two devices may go."""
     data = os.urandom(3 * MIB)
     make_store(tmp_path, 8)
@@ -193,10 +195,14 @@ async def test_what_a_client_has_not_named_yet_is_not_left_out_for_a_silent_devi
         await store.writer.sync({each.stripe for each in gathered})
         [row] = await store.catalog.read(volumes, OPEN)
         sleeper = silence(store, row.devices[2])
-        for device in row.devices[:2]:
-            await store.fleet.strike(device, DeviceFailed("it burns"))
-            shutil.rmtree(store.devices[device].label)
+        with monkeypatch.context() as patch:
+            patch.setattr(store.repairer, "_repair", _never)  # before both are gone
+            for device in row.devices[:2]:
+                del store.fleet.devices[device]
+                await store.fleet.strike(device, DeviceFailed("it burns"))
+            await store.repairer.wait_settled()
         await store.repairer.wait_settled()
+        assert len(store.repairer._put_off) == 1
         assert (await only_volume(store)).devices == row.devices
         sleeper.asleep = False
         place = (await store.objects.bucket("bucket")).ino
@@ -249,8 +255,8 @@ async def test_what_is_lost_is_counted_though_the_shard_is_there(tmp_path: Path)
         row = await only_volume(store)
         spoil(store, row, 1, 2)
         file_of(store, row, 3).unlink()
-        await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
         del store.fleet.devices[row.devices[0]]
+        await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
         await store.repairer.wait_settled()
         moved = await only_volume(store)
         assert moved.devices[0] != row.devices[0]
