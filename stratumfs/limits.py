@@ -34,6 +34,8 @@ REBUILD_READ_S = 10.0
 """A device that gives a repair nothing for so long is asked last, and what needs it is put off."""
 VERIFY_STRIPES = 16
 """Of one shard, that one call verifies: it has REBUILD_READ_S."""
+HEADERS_LISTED = 64
+"""Of one shard, read by one call to find stripes that no row names: each may be a seek, and it has REBUILD_READ_S."""
 REPAIRS_QUEUED_MAX = 4096
 """Volumes that wait to be repaired; those that are least exposed are found again when there is room."""
 DAMAGE_NOTED_MAX = 4096
