@@ -12,6 +12,7 @@ class DeviceState(StrEnum):
     READ_ONLY  a sync failed: nothing is written to it again, it serves verified reads
     DRAINING   its shards are being moved away, on somebody's order
     FAILED     struck: not counted upon; comes back only when verified and caught up
+    JOINING    about to take another one's slot: it has not been up yet
     GONE       removed from the store for good
     """
 
@@ -21,6 +22,7 @@ class DeviceState(StrEnum):
     READ_ONLY = "read_only"
     DRAINING = "draining"
     FAILED = "failed"
+    JOINING = "joining"
     GONE = "gone"
 
 
@@ -32,14 +34,15 @@ TRANSITIONS: dict[DeviceState, frozenset[DeviceState]] = {
     _S.READ_ONLY: frozenset({_S.ONLINE, _S.DRAINING, _S.FAILED, _S.GONE}),  # online again: verified, caught up
     _S.DRAINING: frozenset({_S.ONLINE, _S.READ_ONLY, _S.FAILED, _S.GONE}),  # online again: the order was withdrawn
     _S.FAILED: frozenset({_S.ONLINE, _S.GONE}),
+    _S.JOINING: frozenset({_S.ONLINE}),
     _S.GONE: frozenset(),
 }
 assert TRANSITIONS.keys() == set(DeviceState)
 
 TAKES_VOLUMES = frozenset({_S.ONLINE, _S.SUSPECT})
-STRUCK = frozenset({_S.READ_ONLY, _S.FAILED, _S.GONE})
+STRUCK = frozenset({_S.READ_ONLY, _S.FAILED, _S.JOINING, _S.GONE})
 """Nothing is written to these, and they count as lost. All others are *up*, a full one too."""
-READABLE = frozenset(_S) - {_S.FAILED, _S.GONE}
+READABLE = frozenset(_S) - {_S.FAILED, _S.JOINING, _S.GONE}
 
 
 def moved(state: DeviceState, to: DeviceState) -> DeviceState:
