@@ -16,7 +16,7 @@ from stratumfs.ids import CellIndex, DeviceId, VolumeId
 from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_LOOK_S, REPAIR_RETURN_S
 from stratumfs.repair.answer import in_time
 from stratumfs.repair.fleet import Fleet, Folders
-from stratumfs.repair.quarantine import quarantine_unknown
+from stratumfs.repair.quarantine import drop_unfinished, quarantine_unknown
 from stratumfs.volumes.attached import AttachedDevice
 
 _log = structlog.get_logger(__name__)
@@ -120,7 +120,7 @@ class Returns:
     async def _step(self, found: _Return) -> bool:
         device = found.device
         if not found.tidy:
-            await device.write(device.shards.drop_unfinished)
+            await drop_unfinished(device)
             found.tidy = True
         if not found.waiting:
             found.waiting = await self._catalog.read(shards_on, device.id, found.after)
