@@ -77,7 +77,10 @@ def _tail(found: Mapping[str, Any]) -> Iterator[str]:
             + (f"; READ-ONLY: {tier['read_only']}" if tier["read_only"] else "")
         )
     counts = ", ".join(f"{number} {state}" for state, number in found["volumes"].items())
-    yield f"volumes: {counts}; shards missing: {found['missing_shards']}, damaged: {found['damaged_shards']}"
+    yield (
+        f"volumes: {counts}; shards missing: {found['missing_shards']}, damaged: {found['damaged_shards']}"
+        + (f", not known: {found['unknown_shards']}" if found["unknown_shards"] else "")
+    )
     space = found["space"]
     yield (
         f"space: {size_text(space['used'])} used (inline {size_text(space['inline'])}, unfinished uploads "

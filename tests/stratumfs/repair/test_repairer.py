@@ -8,12 +8,15 @@ import pytest
 import trio
 
 from stratumfs.catalog.damage import damage_rows
-from stratumfs.catalog.volumes import SEALED, volumes
+from stratumfs.catalog.volumes import SEALED, volume, volumes
 from stratumfs.devices.health import DeviceState
 from stratumfs.errors import DeviceFailed, TooFewShards
 from stratumfs.ids import CellIndex, DeviceId, VolumeId
-from stratumfs.repair import repairer
+from stratumfs.limits import REPAIR_AGAIN_S
+from stratumfs.repair import needs, repairer
 from stratumfs.repair.queue import Exposed
+from stratumfs.store import maintenance
+from stratumfs.values import Conditions
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import VolumeInfo
 from tests.stores import running_store
@@ -306,6 +309,39 @@ async def test_a_device_that_is_silent_is_waited_for_once_a_survey(
             await put(store, b"another", DATA[b"key 1"])
             await store.writer.volumes.seal_idle(0)
         monkeypatch.setattr(repairer, "TRANSACTION_ROWS_MAX", 1)
-        monkeypatch.setattr(repairer, "shards_present", present)
+        monkeypatch.setattr(needs, "shards_present", present)
         await Another(store, Folders(tmp_path)).round()
         assert asked == [True, False, False]
+
+
+async def test_regression_damage_of_a_volume_that_is_gone_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0)
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        monkeypatch.setattr(repairer.Repairer, "_repair", _never)
+        assert store.repairer.damaged(row.id, CellIndex(0), "a read met it")
+        file_of(store, row, 3).unlink()
+        await store.repairer.wait_looked()
+        assert store.repairer.seen.missing == {row.id: {CellIndex(3)}}
+        for key in DATA:
+            await store.objects.delete("bucket", key, Conditions(), 1)
+        while await store.catalog.read(volume, row.id) is not None:
+            await store.maintenance.round()
+        assert store.damaged == set()
+        assert store.repairer.seen.missing == {}
+
+
+async def test_a_device_that_did_not_say_what_it_has_is_asked_when_it_answers_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        own = Another(store, Folders(tmp_path))
+        own.seen.looked({row.devices[0]}, 1.0)
+        own._surveyed_at = trio.current_time() - REPAIR_AGAIN_S
+        file_of(store, row, 1).unlink()
+        await own.round()
+        assert own.seen.knows(row.devices[0])
+        assert file_of(store, row, 1).exists()
