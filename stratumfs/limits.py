@@ -138,6 +138,8 @@ REPACK_RUNS = 2000
 """Of one step, however few bytes they are."""
 MOVES_MAX = 100
 """Moves that wait for the one under way; further ones are refused."""
+MOVES_LOOK_S = 5.0
+"""How often a move that waits because nothing can be written looks whether that is over."""
 READAHEAD_STRIPES = 2
 VOLUMES_KNOWN_MAX = 65_536
 """Volumes whose geometry and devices are kept in memory: 16 TiB of them."""

@@ -86,6 +86,24 @@ class Locks:
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a living process holds the lock of *folder*, as far as can be seen. Blocking.
+
+    Who takes it in the same moment may find it held: whoever starts an owner tries again.
+    """
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _close(descriptor: int) -> None:
     with suppress(OSError):
         os.close(descriptor)

@@ -1,6 +1,7 @@
 """What ``stratumfs status`` tells: one plain value, made from the store, its devices, and the doors that are open."""
 
 import os
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -18,9 +19,10 @@ from stratumfs.devices.health import DeviceState
 from stratumfs.devices.identity import DeviceEntry
 from stratumfs.devices.space import Space, space_of, total_space
 from stratumfs.errors import DeviceError
-from stratumfs.ids import CellIndex, DeviceId, VolumeId
+from stratumfs.ids import STORE_PLACE, CellIndex, DeviceId, PlaceId, VolumeId
 from stratumfs.limits import TRANSACTION_ROWS_MAX
 from stratumfs.owner.doors import Door
+from stratumfs.owner.places import place_of
 from stratumfs.owner.wire import Running
 from stratumfs.store.survives import Good, good_shards, survives
 from stratumfs.volumes.attached import AttachedDevice
@@ -38,30 +40,31 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
     Of shards it tells what the last look at all volumes has found; if that is quick, one that begins now.
     """
     store = running.store
-    spaces: dict[DeviceId, Space] = {}
+    asked, spaces = store.fleet.counted(), dict[DeviceId, Space]()
     with trio.move_on_after(ANSWER_WAIT_S):
         async with trio.open_nursery() as nursery:
-            for device in store.fleet.counted().values():
+            for device in asked.values():
                 nursery.start_soon(_space, device, spaces)
             if (store.repairer.seen.took_s or 0) < ANSWER_WAIT_S:
                 await store.repairer.wait_looked()
     missing = dict(store.repairer.seen.missing)  # before any of them are made anew
-    silent = {each.id for each in store.fleet.counted().values() if each.id not in spaces or each.stalled(SILENT_S)}
+    silent = {ident for ident, device in asked.items() if ident not in spaces or device.stalled(SILENT_S)}
     shards = await _shards(running, missing, silent)
     total = survives(store, shards.good, silent)
     used = await store.catalog.read(usage)
-    facts = running.folders.attached.facts
+    facts, again = running.folders.attached.facts, store.repairer.put_off.next()
     raw = total_space({facts[ident].st_dev: space for ident, space in spaces.items() if ident in facts})
     return {
         "store": str(running.folder),
         "id": store.id.hex(),
         "owner": os.getpid(),
         "read_only": store.read_only,
-        "waiting": store.fleet.waiting,
+        "waiting": store.fleet.waiting or store.catalog.waiting,
         "k": store.code.k,
         "m": store.code.m,
         "devices_survived": total.devices,
         "disks_survived": total.disks,
+        "store_folder": _store_folder(running),
         "devices": await _devices(running, shards, spaces, silent),
         "tiers": await _tiers(running),
         "volumes": await _volume_counts(running),
@@ -80,6 +83,10 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
         "inodes": await store.files.count(),
         "uploads": used.uploads,
         "repairs": _repairs(running),
+        "put_off": {
+            "volumes": len(store.repairer.put_off),
+            "again": _at(None if again is None else again - trio.current_time()),
+        },
         "moves": [move.summary() for move in running.mover],
         "doors": [door.summary() for door in doors],
         "catalog": asdict(store.catalog.statistics()),
@@ -180,6 +187,23 @@ async def _devices(
     return found
 
 
+def _store_folder(running: Running) -> dict[str, str | None]:
+    if running.folders.store is None:
+        lost = running.folders.identity.store_path
+        return {"catalog": None, "catalog_reason": f"{lost} is lost, and {running.folder} stands in for it"}
+    return _catalog_at(running, STORE_PLACE)
+
+
+def _catalog_at(running: Running, place: PlaceId) -> dict[str, str | None]:
+    role, struck = running.store.catalog.standing(place)
+    return {"catalog": role, "catalog_reason": struck}
+
+
+def _at(in_s: float | None) -> float | None:
+    """In Unix seconds."""
+    return None if in_s is None else time.time() + in_s
+
+
 def _device(
     running: Running, entry: DeviceEntry, spaces: Mapping[DeviceId, Space], silent: Collection[DeviceId]
 ) -> dict[str, Any]:
@@ -196,6 +220,8 @@ def _device(
         "path": str(entry.path),
         "state": str(state),
         "reason": reason,
+        "again": _at(running.store.repairer.returns.again_in_s(entry.id)),
+        **_catalog_at(running, place_of(entry.id)),
         "mount_point": entry.mount_point,
         "disk": facts.st_dev if facts else None,
         "total": space.total if space else None,

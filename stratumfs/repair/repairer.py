@@ -74,6 +74,7 @@ class Repairer:
 
     known  damaged shards: what the table says, and what was heard of since
     seen   which files are missing
+    put_off  volumes that could not be repaired, and when they are tried again
     seal   seals a volume that is open, if it can be
     moved  told of each volume whose devices changed
     """
@@ -99,7 +100,7 @@ class Repairer:
         self._wake = trio.Event()
         self._surveyed_at = float("-inf")
         self.returns = Returns(catalog, fleet, self._catch_up_shard)
-        self._put_off = PutOff()
+        self.put_off = PutOff()
         self._up: set[DeviceId] = set()
         self._settled: list[trio.Event] = []
         self._looking: set[trio.Event] = set()
@@ -131,7 +132,7 @@ class Repairer:
         self._heard = {shard: reason for shard, reason in self._heard.items() if shard[0] != ident}
         self.seen.forget(ident)
         self.queue.drop(ident)
-        self._put_off.drop(ident)
+        self.put_off.drop(ident)
 
     async def wait_looked(self) -> None:
         """Return when a look at all volumes that begins after this call has ended, or has failed."""
@@ -257,7 +258,7 @@ class Repairer:
         up = {each.id for each in self._fleet.devices.values() if each.struck is None}
         if up != self._up:
             self._up = up
-            self._put_off.hurry(self._surveyed_at)
+            self.put_off.hurry(self._surveyed_at)
         silent: set[DeviceId] = set()
         for state in (OPEN, SEALED):
             after = b""
@@ -269,22 +270,22 @@ class Repairer:
     async def _offer(self, rows: Sequence[VolumeRow], silent: set[DeviceId] | None = None) -> None:
         now = trio.current_time()
         for row, needs in await self._needs(rows, silent if silent is not None else set()):
-            if self._put_off.waits(row.id, now):
+            if self.put_off.waits(row.id, now):
                 self.queue.drop(row.id)
             elif needs.can_be_met(self._fleet.taking(row.tier), row):
                 self.queue.offer(Exposed(row.id, row.m - needs.count, row.created_ns))
             else:
                 self.queue.drop(row.id)
-                self._put_off.drop(row.id)
+                self.put_off.drop(row.id)
 
     async def _offer_again(self) -> None:
         """Volumes that were put off, and whose time has come."""
-        due = self._put_off.due(trio.current_time())
+        due = self.put_off.due(trio.current_time())
         for start in range(0, len(due), TRANSACTION_ROWS_MAX):
             rows = [(ident, await self._catalog.read(volume, ident)) for ident in due[start:][:TRANSACTION_ROWS_MAX]]
             for ident, row in rows:
                 if row is None:
-                    self._put_off.drop(ident)
+                    self.put_off.drop(ident)
             await self._offer([row for _, row in rows if row is not None])
 
     async def _needs(self, rows: Sequence[VolumeRow], silent: set[DeviceId]) -> list[tuple[VolumeRow, Needs]]:
@@ -323,10 +324,10 @@ class Repairer:
     def _try_again(self, row: VolumeRow, left: Collection[CellIndex]) -> None:
         """Later, if some shards are *left*: they could not be made, or nobody knows whether they are bad."""
         if left:
-            wait_s = self._put_off.put_off(row.id, trio.current_time())
+            wait_s = self.put_off.put_off(row.id, trio.current_time())
             _log.warning("repair_put_off", volume=row.id.hex(), cells=sorted(left), seconds=wait_s)
         else:
-            self._put_off.drop(row.id)
+            self.put_off.drop(row.id)
 
     async def _targets(self, row: VolumeRow, needs: Needs) -> tuple[dict[CellIndex, AttachedDevice], set[CellIndex]]:
         """Where each shard that is not as it should be shall be made; those that turn out sound are no longer known.

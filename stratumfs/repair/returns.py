@@ -58,6 +58,11 @@ class Returns:
             delay = REPAIR_RETURN_S * 2 ** min(self._tries.get(device, 0), 10)
             self._not_before.setdefault(device, trio.current_time() + delay)
 
+    def again_in_s(self, device: DeviceId) -> float | None:
+        """For how long it is not tried to take a struck device back; None if it is tried with every look."""
+        left_s = self._not_before.get(device, float("-inf")) - trio.current_time()
+        return left_s if left_s > 0 else None
+
     def try_soon(self, device: DeviceId) -> None:
         """Somebody says that it is well."""
         self._not_before.pop(device, None)

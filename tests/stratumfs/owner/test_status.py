@@ -1,8 +1,9 @@
 """What `status` tells where devices hang, and of shards that nobody has looked for yet."""
 
 import threading
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import trio
@@ -10,7 +11,11 @@ from trio.testing import MockClock
 
 from stratumfs.catalog.damage import shards_on
 from stratumfs.devices.space import Space, space_of
+from stratumfs.errors import DeviceFailed
+from stratumfs.ids import STORE_PLACE, DeviceId, VolumeId
+from stratumfs.limits import REPAIR_AGAIN_S, REPAIR_RETURN_S
 from stratumfs.owner import status as status_module
+from stratumfs.owner.folders import Folders
 from stratumfs.owner.status import ANSWER_WAIT_S, status
 from stratumfs.repair import needs
 from stratumfs.shards.layout import ShardName, path_of
@@ -98,3 +103,42 @@ async def test_a_store_that_can_only_be_read_is_looked_at_too(store: Path) -> No
         found = await status(running, ())
         assert (found["missing_shards"], found["unknown_shards"]) == (5, 0)
         assert found["devices_survived"] < 0
+
+
+async def test_what_was_struck_says_when_it_is_tried_again_and_what_the_catalog_makes_of_it(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: Folders, device: DeviceId) -> NoReturn:
+        raise DeviceFailed("not yet")
+
+    monkeypatch.setattr(Folders, "reopen", away)
+    async with opened(store) as running:
+        before = time.time()
+        slots = {entry.slot: entry for entry in running.folders.identity.devices}
+        await running.store.fleet.strike(slots[0].id, DeviceFailed("EIO"))
+        await running.store.catalog.strike(STORE_PLACE, "it is gone")
+        found = await status(running, ())
+        struck = found["devices"][0]
+        assert (struck["state"], struck["catalog"], struck["catalog_reason"]) == ("failed", None, "EIO")
+        assert struck["again"] >= before + REPAIR_RETURN_S
+        assert [each["again"] for each in found["devices"][1:]] == [None] * 5
+        assert found["store_folder"] == {"catalog": None, "catalog_reason": "it is gone"}
+        roles = [each["catalog"] for each in found["devices"]]
+        assert (roles.count("primary"), roles.count("copy")) == (1, 2)
+
+
+async def test_volumes_whose_repair_is_put_off_are_counted(store: Path) -> None:
+    async with opened(store) as running:
+        assert (await status(running, ()))["put_off"] == {"volumes": 0, "again": None}
+        before = time.time()
+        running.store.repairer.put_off.put_off(VolumeId(b"v" * 16), trio.current_time())
+        found = await status(running, ())
+        assert found["put_off"]["volumes"] == 1
+        assert found["put_off"]["again"] >= before + REPAIR_AGAIN_S - 1
+
+
+async def test_a_round_that_waits_for_members_is_told_of(store: Path) -> None:
+    async with opened(store) as running:
+        assert (await status(running, ()))["waiting"] is None
+        running.store.catalog._rounds.stalled = ("/d1", "/d2", "/d3")
+        assert (await status(running, ()))["waiting"] == "the catalog's round waits for /d1, /d2, /d3"

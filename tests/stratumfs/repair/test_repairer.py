@@ -150,11 +150,11 @@ async def test_a_volume_waits_for_a_device_that_is_silent(tmp_path: Path) -> Non
         assert not file_of(store, row, 1).exists()
         assert store.damaged == set()
         sleeper.asleep = False
-        store.repairer._put_off.hurry(trio.current_time())
+        store.repairer.put_off.hurry(trio.current_time())
         await store.repairer.wait_settled()
         assert (await only_volume(store)).devices[0] != row.devices[0]
         await all_is_well(store)
-        assert len(store.repairer._put_off) == 0
+        assert len(store.repairer.put_off) == 0
 
 
 async def test_what_is_lost_is_counted_though_the_shard_is_there(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ async def test_a_device_that_is_silent_stops_no_repair_of_others(tmp_path: Path)
         assert file_of(store, second, cell).exists()
         assert store.damaged == {(first.id, 0)}
         hangs.asleep = False
-        store.repairer._put_off.hurry(trio.current_time())
+        store.repairer.put_off.hurry(trio.current_time())
         await store.repairer.wait_settled()
         assert file_of(store, first, 0).stat().st_ino == before.st_ino
         await all_is_well(store)
@@ -281,16 +281,16 @@ async def test_what_was_put_off_is_tried_at_once_when_a_device_is_back_or_struck
     async with filled(tmp_path) as store:
         row = await only_volume(store)
         for _ in range(2):
-            store.repairer._put_off.put_off(row.id, trio.current_time())
+            store.repairer.put_off.put_off(row.id, trio.current_time())
         await store.repairer.wait_settled()
-        assert store.repairer._put_off.due(trio.current_time()) == []
+        assert store.repairer.put_off.due(trio.current_time()) == []
         await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
         await store.repairer.wait_settled()
-        assert len(store.repairer._put_off) == 0  # it was looked at, and waits for a device
-        store.repairer._put_off.put_off(row.id, trio.current_time())
+        assert len(store.repairer.put_off) == 0  # it was looked at, and waits for a device
+        store.repairer.put_off.put_off(row.id, trio.current_time())
         store.repairer.heed(row.devices[0])  # as at each read that fails there, which is no news
         await store.repairer.wait_settled()
-        assert store.repairer._put_off.due(trio.current_time()) == []
+        assert store.repairer.put_off.due(trio.current_time()) == []
 
 
 async def test_a_device_that_is_silent_is_waited_for_once_a_survey(
