@@ -8,6 +8,7 @@ from typing import TypeVar, TypeVarTuple
 import structlog
 import trio
 
+from stratumfs.descriptor import close_soon
 from stratumfs.devices.folder import FolderFacts
 from stratumfs.devices.identity import DeviceEntry
 from stratumfs.errors import DeviceFailed, DeviceSilent, StratumError
@@ -17,7 +18,6 @@ from stratumfs.owner.places import listed, place_of
 from stratumfs.owner.wire import Running
 from stratumfs.repair.quarantine import quarantine_unknown
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.fanout import close_soon
 
 _log = structlog.get_logger(__name__)
 
