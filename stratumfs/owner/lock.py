@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stratumfs.errors import DeviceError, DeviceFailed, StoreInUse
 from stratumfs.ids import DeviceId
-from stratumfs.owner.asking import Silent, ask
+from stratumfs.owner.asking import Silent, ask, ask_one
 
 LOCK_FILE = "lock"
 
@@ -41,7 +41,7 @@ class Locks:
                 if isinstance(answer, DeviceError):
                     failed[ident] = f"{folder}: {answer}" if isinstance(answer, Silent) else str(answer)
             if store is not None:
-                self.take(store)
+                ask_one(partial(self.take, store))
         except BaseException:
             self.release()
             raise

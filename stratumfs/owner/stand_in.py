@@ -7,6 +7,7 @@ the list of devices. Blocking.
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -21,7 +22,8 @@ from stratumfs.devices.identity import (
     sync_folder,
     write_identity,
 )
-from stratumfs.errors import DeviceError, DeviceRefused, StratumError
+from stratumfs.errors import DeviceFailed, DeviceRefused, StratumError
+from stratumfs.owner.asking import ask
 from stratumfs.owner.places import CATALOG_FOLDER, epoch_number, said_by_devices
 
 _log = structlog.get_logger(__name__)
@@ -55,12 +57,10 @@ def make_anew(device: Identity) -> Path:
         (newest.store_path, newest.store_mount_point),
         *((path / STAND_IN, False) for path in identities),
     ):
-        try:
-            _make(folder, mount_point, newest, files)
-        except (DeviceError, OSError) as error:
-            problems.append(f"{folder}: {error}")
-        else:
+        problem = ask({folder: partial(_make, folder, mount_point, newest, files)})[folder]
+        if problem is None:
             return folder
+        problems.append(f"{folder}: {problem}")
     raise DeviceRefused(
         f"the store folder {newest.store_path} is lost, and no other can be made: {'; '.join(problems)}",
         str(newest.store_path),
@@ -81,6 +81,14 @@ def _files(devices: Sequence[Path]) -> Mapping[str, str] | None:
 
 
 def _make(folder: Path, mount_point: bool, identity: Identity, files: Mapping[str, str]) -> None:
+    """Raises: DeviceError."""
+    try:
+        _make_there(folder, mount_point, identity, files)
+    except OSError as error:
+        raise DeviceFailed(str(error), str(folder)) from error
+
+
+def _make_there(folder: Path, mount_point: bool, identity: Identity, files: Mapping[str, str]) -> None:
     """Raises: DeviceError, OSError."""
     if mount_point and not look_at(folder).mount_point:
         raise DeviceRefused(f"{folder} was a mount point and is none now", str(folder))
