@@ -10,8 +10,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import structlog
-
 from stratumfs.devices.folder import look_at
 from stratumfs.devices.identity import (
     STORE_FILE,
@@ -25,8 +23,6 @@ from stratumfs.devices.identity import (
 from stratumfs.errors import DeviceFailed, DeviceRefused, StratumError
 from stratumfs.owner.asking import ask
 from stratumfs.owner.places import CATALOG_FOLDER, epoch_number, said_by_devices
-
-_log = structlog.get_logger(__name__)
 
 STAND_IN = "stand-in"
 """Below a device: what a store folder has, while the store folder cannot be used."""
@@ -114,7 +110,9 @@ def _is_named(folder: Path, identity: Identity) -> bool:
     try:
         found = read_identity(folder)
     except IdentityDamaged as error:
-        _log.warning("identity_set_aside", reason=str(error), aside=str(set_aside(folder)))
+        import structlog  # as long to import as all else of a command, which needs it nowhere else
+
+        structlog.get_logger(__name__).warning("identity_set_aside", reason=str(error), aside=str(set_aside(folder)))
         return False
     if (found.store, found.own) != (identity.store, None):
         raise DeviceRefused(f"{folder} belongs to another store ({found.store.hex()})", str(folder))
