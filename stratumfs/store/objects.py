@@ -18,7 +18,7 @@ from stratumfs.store.content import Staging, shared
 from stratumfs.store.holds import Holds
 from stratumfs.store.observer import AccessObserver
 from stratumfs.store.reader import OpenContent, Reader
-from stratumfs.store.writer import StripeStream, Writer
+from stratumfs.store.writer import ByteSource, StripeStream, Writer
 from stratumfs.values import (
     BucketInfo,
     Conditions,
@@ -74,6 +74,10 @@ class ObjectWriter:
         Raises: StoreFull, DeviceFailed, StoreReadOnly.
         """
         await self._stream.write(data)
+
+    async def fill(self, source: ByteSource, length: int) -> None:
+        """Take all of *source*, which has up to *length* bytes, in place of writing. Raises: as ``write``."""
+        await self._stream.fill(source, length)
 
     async def finish(self) -> Written:
         """No more bytes: all are on stable storage, or about to be inline."""
