@@ -47,7 +47,7 @@ class Exchange:
     def __init__(self, head: Head, source: Source, stream: Stream, waiting: Waiting) -> None:
         self._head, self._source, self._stream, self._waiting = head, source, stream, waiting
         self._body: Body = ChunkedBody(source) if head.length is None else SizedBody(source, head.length)
-        self._expects = not self._body.ended and head.expects_continue
+        self._expects = not self._body.ended and head.expects
         self._over = False
         self._start: Message | None = None
         self._framing: Framing | None = None

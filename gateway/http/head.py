@@ -22,6 +22,8 @@ _BEGINNING = re.compile(rb"(?:\r\n)?[A-Z-]+ [!-~]+ HTTP/1\.[01]\r\n")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 _ONCE = frozenset((b"host", b"authorization", b"content-length", b"transfer-encoding"))
 """Headers of which a second one would say another thing to another reader."""
+_LISTS = frozenset((b"connection", b"expect", b"upgrade"))
+"""Headers that are read here too, and are lists: two of them are one."""
 
 
 class RefusedError(Exception):
@@ -41,6 +43,7 @@ class Head:
     version     1.0 or 1.1
     length      bytes of the body; None if it is chunked
     keep_alive  whether the client can send another request behind this one
+    expects     whether the client waits to be told before it sends its body
     """
 
     method: str
@@ -49,10 +52,7 @@ class Head:
     headers: Headers
     length: int | None
     keep_alive: bool
-
-    @property
-    def expects_continue(self) -> bool:
-        return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers)
+    expects: bool
 
 
 class _Parsed:
@@ -92,13 +92,15 @@ def parse_head(block: bytes) -> Head:
         raise RefusedError("This is no request of HTTP/1.1.")
     if not _TARGET.fullmatch(parsed.target):
         raise RefusedError("The target must be a path and a query, of printable characters and whole escapes.")
-    single = _single_headers(parsed.headers)
-    if b"host" not in single and version == "1.1":
+    said = _said(parsed.headers)
+    if b"host" not in said and version == "1.1":
         raise RefusedError("The Host header is missing.")
-    if upgrades and any(name == b"upgrade" and b"h2c" in value.lower() for name, value in parsed.headers):
+    if upgrades and b"h2c" in said.get(b"upgrade", b"").lower():
         raise RefusedError("HTTP/2 is spoken over TLS alone.")
-    keep_alive = version == "1.1" and not upgrades and parser.should_keep_alive()
-    return Head(method.decode(), parsed.target, version, parsed.headers, _length(single, version), keep_alive)
+    # llhttp forgets what it knew of the connection when the message is over.
+    keep_alive = version == "1.1" and not upgrades and b"close" not in said.get(b"connection", b"").lower()
+    expects = b"100-continue" in said.get(b"expect", b"").lower()
+    return Head(method.decode(), parsed.target, version, parsed.headers, _length(said, version), keep_alive, expects)
 
 
 def check_beginning(held: bytes | bytearray) -> None:
@@ -109,8 +111,8 @@ def check_beginning(held: bytes | bytearray) -> None:
         raise RefusedError("This is no request of HTTP/1.1.")
 
 
-def _single_headers(headers: Headers) -> dict[bytes, bytes]:
-    """Those that may be there once. Raises: RefusedError."""
+def _said(headers: Headers) -> dict[bytes, bytes]:
+    """The headers that the connection goes by. Raises: RefusedError."""
     if len(headers) > REQUEST_HEADERS_MAX:
         raise RefusedError(f"There are more than {REQUEST_HEADERS_MAX} headers.", 431)
     found: dict[bytes, bytes] = {}
@@ -119,12 +121,14 @@ def _single_headers(headers: Headers) -> dict[bytes, bytes]:
             if name in found:
                 raise RefusedError(f"The header {name.decode()} was sent more than once.")
             found[name] = value
+        elif name in _LISTS:
+            found[name] = found[name] + b"," + value if name in found else value
     return found
 
 
-def _length(single: dict[bytes, bytes], version: str) -> int | None:
+def _length(said: dict[bytes, bytes], version: str) -> int | None:
     """Bytes of the body, None for chunks. Raises: RefusedError if that is not said in exactly one way."""
-    length, encoding = single.get(b"content-length"), single.get(b"transfer-encoding")
+    length, encoding = said.get(b"content-length"), said.get(b"transfer-encoding")
     if encoding is None:
         if length is not None and not _LENGTH.fullmatch(length):
             raise RefusedError("Content-Length is not a number of bytes.")
