@@ -8,7 +8,6 @@ HTTP/2, which ``gateway/http/http2.py`` changes) is no documented API, so its ve
 
 import errno
 import logging
-import resource
 import socket
 import ssl
 import traceback
@@ -55,10 +54,14 @@ async def serve(
     tls: Tls | None,
     shutdown_trigger: Callable[[], Awaitable[object]],
     *,
+    connections_max: int = CONNECTIONS_MAX,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve *app* until *shutdown_trigger* returns; then finish the requests that are under way, and return.
 
+    connections_max
+                 at once; for further ones the one makes room that has waited longest for its next request; where none
+                 waits, they are closed
     listen       ``host:port``, ``[v6]:port``, ``:port`` for all addresses; port 0 takes a free one
     task_status  started with the bound addresses (``http://127.0.0.1:9000``) when all accept connections
     Raises: ConfigError for an address, certificate or key that cannot be used, in one line that says what to do.
@@ -74,7 +77,7 @@ async def serve(
     async with trio.open_nursery() as nursery:
         await nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
-        await _Connections(app, config, state).run(listeners, shutdown_trigger, addresses, task_status)
+        await _Connections(app, config, state, connections_max).run(listeners, shutdown_trigger, addresses, task_status)
         await lifespan.wait_for_shutdown()
         nursery.cancel_scope.cancel()
 
@@ -82,14 +85,14 @@ async def serve(
 class _Connections:
     """All connections of one door. The set is touched by their tasks and at shutdown, on the loop."""
 
-    def __init__(self, app: ASGIApp, config: Config, state: LifespanState) -> None:
+    def __init__(self, app: ASGIApp, config: Config, state: LifespanState, most: int) -> None:
         self._app = app
+        self._most = most
         self._config = config
         self._state = state
         self._context = WorkerContext(None)
         self._waiting = Waiting()
         self._streams: set[Stream] = set()
-        self._most = connections_max()
         self._one_ended = trio.Event()
 
     async def run(
@@ -165,12 +168,6 @@ class _Connections:
         while self._streams:
             self._one_ended = trio.Event()
             await self._one_ended.wait()
-
-
-def connections_max() -> int:
-    """As many as the process has descriptors for, beside what the store needs."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS_MAX if files == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, files // 2)
 
 
 def _with_abort(app: ASGIApp, stream: Stream) -> ASGIApp:

@@ -6,7 +6,6 @@ daemon happens: root directory, umask, a standard error that nobody reads.
 
 import argparse
 import os
-import resource
 import signal
 import socket
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from stratumfs.owner.descriptors import raise_limit
 from stratumfs.owner.run import main
 
 
@@ -40,9 +40,7 @@ def start() -> int:
     options = arguments()
     os.chdir("/")
     os.umask(0o077)
-    # Each connection and open shard takes one; what sets the lower limit thinks of programs that use select().
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    raise_limit()
     # A terminal that goes away is none of our business; the session is our own already.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return trio.run(run, options)

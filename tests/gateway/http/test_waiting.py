@@ -8,9 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from gateway import serve as serving
 from gateway.http.waiting import Waiting
-from gateway.serve import Tls, connections_max
+from gateway.serve import Tls
 from stratumfs.limits import CONNECTION_IDLE_S, CONNECTIONS_MAX
 from tests.gateway.http.test_table import GET, H, connect
 from tests.gateway.memory import Running, running
@@ -39,12 +38,9 @@ async def gateway() -> AsyncIterator[Running]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "most"), [(IDLE, CONNECTIONS_MAX), (300, 64)])
-async def test_idle_connections_keep_no_working_client_out(
-    count: int, most: int, files: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_idle_connections_keep_no_working_client_out(count: int, most: int, files: None) -> None:
     """Half of them have sent a part of a head. With room for all, and with room for few."""
-    monkeypatch.setattr(serving, "connections_max", lambda: most)
-    async with running() as gateway, AsyncExitStack() as idle:
+    async with running(connections_max=most) as gateway, AsyncExitStack() as idle:
         gateway.service.buckets["b"] = {}
         for number in range(count):
             stream = await idle.enter_async_context(await trio.open_tcp_stream("127.0.0.1", gateway.port))
@@ -65,9 +61,8 @@ async def test_idle_connections_keep_no_working_client_out(
         assert served == [b"hello"] * 40
 
 
-async def test_the_one_that_waited_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "connections_max", lambda: 2)
-    async with running() as gateway:
+async def test_the_one_that_waited_longest_makes_room() -> None:
+    async with running(connections_max=2) as gateway:
         first, second = [await trio.open_tcp_stream("127.0.0.1", gateway.port) for _ in range(2)]
         for stream in (first, second, first):
             await stream.send_all(LIVE)
@@ -82,9 +77,8 @@ async def test_the_one_that_waited_longest_makes_room(monkeypatch: pytest.Monkey
             await stream.aclose()
 
 
-async def test_a_request_under_way_makes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "connections_max", lambda: 1)
-    async with running() as gateway:
+async def test_a_request_under_way_makes_no_room() -> None:
+    async with running(connections_max=1) as gateway:
         gateway.service.buckets["b"] = {}
         working = await trio.open_tcp_stream("127.0.0.1", gateway.port)
         request = lines(gateway, "PUT", "/b/k", b"hello")
@@ -117,9 +111,8 @@ async def test_who_takes_too_long_for_a_head_is_given_up(
         assert await stream.receive_some() == b""
 
 
-async def test_who_does_not_shake_hands_makes_room_too(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "connections_max", lambda: 1)
-    async with running(tls) as gateway:
+async def test_who_does_not_shake_hands_makes_room_too(tls: Tls) -> None:
+    async with running(tls, connections_max=1) as gateway:
         silent = await trio.open_tcp_stream("127.0.0.1", gateway.port)
         stream = await connect(gateway.port, tls)
         with trio.fail_after(HANG_S):
@@ -137,13 +130,6 @@ async def test_what_comes_late_to_the_end_is_ended() -> None:
         await trio.sleep_forever()
     assert scope.cancelled_caught
     assert not waiting.end_oldest()
-
-
-def test_there_are_as_many_as_descriptors_allow(files: None) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert connections_max() == min(CONNECTIONS_MAX, soft // 2)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (600, hard))
-    assert connections_max() == 300
 
 
 async def test_requests_that_come_before_their_turn_wait_in_the_kernel(gateway: Running) -> None:
