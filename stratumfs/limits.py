@@ -19,9 +19,9 @@ VOLUMES_OPEN_MAX = 16
 """Volumes that a tier's writer holds open, full ones that wait for their sealing included; each has n descriptors."""
 TOC_ENTRIES_MAX = 200_000
 """Entries of one table of contents; what else lies in a volume is known to the catalog alone."""
-UNSYNCED_BYTES_MAX = 64 * MIB
+UNSYNCED_BYTES_MAX = 48 * MIB
 """A long stream syncs at least this often: payload stays in memory until every shard has it."""
-UNSYNCED_TOTAL_MAX = 64 * MIB
+UNSYNCED_TOTAL_MAX = 48 * MIB
 """Of all streams of the S3 door together, but for STRIPES_IN_FLIGHT and one that fills of each: above it each syncs
 after every stripe. Of a mount it is PENDING_MEMORY_MAX."""
 VOLUME_FREE_GRACE_S = 60.0
