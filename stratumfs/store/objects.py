@@ -46,6 +46,13 @@ class ObjectReader:
         self.info = info
         self._content, self._reader, self._observer = content, reader, observer
 
+    async def whole(self, start: int, stop: int) -> Buffer | None:
+        """Bytes [start, stop), verified, if they are one chunk; None if they take several. Raises: as ``chunks``."""
+        data = await self._reader.whole(self._content, start, stop)
+        if data is not None:
+            self._observer.read(self.info.ino, len(data))
+        return data
+
     async def chunks(self, start: int, stop: int) -> AsyncIterator[Buffer]:
         """Bytes [start, stop), verified, in order, up to a stripe each.
 
