@@ -129,13 +129,15 @@ class _Connections:
             return
         self._streams.add(stream)
         try:
-            await self._talk(stream)
+            try:
+                await self._talk(stream)
+            finally:
+                with trio.move_on_after(REQUEST_DRAIN_S, shield=True):
+                    await stream.aclose()
         except Exception as error:
             # One client's nonsense must not end the connections of the others.
             _log.error("connection failed", traceback="".join(traceback.format_exception(error)))
         finally:
-            with trio.move_on_after(REQUEST_DRAIN_S, shield=True):
-                await stream.aclose()
             self._streams.discard(stream)
             self._one_ended.set()
 

@@ -58,6 +58,18 @@ class SizedBody:
         self.ended = not self._left
 
 
+class CutBody:
+    """What is left of one whose client ended, or broke the framing: what comes behind that is nothing any more."""
+
+    ended = False
+
+    async def some(self, limit: int) -> bytes:
+        raise EOFError
+
+    async def into(self, view: memoryview) -> int:
+        raise EOFError
+
+
 class ChunkedBody:
     __slots__ = ("_begun", "_left", "_source", "ended")
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import trio
 
 from gateway.asgi import RECEIVE_INTO, Message, Scope
-from gateway.http.body import Body, ChunkedBody, SizedBody
+from gateway.http.body import Body, ChunkedBody, CutBody, SizedBody
 from gateway.http.framing import Buffer, Framing
 from gateway.http.head import Head, RefusedError
 from gateway.http.source import Source, Stream
@@ -99,6 +99,7 @@ class Exchange:
             await self._go_on()
             data = await self._body.some(RECEIVE_MAX)
         except (EOFError, RefusedError):
+            self._body = CutBody()
             return {"type": "http.disconnect"}
         self._over = self._body.ended
         return {"type": "http.request", "body": data, "more_body": not self._over}
@@ -107,7 +108,8 @@ class Exchange:
         try:
             await self._go_on()
             return await self._body.into(view)
-        except RefusedError as error:
+        except (EOFError, RefusedError) as error:
+            self._body = CutBody()
             raise EOFError from error
 
     async def send(self, message: Message) -> None:
