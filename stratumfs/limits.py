@@ -30,6 +30,8 @@ VOLUME_FREE_GRACE_S = 60.0
 # Repair
 REBUILD_BYTES = 8 * MIB
 """Of all cells of the stripes that a rebuild has in its hands at once; one stripe at least."""
+REBUILD_SYNC_BYTES = 8 * MIB
+"""Of one shard, written and not synced: a disk that is busy has no more than that to do within its deadline."""
 REBUILD_READ_S = 10.0
 """A device that gives a repair nothing for so long is asked last, and what needs it is put off."""
 LISTING_S = 1.0

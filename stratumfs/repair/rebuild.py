@@ -5,6 +5,7 @@ their own at the same positions into a *new file*, which is synced and renamed i
 any step leaves the old file or the new one, and a thread that is stuck in the old one harms nobody.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from stratumfs.erasure.checksum import digest
 from stratumfs.erasure.code import Codec, codec_for
 from stratumfs.errors import DeviceError, DeviceSilent, ShardCorrupt, ShardMissing
 from stratumfs.ids import Buffer, CellIndex, DeviceId, StoreId, StripeNo
-from stratumfs.limits import REBUILD_BYTES
+from stratumfs.limits import REBUILD_BYTES, REBUILD_SYNC_BYTES
 from stratumfs.repair.answer import doubt, in_time
 from stratumfs.repair.stripes import end_of
 from stratumfs.shards.backend import OpenShard, ShardBackend
@@ -107,6 +108,7 @@ class _Rebuild:
         self._codec = codec_for(plan.volume.code)
         self._silent: set[CellIndex] = set()
         self._open: dict[CellIndex, OpenShard] = {}
+        self._unsynced: Counter[CellIndex] = Counter()
         self._made: set[StripeAt] = set()
         self._wrong: dict[CellIndex, dict[StripeAt, str]] = {}
         self._result = Rebuilt()
@@ -139,6 +141,10 @@ class _Rebuild:
 
         async def write(index: CellIndex, device: AttachedDevice) -> None:
             await device.write(_write, self._open[index], parts[index])
+            self._unsynced[index] += sum(len(part) for _, pieces in parts[index] for part in pieces)
+            if self._unsynced[index] >= REBUILD_SYNC_BYTES:
+                self._unsynced[index] = 0
+                await device.write(self._open[index].datasync)
 
         await self._on_targets(write)
         return sum(len(part) for each in parts.values() for _, pieces in each for part in pieces)

@@ -1,6 +1,7 @@
 """Shards made anew from the others."""
 
 from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
 from typing import TypeVar, TypeVarTuple
 
 import pytest
@@ -243,6 +244,20 @@ async def test_a_shard_is_made_on_another_device() -> None:
     assert bytes(spare.shards.contents[ShardName(found.volume, CellIndex(2))]) == found.before[2]
     spare.shards.power_cut()
     assert bytes(spare.shards.contents[ShardName(found.volume, CellIndex(2))]) == found.before[2]
+
+
+async def test_no_more_than_a_few_bytes_are_left_for_one_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy disk must not be struck for what it was given to do."""
+    found = await sealed()
+    found.lose(2)
+    monkeypatch.setattr(rebuilding, "REBUILD_BYTES", 1)
+    monkeypatch.setattr(rebuilding, "REBUILD_SYNC_BYTES", 1)
+    calls: list[str] = []
+    found.tier.shards_of(found.volume, 2).fault = lambda verb, name: calls.append(verb)
+    assert (await found.rebuild(2)).installed == {2}
+    writes = [verb for verb in calls if verb in ("write_at", "datasync")]
+    assert writes.count("write_at") >= len(found.stripes)
+    assert all(second == "datasync" for first, second in pairwise(writes) if first == "write_at")
 
 
 @pytest.mark.parametrize("verb", ["begin_anew", "preallocate", "write_at", "cut", "datasync", "install"])
