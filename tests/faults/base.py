@@ -12,6 +12,9 @@ from tests.faults.tree import DIRECTORY, FILE, LINK, Tree
 INLINE, STRIPED = 3000, 40_000
 """Sizes: below what is kept in the catalog, and above."""
 
+_KEYS = {"main": {"inline": INLINE, "striped": STRIPED, "deep/er/key": 10}, "rest": {"striped": STRIPED}}
+"""Objects of the buckets, with their sizes."""
+
 
 def _bytes(seed: int, size: int) -> bytes:
     return bytes((seed * 31 + at * 7 + at // 251) % 256 for at in range(size))
@@ -20,10 +23,10 @@ def _bytes(seed: int, size: int) -> bytes:
 async def furnish(store: Store) -> Tree:
     """Fill a new store; returns what it shows then."""
     tree = Tree()
-    for number, bucket in enumerate(("main", "rest")):
+    for number, (bucket, keys) in enumerate(_KEYS.items()):
         await store.objects.create_bucket(bucket, 1)
         tree = tree.make(f"{bucket}/", DIRECTORY)
-        for key, size in (("inline", INLINE), ("striped", STRIPED), ("deep/er/key", 10)):
+        for key, size in keys.items():
             data = _bytes(number, size)
             etag = await acts.put(store, f"{bucket}/{key}", data, made="by s3")
             tree = tree.put(f"{bucket}/{key}", data, etag, made="by s3")

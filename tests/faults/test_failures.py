@@ -18,8 +18,8 @@ from tests.faults.paths import PATHS
 from tests.faults.record import Outline
 from tests.faults.tree import Tree
 
-KINDS = 6
-"""Of calls, that fail in a path, with each error."""
+KINDS = 3
+"""Of calls, that fail in a path, with each error: others with the one than with the other."""
 TRANSACTION = {"write WAL", "commit WAL", "sync WAL", "write copy", "sync copy"}
 
 pytestmark = pytest.mark.slow

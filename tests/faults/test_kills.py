@@ -18,7 +18,7 @@ from tests.faults.record import Outline
 from tests.faults.story import after_kill
 from tests.faults.tree import Tree
 
-KINDS = 4
+KINDS = 2
 """Of steps, that a path is killed at."""
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,8 @@ from tests.faults.conftest import SEED
 from tests.faults.disk import Image
 from tests.faults.paths import PATHS, repairs
 from tests.faults.paths.volumes import UNKNOWN_BYTES
-from tests.faults.record import record, stops
+from tests.faults.record import END, Recorded, record, stops
+from tests.faults.table import rows
 from tests.faults.tree import Tree
 
 pytestmark = pytest.mark.slow
@@ -21,12 +22,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("name", PATHS)
 async def test_stop_at_each_step(name: str, root: Path, base: tuple[Image, Tree]) -> None:
-    await _stop_at_each_step(name, root, base)
+    recorded = await record(PATHS[name], root, *base, SEED)
+    assert set(rows()[name]) == {*recorded.outline().calls, str(END)}, "the crash table has other steps"
+    await _stop_at_each_step(name, root, recorded)
 
 
 @pytest.mark.parametrize("name", ["put-stripes", "volume-seal"])
 async def test_stop_at_each_step_of_six_shards(name: str, root: Path, wide_base: tuple[Image, Tree]) -> None:
-    await _stop_at_each_step(name, root, wide_base)
+    await _stop_at_each_step(name, root, await record(PATHS[name], root, *wide_base, SEED))
 
 
 async def test_a_shard_that_no_row_knows_is_somewhere_at_each_step(root: Path, base: tuple[Image, Tree]) -> None:
@@ -36,8 +39,7 @@ async def test_a_shard_that_no_row_knows_is_somewhere_at_each_step(root: Path, b
         assert UNKNOWN_BYTES in stop.image.values(), stop
 
 
-async def _stop_at_each_step(name: str, root: Path, base: tuple[Image, Tree]) -> None:
-    recorded = await record(PATHS[name], root, *base, SEED)
+async def _stop_at_each_step(name: str, root: Path, recorded: Recorded) -> None:
     rng = random.Random(f"{name} {SEED}")
     found = list(stops(recorded, rng))
     for stop in found:

@@ -7,7 +7,7 @@ from tests.model.machine import run_examples
 from tests.model.world import opened_world
 
 EXAMPLES = 40
-STEPS = 25
+STEPS = 12
 
 
 @pytest.mark.slow

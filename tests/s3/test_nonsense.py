@@ -102,7 +102,7 @@ def ask(served: Gateway, method: str, path: str, query: dict[str, str], headers:
         connection.close()
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     method=st.sampled_from(["GET", "HEAD", "PUT", "POST", "DELETE"]),
     path=PATHS,

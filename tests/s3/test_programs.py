@@ -15,7 +15,7 @@ import pytest
 
 from tests.s3.door import ACCESS_KEY, REGION, SECRET_KEY, Gateway
 
-pytestmark = pytest.mark.client
+pytestmark = [pytest.mark.client, pytest.mark.slow]
 PROGRAMS = Path(sys.executable).parent
 MIB = 1 << 20
 _numbers = count(1)
@@ -177,7 +177,6 @@ def test_s3cmd(run: Run, tree: Path, name: str) -> None:
     s3cmd("rb", f"s3://{name}")
 
 
-@pytest.mark.slow
 def test_a_gibibyte_goes_up_in_parts_and_comes_back(run: Run, tmp_path: Path, name: str) -> None:
     """And it is never held in memory: the gateway runs in this process."""
     large, block = tmp_path / "large.bin", os.urandom(16 * MIB - 1)

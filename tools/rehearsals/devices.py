@@ -36,7 +36,7 @@ PLACES = tuple(range(DEVICES + 1))
 """What can be lost: the six devices, by their slots, and the store folder."""
 STORE_HANGS_S = 2.0
 BY_S3, BY_MOUNT, STILL = "by-s3", "by-mount", "still"
-STILL_FILE = 4_000_000
+STILL_FILE = 1_000_000
 SMALL, SMALL_DATA = "small", b"of the catalog"
 ALL_STALL, ALL_STALL_S = "all stall", 45.0
 LOAD_S = 1.0

@@ -3,7 +3,7 @@
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stratumfs import location
@@ -59,7 +59,6 @@ cuts = st.tuples(st.just("cut"), st.integers(0, SIZE))
 clears = st.tuples(st.just("clear"))
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(writes, writes, writes, cuts, clears), max_size=25))
 def test_any_sequence_of_writes_and_truncates_reads_like_an_array(steps: list[tuple[object, ...]]) -> None:
     tables = Tables()

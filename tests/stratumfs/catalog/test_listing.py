@@ -1,6 +1,6 @@
 """Listings against a sorted list of keys."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stratumfs.catalog.listing import behind, list_keys
@@ -41,7 +41,6 @@ def model(present: set[bytes], prefix: bytes, delimiter: bytes) -> list[bytes]:
     return found
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.lists(keys, max_size=14),
     st.lists(st.integers(0, 13), max_size=6),

@@ -136,7 +136,7 @@ races = st.one_of(
 swaps = st.tuples(st.just("swap"), st.lists(st.tuples(starts, st.integers(1, 2400)), min_size=1, max_size=3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.one_of(races, races, swaps), max_size=14), st.lists(races, max_size=10))
 def test_a_swap_changes_no_byte_whatever_comes_between_its_transactions(
     steps: list[tuple[object, ...]], between: list[tuple[object, ...]]
@@ -169,7 +169,7 @@ def swap_all(world: World, run: MovedRun, move: bytes | None = None) -> int:
     return total
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(races, max_size=12), starts, st.integers(1, 2400))
 def test_nothing_is_left_behind_in_a_run_that_was_swapped(
     steps: list[tuple[object, ...]], start: int, length: int

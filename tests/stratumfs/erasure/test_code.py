@@ -49,7 +49,7 @@ def test_every_pattern_of_losses_of_4_plus_2_is_decoded() -> None:
         assert all(found[CellIndex(at)] == cells[at] for at in lost)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 254), st.data())
 def test_any_k_cells_give_back_all_others(k: int, data: st.DataObject) -> None:
     code = Code(k, data.draw(st.integers(1, 255 - k)))

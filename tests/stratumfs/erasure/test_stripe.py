@@ -1,7 +1,7 @@
 """Payloads into cells."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stratumfs.erasure.code import Code, codec_for
@@ -28,7 +28,6 @@ def test_a_full_stripe_is_the_same_of_every_code_and_not_copied(k: int) -> None:
     assert sum(map(len, cells)) - STRIPE_PAYLOAD_MAX == -STRIPE_PAYLOAD_MAX % k
 
 
-@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=500))
 def test_a_padded_stripe_is_decoded(payload: bytes) -> None:
     codec = codec_for(Code(4, 2))

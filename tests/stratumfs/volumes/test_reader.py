@@ -336,7 +336,7 @@ async def test_a_cancelled_reader_leaves_its_cells_to_the_others() -> None:
             stall.released.set()
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_range_survives_any_damage_within_m(data: st.DataObject) -> None:
     k, m = data.draw(st.integers(1, 6)), data.draw(st.integers(0, 4))

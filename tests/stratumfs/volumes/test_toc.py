@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stratumfs.erasure.code import Code
@@ -53,7 +53,6 @@ def many(count: int) -> list[TocEntry]:
     ]
 
 
-@settings(deadline=None)
 @given(st.lists(entries, max_size=20))
 def test_what_is_packed_is_unpacked(contents: list[TocEntry]) -> None:
     assert read(written(contents)) == contents
