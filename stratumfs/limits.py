@@ -55,7 +55,13 @@ WIDEN_AGAIN_S = 3600.0
 INLINE_MAX = 16 * KIB
 """Any flushed run up to this long is an inline extent."""
 INLINE_BYTES_MAX = 256 * MIB
-"""Inline bytes of the whole store; above it small writes go to volumes."""
+"""Inline bytes of the whole store; above it small writes go to volumes. They are packed from half of it on."""
+PACKED_CELL = 16 * KIB
+"""Of stripes that short runs share: as much is read and verified, at least, to read one of them."""
+PACK_ROWS = 100
+"""Inline extents that one transaction reads, or swaps: a millisecond or two, for they bring their bytes along."""
+PACK_AGAIN_S = 10.0
+"""From a packing that found nothing to do, or could not, to the next."""
 TRANSACTION_ROWS_MAX = 200
 COUNTED_ROWS_MAX = 20_000
 """Rows that one transaction only counts: half a millisecond."""
@@ -134,6 +140,9 @@ REPACK_BYTES = 32 * MIB
 """That one step of a repack copies and syncs before it swaps rows."""
 REPACK_RUNS = 2000
 """Of one step, however few bytes they are."""
+PACE_REST_BUSY, PACE_REST_ALONE = 3.0, 0.5
+"""Times as long as it worked background work rests: where somebody uses the doors, and where nobody does."""
+PACE_REST_S_MAX = 30.0
 MOVES_MAX = 100
 """Moves that wait for the one under way; further ones are refused."""
 READAHEAD_STRIPES = 2
@@ -216,7 +225,7 @@ assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert UNSYNCED_BYTES_MAX <= UNSYNCED_TOTAL_MAX
 assert REPACK_BYTES <= UNSYNCED_BYTES_MAX
-assert INLINE_MAX <= STRIPE_PAYLOAD_MAX
+assert INLINE_MAX <= PACKED_CELL <= STRIPE_PAYLOAD_MAX
 assert INLINE_MAX * TRANSACTION_ROWS_MAX <= ROUND_BYTES_MAX
 assert PART_MIN <= PART_MAX <= OBJECT_MAX
 assert PART_MAX * PARTS_MAX >= OBJECT_MAX

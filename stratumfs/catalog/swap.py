@@ -6,18 +6,28 @@ in a run that was copied. Rows that an overwrite or a truncate took away meanwhi
 older ones is, and all that share the bytes (copies of objects) go on sharing them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stratumfs.catalog.extents import COLUMNS, checked, clipped, delete_row, has_void, insert_row
+from stratumfs.catalog.extents import (
+    COLUMNS,
+    checked,
+    clipped,
+    count_inline,
+    count_live,
+    delete_row,
+    has_void,
+    insert_row,
+    point_at,
+)
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.errors import CatalogCorrupt
-from stratumfs.ids import ExtentId, InodeNo
-from stratumfs.limits import STRIPE_PAYLOAD_MAX, TRANSACTION_ROWS_MAX, VOLUME_PAYLOAD_SEAL
+from stratumfs.ids import ExtentId, InodeNo, StripeNo, VolumeId
+from stratumfs.limits import PACK_ROWS, STRIPE_PAYLOAD_MAX, TRANSACTION_ROWS_MAX, VOLUME_PAYLOAD_SEAL
 from stratumfs.location import NONCE_MASK, Location
-from stratumfs.values import Extent, MovedRun
+from stratumfs.values import Extent, MovedRun, PackedExtent
 
 IDS_PER_SWAP = 3 * TRANSACTION_ROWS_MAX
 """An extent that lies in the run in part leaves up to two rests, and its middle is a new row too."""
@@ -68,6 +78,43 @@ def swap_runs(
         if left:
             place = Place(place.run + 1) if place.run + 1 < len(runs) else None
     return Swapped(moved, place)
+
+
+def inline_extents(tx: Transaction, after: ExtentId, limit: int = PACK_ROWS) -> tuple[list[Extent], ExtentId | None]:
+    """A chunk of the extents whose bytes lie in the catalog, oldest first, and behind what to go on; None at the end.
+
+    Rows that fail their check are left out: whoever reads the file meets them.
+    """
+    rows = tx.all(
+        f"select {COLUMNS} from extent where volume is null and id > ? order by id limit ?",  # noqa: S608
+        (after, limit),
+    )
+    found = []
+    for row in rows:
+        with suppress(CatalogCorrupt):
+            found.append(checked(row))
+    return found, ExtentId(rows[-1][0]) if len(rows) == limit else None
+
+
+def swap_inline(tx: Transaction, packed: Sequence[PackedExtent]) -> int:
+    """Point up to ``PACK_ROWS`` inline extents at copies of their bytes. Returns how many bytes they have.
+
+    A row is another one, or gone, if anything happened to its bytes meanwhile; it is left as it is then. Those that are
+    swapped keep their ids: what a void hides stays hidden.
+    """
+    assert len(packed) <= PACK_ROWS
+    counted: dict[VolumeId, tuple[int, StripeNo]] = {}
+    for each in packed:
+        row = tx.one("select ino, offset, length, hash from extent where id = ? and volume is null", (each.id,))
+        if row == (each.ino, each.offset, each.length, each.hash):
+            point_at(tx, each.id, each.ino, each.offset, each.length, each.target)
+            count, last = counted.get(each.target.volume, (0, each.target.stripe))
+            counted[each.target.volume] = count + each.length, max(last, each.target.stripe)
+    for volume, (count, last) in counted.items():
+        count_live(tx, volume, count, last)
+    swapped = sum(count for count, _ in counted.values())
+    count_inline(tx, -swapped)
+    return swapped
 
 
 def _rows(tx: Transaction, run: MovedRun, after: Place, limit: int) -> list[tuple[Any, ...]]:

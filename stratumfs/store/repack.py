@@ -7,7 +7,7 @@ nobody reads them, and go as those of every volume do that nothing points at (``
 """
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 
 import structlog
@@ -15,15 +15,16 @@ import trio
 
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.extents import END, layout
-from stratumfs.catalog.swap import IDS_PER_SWAP, Place, swap_runs
+from stratumfs.catalog.swap import IDS_PER_SWAP, Place, inline_extents, swap_inline, swap_runs
 from stratumfs.catalog.volumes import extents_in
+from stratumfs.erasure.checksum import digest
 from stratumfs.errors import TooFewShards
-from stratumfs.ids import InodeNo, VolumeId
-from stratumfs.limits import REPACK_BYTES, REPACK_RUNS, STRIPE_PAYLOAD_MAX
+from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
+from stratumfs.limits import PACK_ROWS, REPACK_BYTES, REPACK_RUNS, STRIPE_PAYLOAD_MAX
 from stratumfs.location import Location
 from stratumfs.store.reader import Reader
-from stratumfs.store.writer import StripeStream, Writer
-from stratumfs.values import Extent, MovedRun, NewExtent
+from stratumfs.store.writer import Writer
+from stratumfs.values import Extent, MovedRun, NewExtent, PackedExtent
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +37,10 @@ class Repack:
     """Moves extents to the tier of *target*, a batch of up to ``REPACK_BYTES`` at a time. Used by one task.
 
     Extents of other inodes that share the bytes go along: shared bytes are moved once and stay shared. Inline extents
-    lie in the catalog, which is no tier: they stay.
+    lie in the catalog, which is no tier: they stay, but for those that ``inline`` is told to take.
+
+    Short runs and inline extents come to lie side by side in small stripes, for whoever reads one of them verifies a
+    cell of the stripe; longer runs fill whole ones.
 
     move        the catalog's row that the move is recorded under, if it has one
     pace        awaited behind each batch with the seconds that it took and the bytes moved so far
@@ -49,7 +53,8 @@ class Repack:
     ) -> None:
         self.moved = self.unreadable = 0
         self._catalog, self._reader, self._target, self._move, self._pace = catalog, reader, target, move, pace
-        self._batch: list[Run] = []
+        self._runs: list[Run] = []
+        self._inline: list[Extent] = []
         self._size = 0
         self._volumes: set[VolumeId] = set()
 
@@ -78,48 +83,90 @@ class Repack:
                 await self._take(extent)
             await trio.lowlevel.checkpoint()
 
+    async def inline(self, count: int) -> None:
+        """Take about *count* bytes of what lies in the catalog, oldest first. Raises: as ``flush``."""
+        after: ExtentId | None = ExtentId(0)
+        while after is not None and count > 0:
+            extents, after = await self._catalog.read(inline_extents, after)
+            for extent in extents:
+                self._inline.append(extent)
+                self._size += extent.length
+                count -= extent.length
+                await self._flush_full()
+            await trio.lowlevel.checkpoint()
+
     async def flush(self) -> None:
         """Copy and swap what was taken. Raises: StoreFull, StoreReadOnly, DeviceError."""
-        batch, self._batch, self._size = self._batch, [], 0
-        if not batch:
+        if not self._runs and not self._inline:
             return
         began = trio.current_time()
-        with self._target.stream(copying=True) as stream:
-            copied = await self._copy(joined(batch), stream)
-            await stream.finish()
-            await self._swap(moved_runs(copied, stream.extents))
+        runs, inline = joined(self._runs), self._inline
+        self._runs, self._inline, self._size = [], [], 0
+        short = [run for run in runs if run[1] <= self._target.packed_payload]
+        await self._stream([run for run in runs if run[1] > self._target.packed_payload])
+        await self._pack(short, sorted(inline, key=lambda extent: (extent.ino, extent.offset)))
         self._volumes.clear()
         if self._pace is not None:
             await self._pace(trio.current_time() - began, self.moved)
+
+    async def _flush_full(self) -> None:
+        if self._size >= REPACK_BYTES or len(self._runs) + len(self._inline) >= REPACK_RUNS:
+            await self.flush()
 
     async def _take(self, extent: Extent) -> None:
         assert extent.location is not None
         at, left = extent.location, extent.length
         while left:
             count = min(left, REPACK_BYTES - self._size)
-            self._batch.append((at, count))
+            self._runs.append((at, count))
             self._volumes.add(at.volume)
             self._size += count
             at, left = at.advanced(count), left - count
-            if self._size == REPACK_BYTES or len(self._batch) == REPACK_RUNS:
-                await self.flush()
+            await self._flush_full()
 
-    async def _copy(self, runs: Iterable[Run], stream: StripeStream) -> list[tuple[int, Run]]:
-        """Returns what was copied, with the offset in the stream at which it begins."""
-        copied: list[tuple[int, Run]] = []
-        offset = 0
-        for at, length in runs:
-            for piece in _pieces(at, length):
-                try:
-                    data = await self._reader.run(*piece)
-                except TooFewShards as error:
-                    self.unreadable += piece[1]
-                    _log.error("bytes cannot be moved", volume=at.volume.hex(), error=str(error))
-                    continue
-                await stream.write(data)
-                copied.append((offset, piece))
-                offset += piece[1]
-        return copied
+    async def _stream(self, runs: Sequence[Run]) -> None:
+        """Copy and swap runs as one body of whole stripes."""
+        if not runs:
+            return
+        with self._target.stream(copying=True) as stream:
+            copied: list[tuple[int, Run]] = []
+            offset = 0
+            for piece in _pieces(runs):
+                if (data := await self._read(piece)) is not None:
+                    await stream.write(data)
+                    copied.append((offset, piece))
+                    offset += piece[1]
+            await stream.finish()
+            await self._swap(moved_runs(copied, stream.extents))
+
+    async def _pack(self, runs: Sequence[Run], inline: Sequence[Extent]) -> None:
+        """Copy and swap short runs and inline extents: side by side in small stripes, none of them in two."""
+        read = [(piece, data) for piece in _pieces(runs) if (data := await self._read(piece)) is not None]
+        contents = [data for _, data in read] + [extent.data for extent in inline if extent.data is not None]
+        self._target.reserve(sum(map(len, contents)))
+        gathered = await self._target.gather([(0, data) for data in contents], self._target.packed_payload)
+        await self._target.sync(dict.fromkeys(each.stripe for each in gathered))
+        places = [each.stripe.at.advanced(each.skip) for each in gathered]
+        moved = [MovedRun(*piece, place) for (piece, _), place in zip(read, places, strict=False)]
+        await self._swap(tuple(moved))
+        await self._swap_inline([_packed(*each) for each in zip(inline, places[len(read) :], strict=True)])
+
+    async def _read(self, piece: Run) -> Buffer | None:
+        """None if it cannot be read: it stays where it is."""
+        try:
+            return await self._reader.run(*piece)
+        except TooFewShards as error:
+            self.unreadable += piece[1]
+            _log.error("bytes cannot be moved", volume=piece[0].volume.hex(), error=str(error))
+            return None
+
+    async def _swap_inline(self, packed: Sequence[PackedExtent]) -> None:
+        for start in range(0, len(packed), PACK_ROWS):
+            chunk = tuple(packed[start : start + PACK_ROWS])
+            swapped = await self._catalog.write(swap_inline, chunk)
+            self._target.inline.add(-swapped)
+            self.moved += swapped
+            await trio.lowlevel.checkpoint()
 
     async def _swap(self, runs: tuple[MovedRun, ...]) -> None:
         place = Place() if runs else None
@@ -188,9 +235,15 @@ def _distance(first: Location, second: Location) -> int:
     return (second.stripe - first.stripe) * STRIPE_PAYLOAD_MAX + second.skip - first.skip
 
 
-def _pieces(at: Location, length: int) -> Iterator[Run]:
-    """A run, cut where stripes end."""
-    while length:
-        count = min(length, STRIPE_PAYLOAD_MAX - at.skip)
-        yield at, count
-        at, length = at.advanced(count), length - count
+def _pieces(runs: Iterable[Run]) -> Iterator[Run]:
+    """Runs, cut where stripes end."""
+    for at, length in runs:
+        while length:
+            count = min(length, STRIPE_PAYLOAD_MAX - at.skip)
+            yield at, count
+            at, length = at.advanced(count), length - count
+
+
+def _packed(extent: Extent, target: Location) -> PackedExtent:
+    assert extent.data is not None
+    return PackedExtent(extent.id, extent.ino, extent.offset, extent.length, digest(extent.data), target)

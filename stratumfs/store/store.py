@@ -22,7 +22,8 @@ from stratumfs.store.maintenance import Maintenance
 from stratumfs.store.multipart import Uploads
 from stratumfs.store.namespace import Namespace
 from stratumfs.store.objects import Objects
-from stratumfs.store.observer import AccessObserver, NullObserver
+from stratumfs.store.observer import AccessObserver, Foreground, NullObserver
+from stratumfs.store.pack import Packer
 from stratumfs.store.reader import Reader
 from stratumfs.store.space import SPACE_FIRST_S, Space
 from stratumfs.store.widen import Widener
@@ -54,7 +55,7 @@ class Store:
         folders: Folders | None = None,
     ) -> None:
         self.id, self.tier, self.code, self.fleet, self.devices = ident, tier, fleet.codes[tier], fleet, fleet.devices
-        self.catalog, self.observer = catalog, observer
+        self.catalog, self.observer = catalog, Foreground(observer)
         self._away: dict[VolumeId, frozenset[DeviceId]] = {}  # of volumes that are freed, where they are not gone yet
         self.volume_reader = VolumeReader(ident, fleet.devices, self._damaged)
         self.writers = {name: self._writer(name, nursery) for name in fleet.codes}
@@ -71,13 +72,18 @@ class Store:
             folders=folders,
         )
         fleet.listeners.append(self.repairer.heed)
+        self.packer = Packer(catalog, self.reader, self.writer, self.observer)
         self.widener = Widener(catalog, self.reader, fleet, self.writers, self._seal)
         self.changes = Changes(nursery)
         self.locks = InodeLocks()
         self.maintenance = Maintenance(catalog, self.reader, self.writer, self.writers.values(), self._free_shards)
         self.holds = self.maintenance.holds
         self.objects = Objects(
-            Committer(catalog, self.changes, self.maintenance.wake), self.writer, self.reader, self.holds, observer
+            Committer(catalog, self.changes, self.maintenance.wake),
+            self.writer,
+            self.reader,
+            self.holds,
+            self.observer,
         )
         self.uploads = Uploads(self.objects)
         self.files = Namespace(catalog, self.writer, self.locks, self.maintenance)
@@ -108,6 +114,7 @@ class Store:
                 nursery.start_soon(writer.space.serve)
             nursery.start_soon(self.maintenance.serve)
             nursery.start_soon(self.repairer.serve)
+            nursery.start_soon(self.packer.serve)
             nursery.start_soon(self.widener.serve)
 
     def _writer(self, tier: str, nursery: trio.Nursery) -> Writer:

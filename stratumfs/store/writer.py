@@ -14,8 +14,7 @@ import trio
 from stratumfs.errors import StoreClosing, StoreReadOnly
 from stratumfs.ids import Buffer, VolumeId
 from stratumfs.limits import (
-    INLINE_BYTES_MAX,
-    INLINE_MAX,
+    PACKED_CELL,
     STRIPE_PAYLOAD_MAX,
     STRIPE_UNNAMED_S,
     STRIPES_IN_FLIGHT,
@@ -25,6 +24,7 @@ from stratumfs.limits import (
 from stratumfs.location import Location
 from stratumfs.store.digest import StreamDigest
 from stratumfs.store.fleet import Fleet
+from stratumfs.store.inline import InlineBytes
 from stratumfs.store.space import Space
 from stratumfs.values import NewExtent, Written
 from stratumfs.volumes.pending import PendingStripe
@@ -60,20 +60,19 @@ class Writer:
         space: Space,
         fleet: Fleet,
         nursery: trio.Nursery,
-        inline_bytes_max: int = INLINE_BYTES_MAX,
     ) -> None:
         self.volumes = volumes
         self.space = space
         self.nursery = nursery
-        self.inline_bytes = 0
+        self.inline = InlineBytes()
         self.unsynced_bytes = 0
         self._fleet = fleet
         self._refused: str | None = None
         self._appended: dict[VolumeId, float] = {}
         self._streams: set[StripeStream] = set()
-        self._inline_bytes_max = inline_bytes_max
         self._hashing = trio.CapacityLimiter(2)
         self.stripe_payload = STRIPE_PAYLOAD_MAX
+        self.packed_payload = min(STRIPE_PAYLOAD_MAX, volumes.code.k * PACKED_CELL)
 
     @property
     def read_only(self) -> str | None:
@@ -93,10 +92,6 @@ class Writer:
         """Make sure before *count* bytes are taken that they fit. Raises: StoreFull, StoreReadOnly."""
         self.check_writable()
         self.space.check(count)
-
-    def inline_allowed(self, length: int) -> bool:
-        """Whether a run this long becomes an inline extent rather than a stripe."""
-        return length <= INLINE_MAX and self.inline_bytes + length <= self._inline_bytes_max
 
     def digest(self) -> StreamDigest:
         return StreamDigest(self.nursery, self._hashing)
@@ -140,15 +135,17 @@ class Writer:
             self._streams.discard(stream)
             stream.let_go()
 
-    async def gather(self, segments: Sequence[tuple[int, Buffer]]) -> list[Gathered]:
+    async def gather(self, segments: Sequence[tuple[int, Buffer]], payload: int | None = None) -> list[Gathered]:
         """Many short segments, (offset, bytes) each, packed side by side into as few stripes as they need.
 
+        payload: bytes of a stripe, if not as many as there can be; a segment that is no longer is never cut.
         The last stripes are not synced yet. What is gathered comes in the order of the segments.
         """
         gathered: list[Gathered] = []
         unsynced: list[PendingStripe] = []
-        for batch in _batches(segments, self.stripe_payload):
-            if len(unsynced) * self.stripe_payload >= UNSYNCED_BYTES_MAX:
+        payload = payload or self.stripe_payload
+        for batch in _batches(segments, payload):
+            if len(unsynced) * payload >= UNSYNCED_BYTES_MAX:
                 await self.sync(unsynced)
                 unsynced.clear()
             stripe = PendingStripe(b"".join(data for _, data in batch))
@@ -207,7 +204,7 @@ class StripeStream:
 
     async def finish(self) -> Written:
         """All bytes are hashed and on stable storage, or inline in ``extents``."""
-        if self._offset == 0 and not self._copying and self._writer.inline_allowed(len(self._filling)):
+        if self._offset == 0 and not self._copying and self._writer.inline.allows(len(self._filling)):
             self._check()
             self._writer.check_writable()
             data = bytes(self._filling)
