@@ -1,5 +1,7 @@
 """Every bound, and how the bounds relate (asserted below, on import)."""
 
+from itertools import pairwise
+
 from stratumfs.ids import GIB, KIB, MIB
 
 # Coding
@@ -46,10 +48,17 @@ REPAIR_RETURN_S = 60.0
 """From a strike to the first try to take the device back; twice as long for each time that it came back before."""
 REPAIR_AGAIN_S = 60.0
 """From a repair that could not make all to the next try; twice as long each time, up to REPAIR_SURVEY_S."""
-WIDEN_LOOK_S = 10.0
-"""How often it is looked whether enough devices are up to widen volumes."""
-WIDEN_AGAIN_S = 3600.0
-"""How often narrow volumes are looked for while no device goes or comes: what could not be widened then."""
+
+# Compaction
+COMPACT_LOOK_S = 10.0
+"""How often it is looked whether volumes are worth a repack."""
+COMPACT_AGAIN_S = 3600.0
+"""From a repack that left something where it was (damaged, lost until a device is back) to the next of that volume."""
+MERGE_VOLUMES = 8
+"""So many small volumes of one class are merged."""
+MERGE_BOUNDS = (1, 512 * KIB, 4 * MIB, 32 * MIB)
+"""Bytes in use where a class of small volumes begins and the one before it ends. So many of one class make one of the
+next: what is merged is copied once for each class, not again for each volume that comes after it."""
 
 # Catalog
 INLINE_MAX = 16 * KIB
@@ -221,6 +230,9 @@ SIGNING_KEYS_MAX = 256
 
 assert DEVICE_LOOK_S < DEVICE_STANDSTILL_S < DEVICE_DEADLINE_S
 assert PENDING_AGE_S_MAX < STRIPE_UNNAMED_S
+assert all(MERGE_VOLUMES * low >= high for low, high in pairwise(MERGE_BOUNDS[1:]))
+assert MERGE_VOLUMES * MERGE_BOUNDS[-1] <= VOLUME_PAYLOAD_SEAL
+assert PACE_REST_S_MAX < VOLUME_IDLE_SEAL_S
 assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert UNSYNCED_BYTES_MAX <= UNSYNCED_TOTAL_MAX

@@ -16,7 +16,7 @@ import trio
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.extents import END, layout
 from stratumfs.catalog.swap import IDS_PER_SWAP, Place, inline_extents, swap_inline, swap_runs
-from stratumfs.catalog.volumes import extents_in
+from stratumfs.catalog.volumes import readable_extents_in
 from stratumfs.erasure.checksum import digest
 from stratumfs.errors import TooFewShards
 from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
@@ -43,16 +43,25 @@ class Repack:
     cell of the stripe; longer runs fill whole ones.
 
     move        the catalog's row that the move is recorded under, if it has one
+    freeing     more is freed than written: it may use the room that is kept for such
     pace        awaited behind each batch with the seconds that it took and the bytes moved so far
     moved       bytes that extents point at in the new place
     unreadable  bytes that could not be read, and stay where they are
     """
 
     def __init__(
-        self, catalog: Catalog, reader: Reader, target: Writer, *, move: bytes | None = None, pace: Pace | None = None
+        self,
+        catalog: Catalog,
+        reader: Reader,
+        target: Writer,
+        *,
+        move: bytes | None = None,
+        freeing: bool = False,
+        pace: Pace | None = None,
     ) -> None:
         self.moved = self.unreadable = 0
-        self._catalog, self._reader, self._target, self._move, self._pace = catalog, reader, target, move, pace
+        self._catalog, self._reader, self._target = catalog, reader, target
+        self._move, self._freeing, self._pace = move, freeing, pace
         self._runs: list[Run] = []
         self._inline: list[Extent] = []
         self._size = 0
@@ -74,12 +83,11 @@ class Repack:
                 await self._take(extent)
 
     async def volume(self, ident: VolumeId) -> None:
-        """Take all that lies in a sealed volume. Raises: as ``inode``."""
-        after = (-1, -1)
-        while chunk := await self._catalog.read(extents_in, ident, after):
-            for extent in chunk:
-                assert extent.location is not None
-                after = extent.location.position, extent.id
+        """Take all that lies in a sealed volume, but for rows that fail their check. Raises: as ``flush``."""
+        after: tuple[int, int] | None = (-1, -1)
+        while after is not None:
+            extents, after = await self._catalog.read(readable_extents_in, ident, after)
+            for extent in extents:
                 await self._take(extent)
             await trio.lowlevel.checkpoint()
 
@@ -128,7 +136,7 @@ class Repack:
         """Copy and swap runs as one body of whole stripes."""
         if not runs:
             return
-        with self._target.stream(copying=True) as stream:
+        with self._target.stream(copying=True, freeing=self._freeing) as stream:
             copied: list[tuple[int, Run]] = []
             offset = 0
             for piece in _pieces(runs):
@@ -143,7 +151,7 @@ class Repack:
         """Copy and swap short runs and inline extents: side by side in small stripes, none of them in two."""
         read = [(piece, data) for piece in _pieces(runs) if (data := await self._read(piece)) is not None]
         contents = [data for _, data in read] + [extent.data for extent in inline if extent.data is not None]
-        self._target.reserve(sum(map(len, contents)))
+        self._target.reserve(sum(map(len, contents)), freeing=self._freeing)
         gathered = await self._target.gather([(0, data) for data in contents], self._target.packed_payload)
         await self._target.sync(dict.fromkeys(each.stripe for each in gathered))
         places = [each.stripe.at.advanced(each.skip) for each in gathered]

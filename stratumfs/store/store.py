@@ -15,6 +15,7 @@ from stratumfs.repair.repairer import Repairer
 from stratumfs.shards.layout import ShardName
 from stratumfs.store.changes import Changes
 from stratumfs.store.committer import Committer
+from stratumfs.store.compact import Compactor
 from stratumfs.store.fleet import Fleet
 from stratumfs.store.ledger import CatalogLedger
 from stratumfs.store.locks import InodeLocks
@@ -26,7 +27,6 @@ from stratumfs.store.observer import AccessObserver, Foreground, NullObserver
 from stratumfs.store.pack import Packer
 from stratumfs.store.reader import Reader
 from stratumfs.store.space import SPACE_FIRST_S, Space
-from stratumfs.store.widen import Widener
 from stratumfs.store.writer import Writer
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import VolumeInfo
@@ -73,7 +73,7 @@ class Store:
         )
         fleet.listeners.append(self.repairer.heed)
         self.packer = Packer(catalog, self.reader, self.writer, self.observer)
-        self.widener = Widener(catalog, self.reader, fleet, self.writers, self._seal)
+        self.compactor = Compactor(catalog, self.reader, fleet, self.writers, self.observer, self._seal)
         self.changes = Changes(nursery)
         self.locks = InodeLocks()
         self.maintenance = Maintenance(catalog, self.reader, self.writer, self.writers.values(), self._free_shards)
@@ -115,7 +115,7 @@ class Store:
             nursery.start_soon(self.maintenance.serve)
             nursery.start_soon(self.repairer.serve)
             nursery.start_soon(self.packer.serve)
-            nursery.start_soon(self.widener.serve)
+            nursery.start_soon(self.compactor.serve)
 
     def _writer(self, tier: str, nursery: trio.Nursery) -> Writer:
         code = self.fleet.codes[tier]

@@ -88,10 +88,13 @@ class Writer:
         if (reason := self.read_only) is not None:
             raise StoreReadOnly(reason)
 
-    def reserve(self, count: int) -> None:
-        """Make sure before *count* bytes are taken that they fit. Raises: StoreFull, StoreReadOnly."""
+    def reserve(self, count: int, *, freeing: bool = False) -> None:
+        """Make sure before *count* bytes are taken that they fit; *freeing*: by a repack that frees more.
+
+        Raises: StoreFull, StoreReadOnly.
+        """
         self.check_writable()
-        self.space.check(count)
+        self.space.check(count, freeing=freeing)
 
     def digest(self) -> StreamDigest:
         return StreamDigest(self.nursery, self._hashing)
@@ -121,13 +124,14 @@ class Writer:
         return frozenset(self._appended).union(*(stream.volumes for stream in self._streams))
 
     @contextmanager
-    def stream(self, *, copying: bool = False) -> Iterator["StripeStream"]:
+    def stream(self, *, copying: bool = False, freeing: bool = False) -> Iterator["StripeStream"]:
         """A body of any length; what it wrote is spared until the context ends, for it may take hours.
 
         copying: of bytes that the store has already. They are not hashed (the digest is that of nothing), and never
         become inline.
+        freeing: as of ``reserve``.
         """
-        stream = StripeStream(self, copying)
+        stream = StripeStream(self, copying, freeing)
         self._streams.add(stream)
         try:
             yield stream
@@ -168,10 +172,10 @@ class StripeStream:
     are not synced yet. Stopping before ``finish`` leaves bytes that no row points at.
     """
 
-    def __init__(self, writer: Writer, copying: bool) -> None:
+    def __init__(self, writer: Writer, copying: bool, freeing: bool) -> None:
         self.size = 0
         self.extents: list[NewExtent] = []
-        self._writer, self._copying = writer, copying
+        self._writer, self._copying, self._freeing = writer, copying, freeing
         self._digest = writer.digest()
         self._filling = bytearray()
         self._offset = 0  # of the first byte of `_filling`
@@ -196,7 +200,7 @@ class StripeStream:
         while view:
             self._check()
             count = min(full - len(self._filling), len(view))
-            self._writer.reserve(count)
+            self._writer.reserve(count, freeing=self._freeing)
             self._filling += view[:count]
             view = view[count:]
             if len(self._filling) == full:

@@ -7,7 +7,7 @@ import trio
 
 from stratumfs.catalog.engine import Catalog, Transaction
 from stratumfs.catalog.extents import COLUMNS, checked
-from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, extents_in, volumes
+from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, readable_extents_in, volumes
 from stratumfs.erasure.code import Code
 from stratumfs.errors import StratumError
 from stratumfs.ids import CellIndex, DeviceId
@@ -155,7 +155,9 @@ async def _verify(store: Store, row: VolumeRow) -> list[str]:
     code = Code(row.k, row.m)
     info = VolumeInfo(row.id, row.tier, code, row.devices)
     stripes: set[StripeAt] = set()
-    for extent in await store.catalog.read(extents_in, row.id, (-1, -1), 10_000):
+    extents, more = await store.catalog.read(readable_extents_in, row.id, (-1, -1), 10_000)
+    assert more is None
+    for extent in extents:
         assert extent.location is not None
         stripes.update(stripes_of(extent.location, extent.length))
     ordered = sorted(stripes, key=lambda at: at.position)

@@ -42,10 +42,10 @@ async def test_they_are_repacked_when_the_device_is_back(tmp_path: Path, monkeyp
         first = next(iter(store.devices))
         await store.fleet.strike(first, DeviceFailed("Input/output error", "d0"))
         await fill(store)
-        await store.widener.round()
+        await store.compactor.round()
         assert await widths(store) == [5]
         await store.fleet.restore(attached(tmp_path)[first])
-        await store.widener.round()
+        await store.compactor.round()
         assert await widths(store) == [6]
         await all_is_well(store)
         for _ in range(2):
@@ -63,7 +63,7 @@ async def test_the_next_owner_does_it_by_itself(tmp_path: Path) -> None:
         await fill(store)
         assert await widths(store) == [4]
     async with running_store(tmp_path) as store:
-        await store.widener.round()
+        await store.compactor.round()
         assert await widths(store) == [6]
         await all_is_well(store)
 
@@ -81,6 +81,6 @@ async def test_what_is_damaged_stays_and_holds_up_nothing(tmp_path: Path) -> Non
     for cell, ident in enumerate(row.devices):
         found[ident].shards.unlink(ShardName(row.id, CellIndex(cell)))
     async with running_store(tmp_path) as store:
-        await store.widener.round()
+        await store.compactor.round()
         assert sorted(await widths(store)) == [3, 6]
         assert await get(store, b"behind") == DATA[b"other"]
