@@ -89,8 +89,13 @@ class Racing:
             assert bytes(await self.store.reader.read(ino, 0, len(data) + 1)) == data
 
 
-def between(store: Store, step: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """*step* is run before each swap, behind it, and between the reads of a repack."""
+def between(
+    store: Store, step: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], Awaitable[None]]:
+    """*step* is run before each swap, behind it, and between the reads of a repack, never within itself.
+
+    Returns what runs it once more.
+    """
     write, run = store.catalog.write, store.reader.run
     busy = False
 
@@ -115,3 +120,4 @@ def between(store: Store, step: Callable[[], Awaitable[None]], monkeypatch: pyte
 
     monkeypatch.setattr(store.catalog, "write", written)
     monkeypatch.setattr(store.reader, "run", ran)
+    return stepping
