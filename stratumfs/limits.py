@@ -88,6 +88,8 @@ CHECKPOINT_BUSY_TRIES_MAX = 200
 CATALOG_CACHE_BYTES = 64 * MIB
 CATALOG_PAGE_SIZE = 4096
 ID_BLOCK = 1 << 16
+STARVED_S = 1.0
+"""So often it is tried again what this process has no file descriptor for."""
 STRIKE_S = 30.0
 """Who has not answered by then, while the others have, is struck: a sleeping disk needs 15."""
 JOIN_RETRY_S = 10.0
@@ -104,7 +106,6 @@ NAME_MAX = 255
 SEGMENT_SPELLED_MAX = NAME_MAX - 4
 """Segments up to this long have room for the mount's marks in a POSIX name; longer ones are found by a digest."""
 LINK_MAX = 65_000
-SYMLINK_MAX = 4095
 XATTR_VALUE_MAX = 64 * KIB
 XATTRS_BYTES_MAX = 256 * KIB
 """Of one inode, names and values."""
@@ -158,7 +159,7 @@ READAHEAD_STRIPES = 2
 VOLUMES_KNOWN_MAX = 65_536
 """Volumes whose geometry and devices are kept in memory: 16 TiB of them."""
 STRIPE_UNNAMED_S = 600.0
-"""Pending writes of a file are named by a row within PENDING_AGE_S_MAX; so much longer where that fails."""
+"""From the append of a stripe to the row that names it, where no holder keeps its volume."""
 STRIPES_IN_FLIGHT = 4
 """Of one stream: being hashed, coded and appended while the next one fills."""
 STRIPE_CACHE_BYTES = 64 * MIB
@@ -208,6 +209,12 @@ REQUEST_DRAIN_MAX = 256 * KIB
 """Unread body that is read and dropped, so that the client sees the error before the connection ends."""
 REQUEST_DRAIN_S = 1.0
 CONNECTIONS_MAX = 10_000
+"""Of one S3 door, if there are descriptors for so many."""
+CONNECTIONS_MIN = 16
+OWNER_DESCRIPTORS = 256
+"""Of the catalog, its copies, sockets of commands, logs, the mount, and what is opened for a moment."""
+DEVICE_DESCRIPTORS = SHARD_FILES_OPEN_MAX + VOLUMES_OPEN_MAX + 2 * DEVICE_THREADS + 16
+"""Of one device: shards that are read, those of open volumes, one in each thread, and a rebuild's."""
 CONNECTION_IDLE_S = 75.0
 """Between two requests; longer than SDKs keep an idle connection, so that they close it and do not trip over it."""
 SHUTDOWN_GRACE_S = 10.0
@@ -229,7 +236,6 @@ TRAILERS_MAX = 8 * KIB
 SIGNING_KEYS_MAX = 256
 
 assert DEVICE_LOOK_S < DEVICE_STANDSTILL_S < DEVICE_DEADLINE_S
-assert PENDING_AGE_S_MAX < STRIPE_UNNAMED_S
 assert all(MERGE_VOLUMES * low >= high for low, high in pairwise(MERGE_BOUNDS[1:]))
 assert MERGE_VOLUMES * MERGE_BOUNDS[-1] <= VOLUME_PAYLOAD_SEAL
 assert PACE_REST_S_MAX < VOLUME_IDLE_SEAL_S
@@ -245,5 +251,6 @@ assert PENDING_EXTENTS_MAX <= TRANSACTION_ROWS_MAX
 assert ROUND_BYTES_MAX < CHECKPOINT_BYTES
 assert FUSE_TASKS_MAX < COMMITS_WAITING_MAX
 assert READS_WAITING_MAX < FUSE_TASKS_MAX
+assert CONNECTIONS_MIN < CONNECTIONS_MAX
 assert REQUEST_TARGET_MAX < REQUEST_HEAD_MAX
 assert HASH_INLINE < HASH_BATCH

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from stratumfs.owner.descriptors import raise_limit
 from stratumfs.owner.run import main
 
 
@@ -39,6 +40,7 @@ def start() -> int:
     options = arguments()
     os.chdir("/")
     os.umask(0o077)
+    raise_limit()
     # A terminal that goes away is none of our business; the session is our own already.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return trio.run(run, options)

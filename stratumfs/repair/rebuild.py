@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from stratumfs.descriptor import close_soon
 from stratumfs.erasure.checksum import digest
 from stratumfs.erasure.code import Codec, codec_for
 from stratumfs.errors import DeviceError, DeviceSilent, ShardCorrupt, ShardMissing
@@ -24,7 +25,6 @@ from stratumfs.volumes import toc
 from stratumfs.volumes.append import finish_shard, toc_holders
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.cells import verify_cell
-from stratumfs.volumes.fanout import close_soon
 from stratumfs.volumes.format import HEADER_SIZE, CellHeader, StripeAt, VolumeInfo, pack_headers, unpack_header
 
 Pace = Callable[[float, int], Awaitable[None]]

@@ -206,7 +206,7 @@ class Repairer:
                 try:
                     await ask(device, self.folders.check, device.id)
                 except DeviceSilent:
-                    continue  # a hang is for others to judge
+                    continue  # a hang is for others to judge; and where this process could not ask, nobody knows
                 except DeviceError as error:
                     with trio.CancelScope(shield=True):
                         await self._fleet.strike(device.id, DeviceFailed(str(error), device.label))

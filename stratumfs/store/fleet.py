@@ -8,13 +8,13 @@ import structlog
 import trio
 
 from stratumfs.catalog.devices import DeviceRow
+from stratumfs.descriptor import close_soon
 from stratumfs.devices.health import STRUCK, TAKES_VOLUMES, DeviceState, moved
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceError, DeviceFailed, StratumError
+from stratumfs.errors import DeviceError, DeviceFailed, DeviceUnasked, StratumError
 from stratumfs.ids import DeviceId
 from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_LOOK_S, DEVICE_STANDSTILL_S, DEVICE_SUSPECT_S
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.fanout import close_soon
 from stratumfs.volumes.fleet import GivesUp, SealMark
 
 _log = structlog.get_logger(__name__)
@@ -158,8 +158,11 @@ class Fleet:
         volumes are sealed behind the last stripe that was handed out. Harmless for one that is.
 
         One at a time; it takes no writes from the first moment on. state: READ_ONLY if a sync of it failed. Runs to its
-        end if cancelled. Raises: what the ledger raises; called again, it is recorded again.
+        end if cancelled. Raises: what the ledger raises; called again, it is recorded again. *error*, if it
+        is DeviceUnasked: that says nothing of the device.
         """
+        if isinstance(error, DeviceUnasked):
+            raise error
         standing = self._standings[device]
         if standing.state not in STRUCK:
             _log.error("device_struck", device=standing.label, state=str(state), error=str(error))

@@ -7,7 +7,7 @@ nobody reads them, and go as those of every volume do that nothing points at (``
 """
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 
 import structlog
@@ -17,19 +17,16 @@ from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.extents import END, layout
 from stratumfs.catalog.swap import IDS_PER_SWAP, Place, inline_extents, swap_inline, swap_runs
 from stratumfs.catalog.volumes import readable_extents_in
-from stratumfs.erasure.checksum import digest
 from stratumfs.errors import TooFewShards
 from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
-from stratumfs.limits import PACK_ROWS, REPACK_BYTES, REPACK_RUNS, STRIPE_PAYLOAD_MAX
-from stratumfs.location import Location
+from stratumfs.limits import PACK_ROWS, REPACK_BYTES, REPACK_RUNS
 from stratumfs.store.reader import Reader
+from stratumfs.store.runs import Run, joined, moved_runs, packed_extents, pieces
 from stratumfs.store.writer import Writer
-from stratumfs.values import Extent, MovedRun, NewExtent, PackedExtent
+from stratumfs.values import Extent, MovedRun, PackedExtent
 
 _log = structlog.get_logger(__name__)
 
-Run = tuple[Location, int]
-"""Bytes of one volume: where they begin, how many."""
 Pace = Callable[[float, int], Awaitable[None]]
 
 
@@ -110,9 +107,10 @@ class Repack:
         began = trio.current_time()
         runs, inline = joined(self._runs), self._inline
         self._runs, self._inline, self._size = [], [], 0
-        short = [run for run in runs if run[1] <= self._target.packed_payload]
-        await self._stream([run for run in runs if run[1] > self._target.packed_payload])
-        await self._pack(short, sorted(inline, key=lambda extent: (extent.ino, extent.offset)))
+        payload = self._target.packed_payload
+        await self._copy([run for run in runs if run[1] > payload], ())
+        inline.sort(key=lambda extent: (extent.ino, extent.offset))
+        await self._copy([run for run in runs if run[1] <= payload], inline, payload)
         self._volumes.clear()
         if self._pace is not None:
             await self._pace(trio.current_time() - began, self.moved)
@@ -132,32 +130,30 @@ class Repack:
             at, left = at.advanced(count), left - count
             await self._flush_full()
 
-    async def _stream(self, runs: Sequence[Run]) -> None:
-        """Copy and swap runs as one body of whole stripes."""
-        if not runs:
+    async def _copy(self, runs: Sequence[Run], inline: Sequence[Extent], payload: int | None = None) -> None:
+        """Copy and swap. payload: of small stripes, where nothing that has room in one lies in two."""
+        if not runs and not inline:
             return
-        with self._target.stream(copying=True, freeing=self._freeing) as stream:
-            copied: list[tuple[int, Run]] = []
-            offset = 0
-            for piece in _pieces(runs):
-                if (data := await self._read(piece)) is not None:
-                    await stream.write(data)
-                    copied.append((offset, piece))
-                    offset += piece[1]
-            await stream.finish()
-            await self._swap(moved_runs(copied, stream.extents))
+        moved: list[tuple[int, Run]] = []
+        packed: list[tuple[int, Extent]] = []
+        with self._target.stream(payload=payload, copying=True, freeing=self._freeing) as stream:
 
-    async def _pack(self, runs: Sequence[Run], inline: Sequence[Extent]) -> None:
-        """Copy and swap short runs and inline extents: side by side in small stripes, none of them in two."""
-        read = [(piece, data) for piece in _pieces(runs) if (data := await self._read(piece)) is not None]
-        contents = [data for _, data in read] + [extent.data for extent in inline if extent.data is not None]
-        self._target.reserve(sum(map(len, contents)), freeing=self._freeing)
-        gathered = await self._target.gather([(0, data) for data in contents], self._target.packed_payload)
-        await self._target.sync(dict.fromkeys(each.stripe for each in gathered))
-        places = [each.stripe.at.advanced(each.skip) for each in gathered]
-        moved = [MovedRun(*piece, place) for (piece, _), place in zip(read, places, strict=False)]
-        await self._swap(tuple(moved))
-        await self._swap_inline([_packed(*each) for each in zip(inline, places[len(read) :], strict=True)])
+            async def write(data: Buffer) -> int:
+                if payload is not None:
+                    await stream.make_room(len(data))
+                at = stream.taken
+                await stream.write(data)
+                return at
+
+            for piece in pieces(runs):
+                if (data := await self._read(piece)) is not None:
+                    moved.append((await write(data), piece))
+            for extent in inline:
+                assert extent.data is not None
+                packed.append((await write(extent.data), extent))
+            await stream.finish()
+            await self._swap(moved_runs(moved, stream.extents))
+            await self._swap_inline(packed_extents(packed, stream.extents))
 
     async def _read(self, piece: Run) -> Buffer | None:
         """None if it cannot be read: it stays where it is."""
@@ -195,63 +191,3 @@ async def foreign(catalog: Catalog, reader: Reader, ino: InodeNo, tier: str) -> 
                 yield extent
         at = chunk[-1].offset + chunk[-1].length
         await trio.lowlevel.checkpoint()
-
-
-def joined(batch: Iterable[Run]) -> list[Run]:
-    """Runs in the order in which they lie, none twice: neighbours and what overlaps become one."""
-    found: list[Run] = []
-    for at, length in sorted(batch, key=lambda run: (run[0].volume, run[0].stripe, run[0].skip)):
-        if found:
-            last, size = found[-1]
-            gap = _distance(last, at)
-            if last.volume == at.volume and 0 <= gap <= size and last.advanced(gap) == at:
-                found[-1] = last, max(size, gap + length)
-                continue
-        found.append((at, length))
-    return found
-
-
-def moved_runs(copied: Iterable[tuple[int, Run]], written: Iterable[NewExtent]) -> tuple[MovedRun, ...]:
-    """Which bytes lie where now: pieces of the stream beside the runs that it was written in."""
-    found: list[MovedRun] = []
-    targets = iter(written)
-    target = next(targets, None)
-    for start, (source, length) in copied:
-        offset, end = start, start + length
-        while offset < end:
-            assert target is not None, "the stream has all that was given to it"
-            if offset >= target.offset + target.length:
-                target = next(targets, None)
-                continue
-            assert target.location is not None
-            count = min(end, target.offset + target.length) - offset
-            run = MovedRun(source.advanced(offset - start), count, target.location.advanced(offset - target.offset))
-            if found and _continues(found[-1], run):
-                found[-1] = MovedRun(found[-1].source, found[-1].length + count, found[-1].target)
-            else:
-                found.append(run)
-            offset += count
-    return tuple(found)
-
-
-def _continues(last: MovedRun, run: MovedRun) -> bool:
-    return last.source.advanced(last.length) == run.source and last.target.advanced(last.length) == run.target
-
-
-def _distance(first: Location, second: Location) -> int:
-    """Bytes from one place to another, if both are of one run."""
-    return (second.stripe - first.stripe) * STRIPE_PAYLOAD_MAX + second.skip - first.skip
-
-
-def _pieces(runs: Iterable[Run]) -> Iterator[Run]:
-    """Runs, cut where stripes end."""
-    for at, length in runs:
-        while length:
-            count = min(length, STRIPE_PAYLOAD_MAX - at.skip)
-            yield at, count
-            at, length = at.advanced(count), length - count
-
-
-def _packed(extent: Extent, target: Location) -> PackedExtent:
-    assert extent.data is not None
-    return PackedExtent(extent.id, extent.ino, extent.offset, extent.length, digest(extent.data), target)

@@ -5,9 +5,10 @@ object visible; its round is synced; the door answers. ``finish`` ends after the
 in a row before.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -30,7 +31,16 @@ from stratumfs.values import NewExtent, Written
 from stratumfs.volumes.pending import PendingStripe
 from stratumfs.volumes.writer import VolumeWriter
 
-__all__ = ["Gathered", "PendingStripe", "StripeStream", "Writer", "merged"]
+__all__ = ["Gathered", "PendingStripe", "StripeHolder", "StripeStream", "Writer", "merged"]
+
+
+class StripeHolder(Protocol):
+    """Somebody who has stripes that no row names yet."""
+
+    @property
+    def volumes(self) -> Set[VolumeId]:
+        """Where they lie."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,7 @@ class Writer:
         self._fleet = fleet
         self._refused: str | None = None
         self._appended: dict[VolumeId, float] = {}
-        self._streams: set[StripeStream] = set()
+        self._holders: set[StripeHolder] = set()
         self._hashing = trio.CapacityLimiter(2)
         self.stripe_payload = STRIPE_PAYLOAD_MAX
         self.packed_payload = min(STRIPE_PAYLOAD_MAX, volumes.code.k * PACKED_CELL)
@@ -102,7 +112,8 @@ class Writer:
     async def append(self, stripe: PendingStripe, after: PendingStripe | None = None) -> None:
         """Write one stripe. Not safe before ``sync``, and it may move until then.
 
-        Its volume is spared for ``STRIPE_UNNAMED_S``, in which a row has to name the stripe.
+        Its volume is spared for ``STRIPE_UNNAMED_S``, in which a row has to name the stripe, or longer where a
+        holder of it was given to `keep`.
         """
         self.check_writable()
         stripe.placed = self._placed
@@ -112,44 +123,48 @@ class Writer:
         """Every shard has these stripes on stable storage; where that went wrong they were written again elsewhere."""
         await self.volumes.sync(stripes)
 
-    def spare(self, volumes: Iterable[VolumeId]) -> None:
-        """Somebody still has stripes in these that he will name: they are spared for another ``STRIPE_UNNAMED_S``."""
-        now = trio.current_time()
-        self._appended.update((volume, now) for volume in volumes)
+    def keep(self, holder: StripeHolder) -> None:
+        """Spare the volumes of *holder*, however long, until `let_go`."""
+        self._holders.add(holder)
+
+    def let_go(self, holder: StripeHolder) -> None:
+        """What it had is named, or nobody will name it."""
+        self._holders.discard(holder)
 
     def unnamed(self) -> frozenset[VolumeId]:
         """Volumes that may hold bytes which no row names yet: they are not freed, however empty they look."""
         oldest = trio.current_time() - STRIPE_UNNAMED_S
         self._appended = {volume: when for volume, when in self._appended.items() if when >= oldest}
-        return frozenset(self._appended).union(*(stream.volumes for stream in self._streams))
+        return frozenset(self._appended).union(*(holder.volumes for holder in self._holders))
 
     @contextmanager
-    def stream(self, *, copying: bool = False, freeing: bool = False) -> Iterator["StripeStream"]:
+    def stream(
+        self, *, payload: int | None = None, copying: bool = False, freeing: bool = False
+    ) -> Iterator["StripeStream"]:
         """A body of any length; what it wrote is spared until the context ends, for it may take hours.
 
+        payload: bytes of a stripe, if not as many as there can be.
         copying: of bytes that the store has already. They are not hashed (the digest is that of nothing), and never
         become inline.
         freeing: as of ``reserve``.
         """
-        stream = StripeStream(self, copying, freeing)
-        self._streams.add(stream)
+        stream = StripeStream(self, payload or self.stripe_payload, copying, freeing)
+        self.keep(stream)
         try:
             yield stream
         finally:
-            self._streams.discard(stream)
+            self.let_go(stream)
             stream.let_go()
 
-    async def gather(self, segments: Sequence[tuple[int, Buffer]], payload: int | None = None) -> list[Gathered]:
+    async def gather(self, segments: Sequence[tuple[int, Buffer]]) -> list[Gathered]:
         """Many short segments, (offset, bytes) each, packed side by side into as few stripes as they need.
 
-        payload: bytes of a stripe, if not as many as there can be; a segment that is no longer is never cut.
         The last stripes are not synced yet. What is gathered comes in the order of the segments.
         """
         gathered: list[Gathered] = []
         unsynced: list[PendingStripe] = []
-        payload = payload or self.stripe_payload
-        for batch in _batches(segments, payload):
-            if len(unsynced) * payload >= UNSYNCED_BYTES_MAX:
+        for batch in _batches(segments, self.stripe_payload):
+            if len(unsynced) * self.stripe_payload >= UNSYNCED_BYTES_MAX:
                 await self.sync(unsynced)
                 unsynced.clear()
             stripe = PendingStripe(b"".join(data for _, data in batch))
@@ -172,10 +187,10 @@ class StripeStream:
     are not synced yet. Stopping before ``finish`` leaves bytes that no row points at.
     """
 
-    def __init__(self, writer: Writer, copying: bool, freeing: bool) -> None:
+    def __init__(self, writer: Writer, payload: int, copying: bool, freeing: bool) -> None:
         self.size = 0
         self.extents: list[NewExtent] = []
-        self._writer, self._copying, self._freeing = writer, copying, freeing
+        self._writer, self._payload, self._copying, self._freeing = writer, payload, copying, freeing
         self._digest = writer.digest()
         self._filling = bytearray()
         self._offset = 0  # of the first byte of `_filling`
@@ -189,6 +204,11 @@ class StripeStream:
         self._error: BaseException | None = None
 
     @property
+    def taken(self) -> int:
+        """Bytes so far."""
+        return self._offset + len(self._filling)
+
+    @property
     def volumes(self) -> frozenset[VolumeId]:
         """Those that hold bytes of it."""
         return frozenset(stripe.location.volume for stripe in self._stripes.values() if stripe.location is not None)
@@ -196,15 +216,20 @@ class StripeStream:
     async def write(self, data: Buffer) -> None:
         """Take more bytes; the buffer is the caller's again on return. Raises: what an earlier stripe met."""
         view = memoryview(data)
-        full = self._writer.stripe_payload
         while view:
             self._check()
-            count = min(full - len(self._filling), len(view))
+            count = min(self._payload - len(self._filling), len(view))
             self._writer.reserve(count, freeing=self._freeing)
             self._filling += view[:count]
             view = view[count:]
-            if len(self._filling) == full:
+            if len(self._filling) == self._payload:
                 await self._send()
+
+    async def make_room(self, count: int) -> None:
+        """Up to a stripe's bytes that are written next come to lie in one stripe. Raises: as ``write``."""
+        if self._filling and len(self._filling) + count > self._payload:
+            self._check()
+            await self._send()
 
     async def finish(self) -> Written:
         """All bytes are hashed and on stable storage, or inline in ``extents``."""
@@ -282,13 +307,7 @@ def merged(extents: Iterable[NewExtent]) -> list[NewExtent]:
     found: list[NewExtent] = []
     for extent in extents:
         last = found[-1] if found else None
-        if (
-            last is not None
-            and last.location is not None
-            and extent.location is not None
-            and last.offset + last.length == extent.offset
-            and last.location.continues(last.length, extent.location)
-        ):
+        if last is not None and last.continued_by(extent):
             found[-1] = NewExtent(last.offset, last.length + extent.length, last.location)
         else:
             found.append(extent)

@@ -9,7 +9,7 @@ import trio
 from stratumfs.catalog.devices import DeviceRow
 from stratumfs.devices.health import DeviceState
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceFailed, DeviceFull, StoreReadOnly
+from stratumfs.errors import DeviceFailed, DeviceFull, DeviceUnasked, StoreReadOnly
 from stratumfs.ids import DeviceId, VolumeId
 from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_SUSPECT_S
 from stratumfs.shards.layout import ShardName
@@ -155,6 +155,14 @@ async def test_a_strike_is_not_cut_short_by_cancellation() -> None:
         scope.cancel()
         await world.fleet.strike(ident(0), EIO)
     assert len(world.recorded) == 1
+
+
+async def test_nobody_is_struck_for_what_this_process_lacks() -> None:
+    world = World()
+    with pytest.raises(DeviceUnasked):
+        await world.fleet.strike(ident(0), DeviceUnasked("Too many open files"))
+    assert world.fleet.state(ident(0)) == (DeviceState.ONLINE, None)
+    assert world.recorded == []
 
 
 async def test_struck_devices_stay_struck_over_restarts() -> None:
