@@ -1,13 +1,16 @@
-"""Write paths of what the store moves by itself: inline extents that are packed."""
+"""Write paths of what the store moves by itself: inline extents that are packed, volumes that are repacked."""
 
 from contextlib import ExitStack
 from unittest.mock import patch
 
+from stratumfs.catalog import compaction, swap
 from stratumfs.store import repack
 from stratumfs.store.repack import Repack
+from stratumfs.store.store import Store
 from tests.faults import acts
-from tests.faults.base import INLINE
+from tests.faults.base import INLINE, STRIPED
 from tests.faults.paths.objects import open_volume
+from tests.faults.paths.volumes import at_once
 from tests.faults.run import Run, smaller
 
 ALL = 1 << 40
@@ -45,4 +48,72 @@ async def pack_raced(run: Run) -> None:
                 await store.packer.round(ALL)
 
 
-PATHS = {"pack": pack, "pack-raced": pack_raced}
+async def compact(run: Run) -> None:
+    """A volume that is half dead is repacked in two steps, its rows swapped one by one, and freed."""
+    async with run.opened() as store:
+        await _half_dead(run, store)
+        with (
+            at_once(),
+            smaller(repack, REPACK_BYTES=STRIPED // 2 + 1000),
+            smaller(swap, TRANSACTION_ROWS_MAX=1),
+            run.recording(),
+        ):
+            await store.compactor.round()
+            for _ in range(2):
+                await store.maintenance.round()
+
+
+async def compact_raced(run: Run) -> None:
+    """While the copies are not named yet, one of two files is overwritten in part, and the other removed."""
+    async with run.opened() as store:
+        await acts.write_file(store, "main/dir/one", one := run.data(STRIPED))
+        await acts.write_file(store, "main/dir/two", two := run.data(STRIPED))
+        run.story.tree = run.tree.make("main/dir/one", data=one).make("main/dir/two", data=two)
+        ino = await acts.find(store, "main/dir/one")
+        await _half_dead(run, store)
+        new, at = run.data(STRIPED // 2), STRIPED // 4
+        written = run.tree.write("main/dir/one", one[:at] + new + one[at + len(new) :])
+        swap_rows = Repack._swap
+        with ExitStack() as recording:
+
+            async def raced(self: Repack, *args: object) -> None:
+                if not run.stories:
+                    recording.enter_context(run.recording())
+                    with run.story.changing(written):
+                        await acts.publish(store, ino, [(at, new)], STRIPED, durable=True)
+                    with run.story.changing(written.unlink("main/dir/two"), durable=False):
+                        await acts.unlink(store, "main/dir/two")
+                await swap_rows(self, *args)  # type: ignore[arg-type]
+
+            with at_once(), patch.object(Repack, "_swap", raced):
+                await store.compactor.round()
+
+
+async def merge(run: Run) -> None:
+    """Two small volumes become one."""
+    async with run.opened() as store:
+        for name in ("one", "two"):
+            data = run.data(STRIPED)
+            run.story.tree = run.tree.put(f"main/{name}", data, await acts.put(store, f"main/{name}", data))
+            await store.writer.volumes.seal_idle(0)
+        with at_once(), smaller(compaction, MERGE_VOLUMES=2), run.recording():
+            await store.compactor.round()
+
+
+async def _half_dead(run: Run, store: Store) -> None:
+    """Most of what lies in the volume that is open is deleted, and it is sealed."""
+    await open_volume(run, store)
+    for _ in range(5):
+        await acts.put(store, "main/gone", run.data(STRIPED))
+    await acts.delete(store, "main/gone")
+    await store.maintenance.round()
+    await store.writer.volumes.seal_idle(0)
+
+
+PATHS = {
+    "pack": pack,
+    "pack-raced": pack_raced,
+    "compact": compact,
+    "compact-raced": compact_raced,
+    "merge": merge,
+}
