@@ -67,8 +67,6 @@ INLINE_BYTES_MAX = 256 * MIB
 """Inline bytes of the whole store; above it small writes go to volumes. They are packed from half of it on."""
 PACKED_CELL = 16 * KIB
 """Of stripes that short runs share: as much is read and verified, at least, to read one of them."""
-PACK_ROWS = 100
-"""Inline extents that one transaction reads, or swaps: a millisecond or two, for they bring their bytes along."""
 PACK_AGAIN_S = 10.0
 """From a packing that found nothing to do, or could not, to the next."""
 TRANSACTION_ROWS_MAX = 200
@@ -153,6 +151,8 @@ REPACK_RUNS = 2000
 PACE_REST_BUSY, PACE_REST_ALONE = 3.0, 0.5
 """Times as long as it worked background work rests: where somebody uses the doors, and where nobody does."""
 PACE_REST_S_MAX = 30.0
+SWAP_ROWS = 100
+"""Extents that one transaction of a repack points elsewhere, or reads with the bytes that lie in them: 2 ms."""
 MOVES_MAX = 100
 """Moves that wait for the one under way; further ones are refused."""
 READAHEAD_STRIPES = 2
@@ -243,6 +243,7 @@ assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert UNSYNCED_BYTES_MAX <= UNSYNCED_TOTAL_MAX
 assert REPACK_BYTES <= UNSYNCED_BYTES_MAX
+assert SWAP_ROWS <= TRANSACTION_ROWS_MAX
 assert INLINE_MAX <= PACKED_CELL <= STRIPE_PAYLOAD_MAX
 assert INLINE_MAX * TRANSACTION_ROWS_MAX <= ROUND_BYTES_MAX
 assert PART_MIN <= PART_MAX <= OBJECT_MAX

@@ -190,7 +190,7 @@ def insert_row(
     else:
         assert data is not None
         assert len(data) == length
-        count_inline(tx, length)
+        tx.run("update counter set value = value + ? where name = 'inline_bytes'", (length,))
         columns = (None, None, None, None, None, None, data, blake3(data).digest())
     tx.run(
         "insert into extent values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -201,10 +201,7 @@ def insert_row(
 def delete_row(tx: Transaction, ident: int, volume: bytes | None, length: int) -> None:
     """Take one extent away, and what is counted of it."""
     tx.run("delete from extent where id = ?", (ident,))
-    if volume is not None:
-        tx.run("update volume set live = live - ? where id = ?", (length, volume))
-    else:
-        count_inline(tx, -length)
+    count_gone(tx, volume, length)
 
 
 def point_at(tx: Transaction, ident: int, ino: InodeNo, offset: int, length: int, at: Location) -> None:
@@ -228,8 +225,12 @@ def count_live(tx: Transaction, volume: VolumeId, count: int, last: StripeNo) ->
         )
 
 
-def count_inline(tx: Transaction, count: int) -> None:
-    tx.run("update counter set value = value + ? where name = 'inline_bytes'", (count,))
+def count_gone(tx: Transaction, volume: bytes | None, count: int) -> None:
+    """So many bytes of a volume are named no more, or inline no more."""
+    if volume is not None:
+        tx.run("update volume set live = live - ? where id = ?", (count, volume))
+    else:
+        tx.run("update counter set value = value - ? where name = 'inline_bytes'", (count,))
 
 
 def _place(at: Location) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ from stratumfs.catalog.swap import IDS_PER_SWAP, Place, inline_extents, swap_inl
 from stratumfs.catalog.volumes import readable_extents_in
 from stratumfs.errors import TooFewShards
 from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
-from stratumfs.limits import PACK_ROWS, REPACK_BYTES, REPACK_RUNS
+from stratumfs.limits import REPACK_BYTES, REPACK_RUNS, SWAP_ROWS
 from stratumfs.store.reader import Reader
 from stratumfs.store.runs import Run, joined, moved_runs, packed_extents, pieces
 from stratumfs.store.writer import Writer
@@ -165,8 +165,8 @@ class Repack:
             return None
 
     async def _swap_inline(self, packed: Sequence[PackedExtent]) -> None:
-        for start in range(0, len(packed), PACK_ROWS):
-            chunk = tuple(packed[start : start + PACK_ROWS])
+        for start in range(0, len(packed), SWAP_ROWS):
+            chunk = tuple(packed[start : start + SWAP_ROWS])
             swapped = await self._catalog.write(swap_inline, chunk)
             self._target.inline.add(-swapped)
             self.moved += swapped

@@ -20,7 +20,7 @@ async def pack(run: Run) -> None:
     """All inline extents are packed, in two steps; their rows are swapped two at a time."""
     async with run.opened() as store:
         await open_volume(run, store)
-        with smaller(repack, REPACK_RUNS=4, PACK_ROWS=2), run.recording():
+        with smaller(repack, REPACK_RUNS=4, SWAP_ROWS=2), run.recording():
             await store.packer.round(ALL)
 
 
@@ -55,7 +55,7 @@ async def compact(run: Run) -> None:
         with (
             at_once(),
             smaller(repack, REPACK_BYTES=STRIPED // 2 + 1000),
-            smaller(swap, TRANSACTION_ROWS_MAX=1),
+            smaller(swap, SWAP_ROWS=1),
             run.recording(),
         ):
             await store.compactor.round()

@@ -249,8 +249,8 @@ async def test_users_overwrite_and_delete_all_the_time_and_win(
 ) -> None:
     monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
     monkeypatch.setattr(repack, "REPACK_BYTES", 200_000)
-    monkeypatch.setattr(repack, "PACK_ROWS", 3)
-    monkeypatch.setattr("stratumfs.catalog.swap.TRANSACTION_ROWS_MAX", 3)
+    monkeypatch.setattr(repack, "SWAP_ROWS", 3)
+    monkeypatch.setattr("stratumfs.catalog.swap.SWAP_ROWS", 3)
     monkeypatch.setattr("stratumfs.store.writer.STRIPE_UNNAMED_S", -1.0)
     async with bucket(tmp_path) as store:
         store.volume_writer._payload_seal = 300_000

@@ -172,7 +172,7 @@ async def test_a_damaged_row_holds_up_nothing(tmp_path: Path) -> None:
 async def test_users_race_the_packer_and_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
     monkeypatch.setattr(repack, "REPACK_RUNS", 7)
-    monkeypatch.setattr(repack, "PACK_ROWS", 3)
+    monkeypatch.setattr(repack, "SWAP_ROWS", 3)
     async with bucket(tmp_path) as store:
         racing = Racing(store, seed, sizes=(1, 100, 4096, INLINE_MAX, 20_000))
         for _ in range(6):

@@ -259,7 +259,7 @@ async def test_a_move_between_the_ids_of_a_publication_and_its_round_hides_nothi
 async def test_users_race_the_mover_and_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
     monkeypatch.setattr(repack, "REPACK_BYTES", 400_000)
-    monkeypatch.setattr("stratumfs.catalog.swap.TRANSACTION_ROWS_MAX", 3)
+    monkeypatch.setattr("stratumfs.catalog.swap.SWAP_ROWS", 3)
     async with two_tiers(tmp_path) as store:
         racing = Racing(store, seed)
         for _ in range(6):
