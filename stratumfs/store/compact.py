@@ -35,8 +35,9 @@ class Compactor:
     seal  seals a volume that is open
     work  what is under way, for status
 
-    ``_put_off`` has, of volumes that a repack did not empty, the time from which another one may try. ``_stopped`` has
-    what was said last of each tier that waits: for room, for a device.
+    ``_put_off`` has, of volumes that a repack did not empty, the time from which another one may try; ``_widen_at`` the
+    same of tiers where what was widened came to lie in narrow volumes again. ``_stopped`` has what was said last of each
+    tier that waits: for room, for a device.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Compactor:
         self._catalog, self._reader, self._fleet, self._writers = catalog, reader, fleet, writers
         self._foreground, self._seal = foreground, seal
         self._put_off: dict[VolumeId, float] = {}
+        self._widen_at: dict[str, float] = {}
         self._stopped: dict[str, str] = {}
 
     async def serve(self) -> None:
@@ -91,6 +93,9 @@ class Compactor:
     async def _narrow(self, tier: str) -> Sequence[VolumeRow]:
         width = self._fleet.codes[tier].n
         if len(self._fleet.taking(tier)) < width:
+            self._widen_at.pop(tier, None)  # with the device that is missing it may go better
+            return ()
+        if trio.current_time() < self._widen_at.get(tier, float("-inf")):
             return ()
         for row in await self._catalog.read(compaction.narrow_open, tier, width):
             await self._seal(row.id)  # or it would go on, and other volumes be repacked into it
@@ -127,6 +132,9 @@ class Compactor:
         _log.info("volumes_repacked", why=what, tier=tier, volumes=[row.id.hex() for row in rows], bytes=repack.moved)
         for row in rows:
             await self._look_again(row)
+        if await self._catalog.read(compaction.narrow_open, tier, self._fleet.codes[tier].n):
+            # Some device has too little room for a new volume: what is widened now would be narrow again.
+            self._widen_at[tier] = trio.current_time() + COMPACT_AGAIN_S
 
     async def _look_again(self, row: VolumeRow) -> None:
         left = await self._catalog.read(volume, row.id)

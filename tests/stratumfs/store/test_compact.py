@@ -17,6 +17,7 @@ from stratumfs.store import maintenance, repack
 from stratumfs.store.compact import Compactor
 from stratumfs.store.space import TierSpace
 from stratumfs.store.store import Store
+from stratumfs.volumes.placement import Candidate
 from tests.faults.audit import audit_rows
 from tests.stores import attached, running_store
 from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
@@ -59,6 +60,25 @@ async def test_they_are_repacked_when_the_device_is_back(tmp_path: Path, monkeyp
             await store.maintenance.round()
         left = [each for state in (SEALED, FREED) for each in await store.catalog.read(volumes, state)]
         assert [each.id for each in left if each.k + each.m == 5] == []
+        await all_is_well(store)
+
+
+async def test_what_would_be_narrow_again_is_not_widened_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repacked: list[tuple[str, int]]
+) -> None:
+    async with running_store(tmp_path) as store:
+        first = next(iter(store.devices))
+        await store.fleet.strike(first, DeviceFailed("Input/output error", "d0"))
+        await fill(store)
+        await store.fleet.restore(attached(tmp_path)[first])
+        candidates = store.volume_writer._candidates
+
+        async def all_but_one() -> list[Candidate]:
+            return [each for each in await candidates() if each.device != first]
+
+        monkeypatch.setattr(store.volume_writer, "_candidates", all_but_one)
+        await store.compactor.round()
+        assert [what for what, _ in repacked] == ["widen"]
         await all_is_well(store)
 
 
