@@ -36,8 +36,8 @@ class Compactor:
     work  what is under way, for status
 
     ``_put_off`` has, of volumes that a repack did not empty, the time from which another one may try; ``_widen_at`` the
-    same of tiers where what was widened came to lie in narrow volumes again. ``_stopped`` has what was said last of each
-    tier that waits: for room, for a device.
+    same of tiers where what was widened came to lie in narrow volumes again. ``_stopped`` has what was said last of
+    each tier that waits: for room, for a device.
     """
 
     def __init__(
