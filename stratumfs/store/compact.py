@@ -57,10 +57,10 @@ class Compactor:
         self._stopped: dict[str, str] = {}
 
     async def serve(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. An owner that opened the store for one question does not begin."""
         while True:
-            await self.round()
             await trio.sleep(COMPACT_LOOK_S)
+            await self.round()
 
     async def round(self) -> None:
         """Repack all that is worth it, of each tier in turn. A tier that is full, or has lost a device, waits."""

@@ -42,6 +42,7 @@ class Repack:
     move        the catalog's row that the move is recorded under, if it has one
     freeing     more is freed than written: it may use the room that is kept for such
     pace        awaited behind each batch with the seconds that it took and the bytes moved so far
+    taken       bytes that were to move; who overwrites, deletes or moves them meanwhile comes first
     moved       bytes that extents point at in the new place
     unreadable  bytes that could not be read, and stay where they are
     """
@@ -56,7 +57,7 @@ class Repack:
         freeing: bool = False,
         pace: Pace | None = None,
     ) -> None:
-        self.moved = self.unreadable = 0
+        self.taken = self.moved = self.unreadable = 0
         self._catalog, self._reader, self._target = catalog, reader, target
         self._move, self._freeing, self._pace = move, freeing, pace
         self._runs: list[Run] = []
@@ -94,6 +95,7 @@ class Repack:
         while after is not None and count > 0:
             extents, after = await self._catalog.read(inline_extents, after)
             for extent in extents:
+                self.taken += extent.length
                 self._inline.append(extent)
                 self._size += extent.length
                 count -= extent.length
@@ -121,6 +123,7 @@ class Repack:
 
     async def _take(self, extent: Extent) -> None:
         assert extent.location is not None
+        self.taken += extent.length
         at, left = extent.location, extent.length
         while left:
             count = min(left, REPACK_BYTES - self._size)

@@ -15,11 +15,13 @@ from stratumfs.limits import MERGE_VOLUMES
 from stratumfs.shards.layout import ShardName
 from stratumfs.store import maintenance, repack
 from stratumfs.store.compact import Compactor
+from stratumfs.store.repack import Repack
 from stratumfs.store.space import TierSpace
 from stratumfs.store.store import Store
 from stratumfs.volumes.placement import Candidate
+from tests.faults import acts
 from tests.faults.audit import audit_rows
-from tests.stores import attached, running_store
+from tests.stores import attached, make_warm, running_store
 from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
 from tests.stratumfs.store.racing import Racing, between
 
@@ -297,3 +299,24 @@ async def test_users_overwrite_and_delete_all_the_time_and_win(
         store.volume_reader._cache._cells.clear()
         await racing.check()
         assert await audit_rows(store) == []
+
+
+async def test_a_move_that_compaction_overtakes_ends_where_it_was_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repacked: list[tuple[str, int]]
+) -> None:
+    make_warm(tmp_path)
+    async with bucket(tmp_path) as store:
+        data = await half_dead(store)
+        swap = Repack._swap
+
+        async def overtaken(self: Repack, *args: object) -> None:
+            monkeypatch.setattr(Repack, "_swap", swap)
+            await store.compactor.round()
+            await swap(self, *args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Repack, "_swap", overtaken)
+        await acts.move(store, "bucket", "warm")
+        assert [what for what, _ in repacked] == ["compact"]
+        assert {row.tier for row in await in_use(store)} == {"warm"}
+        for key, value in data.items():
+            assert await get(store, key) == value
