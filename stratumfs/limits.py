@@ -34,8 +34,12 @@ REBUILD_BYTES = 8 * MIB
 """Of all cells of the stripes that a rebuild has in its hands at once; one stripe at least."""
 REBUILD_READ_S = 10.0
 """A device that gives a repair nothing for so long is asked last, and what needs it is put off."""
+LISTING_S = 1.0
+"""One call that lists what lies on a device ends behind the folder in which so much has passed."""
 VERIFY_STRIPES = 16
 """Of one shard, that one call verifies: it has REBUILD_READ_S."""
+HEADERS_LISTED = 64
+"""Of one shard, read by one call to find stripes that no row names: each may be a seek, and it has REBUILD_READ_S."""
 REPAIRS_QUEUED_MAX = 4096
 """Volumes that wait to be repaired; those that are least exposed are found again when there is room."""
 DAMAGE_NOTED_MAX = 4096
@@ -155,6 +159,8 @@ SWAP_ROWS = 100
 """Extents that one transaction of a repack points elsewhere, or reads with the bytes that lie in them: 2 ms."""
 MOVES_MAX = 100
 """Moves that wait for the one under way; further ones are refused."""
+MOVES_LOOK_S = 5.0
+"""How often a move that waits because nothing can be written looks whether that is over."""
 READAHEAD_STRIPES = 2
 VOLUMES_KNOWN_MAX = 65_536
 """Volumes whose geometry and devices are kept in memory: 16 TiB of them."""
@@ -169,6 +175,8 @@ CODING_THREADS = 4
 DEVICE_DEADLINE_S = 30.0
 """Of one call that writes to a device: one that takes longer has failed, if the others answer. A sleeping disk needs 15
 to spin up."""
+CLOSE_WAIT_S = 5.0
+"""For files that are closed at the owner's end."""
 DEVICE_LOOK_S = 1.0
 """So often the devices' calls are looked at."""
 DEVICE_STANDSTILL_S = 5.0
@@ -239,6 +247,7 @@ assert DEVICE_LOOK_S < DEVICE_STANDSTILL_S < DEVICE_DEADLINE_S
 assert all(MERGE_VOLUMES * low >= high for low, high in pairwise(MERGE_BOUNDS[1:]))
 assert MERGE_VOLUMES * MERGE_BOUNDS[-1] <= VOLUME_PAYLOAD_SEAL
 assert PACE_REST_S_MAX < VOLUME_IDLE_SEAL_S
+assert LISTING_S < DEVICE_DEADLINE_S
 assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert UNSYNCED_BYTES_MAX <= UNSYNCED_TOTAL_MAX

@@ -140,6 +140,20 @@ class Catalog:
         """Of those who hold it, one entry a place; empty if nothing is known of them."""
         return self._members.disks
 
+    def standing(self, place: PlaceId) -> tuple[str | None, str | None]:
+        """What *place* has of it (``primary``, ``copy``, or None), and why it was struck, if it was."""
+        members = self._members
+        if not isinstance(members, Membership):
+            return None, None
+        role = "primary" if place == members.primary else "copy" if place in members.members else None
+        return role, members.struck.get(place)
+
+    @property
+    def waiting(self) -> str | None:
+        """Why a round waits, and nobody is struck for it."""
+        stalled = self._rounds.stalled
+        return f"the catalog's round waits for {', '.join(stalled)}" if stalled else None
+
     @property
     def folder(self) -> Path:
         """Where the database lies that is written to now."""

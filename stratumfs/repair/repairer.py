@@ -12,6 +12,7 @@ made anew, and those that they place elsewhere by now are moved aside.
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import trio
@@ -24,14 +25,15 @@ from stratumfs.catalog.damage import (
     note_damage,
 )
 from stratumfs.catalog.engine import Catalog
-from stratumfs.catalog.volumes import OPEN, SEALED, VolumeRow, readable_extents_in, volume, volumes
+from stratumfs.catalog.volumes import OPEN, SEALED, VolumeRow, volume, volumes
 from stratumfs.erasure.code import Code
 from stratumfs.errors import DeviceError, DeviceFailed, DeviceFull, DeviceSilent, ShardMissing, StratumError
-from stratumfs.ids import CellIndex, DeviceId, StoreId, StripeNo, VolumeId
+from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
 from stratumfs.limits import (
     CODING_THREADS,
     DAMAGE_NOTED_MAX,
     REBUILD_READ_S,
+    REPAIR_AGAIN_S,
     REPAIR_LOOK_S,
     REPAIR_SURVEY_S,
     TRANSACTION_ROWS_MAX,
@@ -39,19 +41,20 @@ from stratumfs.limits import (
 )
 from stratumfs.repair.answer import ask
 from stratumfs.repair.fleet import Fleet, Folders, NoFolders
+from stratumfs.repair.needs import Needs, needs_of
 from stratumfs.repair.put_off import PutOff
 from stratumfs.repair.queue import Exposed, RepairQueue
 from stratumfs.repair.rebuild import RebuildPlan, Rebuilt, rebuild
 from stratumfs.repair.returns import Returns
-from stratumfs.repair.stripes import all_stripes
+from stratumfs.repair.seen import Seen
+from stratumfs.repair.stripes import Stripes, all_stripes, cells_end, named_stripes
 from stratumfs.repair.verify import shard_damage
 from stratumfs.shards.layout import ShardName
 from stratumfs.volumes import toc
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.format import StripeAt, VolumeInfo, stripes_of
+from stratumfs.volumes.format import StripeAt, VolumeInfo
 from stratumfs.volumes.ledger import VolumeLedger
 from stratumfs.volumes.placement import Candidate, choose_devices
-from stratumfs.volumes.presence import shards_present
 
 _log = structlog.get_logger(__name__)
 
@@ -68,9 +71,11 @@ class Work:
 
 
 class Repairer:
-    """One task in the store's nursery; everything here is done by it but for `damaged` and `heed`, which only note.
+    """One task in the store's nursery; all is done by it but for what others tell: `damaged`, `heed`, `forget`.
 
     known  damaged shards: what the table says, and what was heard of since
+    seen   which files are missing
+    put_off  volumes that could not be repaired, and when they are tried again
     seal   seals a volume that is open, if it can be
     moved  told of each volume whose devices changed
     """
@@ -87,6 +92,7 @@ class Repairer:
         folders: Folders | None = None,
     ) -> None:
         self.known: set[tuple[VolumeId, CellIndex]] = set()
+        self.seen = Seen()
         self.queue = RepairQueue()
         self.work: Work | None = None
         self._store, self._catalog, self._fleet, self._ledger = store, catalog, fleet, ledger
@@ -95,9 +101,10 @@ class Repairer:
         self._wake = trio.Event()
         self._surveyed_at = float("-inf")
         self.returns = Returns(catalog, fleet, self._catch_up_shard)
-        self._put_off = PutOff()
+        self.put_off = PutOff()
         self._up: set[DeviceId] = set()
         self._settled: list[trio.Event] = []
+        self._looking: set[trio.Event] = set()
         self._threads = trio.CapacityLimiter(CODING_THREADS)
 
     def damaged(self, ident: VolumeId, index: CellIndex, reason: str) -> bool:
@@ -120,6 +127,24 @@ class Repairer:
         self._surveyed_at = float("-inf")
         self._wake.set()
 
+    def forget(self, ident: VolumeId) -> None:
+        """A volume that nothing named is gone from the catalog, too."""
+        self.known = {shard for shard in self.known if shard[0] != ident}
+        self._heard = {shard: reason for shard, reason in self._heard.items() if shard[0] != ident}
+        self.seen.forget(ident)
+        self.queue.drop(ident)
+        self.put_off.drop(ident)
+
+    async def wait_looked(self) -> None:
+        """Return when a look at all volumes that begins after this call has ended, or has failed."""
+        event = trio.Event()
+        self._looking.add(event)
+        self.look_soon()
+        try:
+            await event.wait()
+        finally:
+            self._looking.discard(event)
+
     async def wait_settled(self) -> None:
         """Return when a look that begins after this call has found nothing that can be done, or has failed."""
         event = trio.Event()
@@ -130,17 +155,13 @@ class Repairer:
     async def serve(self) -> None:
         """Until cancelled. An error is logged and tried again later."""
         await self.recall()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.returns.watch)
-            await self._rounds()
-
-    async def _rounds(self) -> None:
         while True:
             settled, self._settled = self._settled, []
             try:
                 await self.round()
-            except StratumError as error:
-                _log.warning("repair stopped, and goes on later", error=str(error))
+            except Exception as error:  # of one volume or device: the store goes on
+                unforeseen = None if isinstance(error, StratumError) else error
+                _log.warning("repair stopped, and goes on later", error=str(error), exc_info=unforeseen)
             finally:
                 self.work = None
                 for event in settled:
@@ -159,6 +180,8 @@ class Repairer:
     async def round(self) -> None:
         """Look, and do all that can be done now."""
         if self._catalog.read_only:
+            if self._is_survey_due():
+                await self._survey()  # what cannot be mended can be said
             return
         await self._offer_again()
         while True:
@@ -166,7 +189,7 @@ class Repairer:
             await self._note_damage()
             await self._check_folders()
             await self.returns.look(self.folders)
-            if trio.current_time() - self._surveyed_at >= REPAIR_SURVEY_S or (self.queue.more and not len(self.queue)):
+            if self._is_survey_due() or (self.queue.more and not len(self.queue)):
                 await self._survey()
             if not len(self.queue) and self.returns.under_way is None:
                 return
@@ -193,7 +216,7 @@ class Repairer:
             rows = tuple((*shard, reason) for shard, reason in chunk)
             await self._catalog.write(note_damage, rows, time.time_ns())
             for shard, _ in chunk:
-                del self._heard[shard]
+                self._heard.pop(shard, None)
             idents = {ident for (ident, _), _ in chunk}
             rows_of = {ident: await self._catalog.read(volume, ident) for ident in idents}
             self.known = {shard for shard in self.known if rows_of.get(shard[0], shard) is not None}
@@ -211,61 +234,61 @@ class Repairer:
                     with trio.CancelScope(shield=True):
                         await self._fleet.strike(device.id, DeviceFailed(str(error), device.label))
 
+    def _is_survey_due(self) -> bool:
+        age_s = trio.current_time() - self._surveyed_at
+        devices = self._fleet.devices
+        answers = any(each in devices and not devices[each].stalled(REBUILD_READ_S) for each in self.seen.silent)
+        return age_s >= (REPAIR_AGAIN_S if answers else REPAIR_SURVEY_S)
+
     async def _survey(self) -> None:
         """Look at every volume, also at one that no row names yet: by rows, and by whether the files are there."""
-        self._surveyed_at = trio.current_time()
+        looking, self._looking = self._looking, set()
+        try:
+            await self._look_at_all()
+        finally:
+            for event in looking:
+                event.set()
+
+    async def _look_at_all(self) -> None:
+        self._surveyed_at = began = trio.current_time()
         self.queue.more = False
         up = {each.id for each in self._fleet.devices.values() if each.struck is None}
         if up != self._up:
             self._up = up
-            self._put_off.hurry(self._surveyed_at)
+            self.put_off.hurry(self._surveyed_at)
         silent: set[DeviceId] = set()
         for state in (OPEN, SEALED):
             after = b""
             while rows := await self._catalog.read(volumes, state, after, TRANSACTION_ROWS_MAX):
                 after = rows[-1].id
                 await self._offer(rows, silent)
+        self.seen.looked(silent, trio.current_time() - began)
 
     async def _offer(self, rows: Sequence[VolumeRow], silent: set[DeviceId] | None = None) -> None:
         now = trio.current_time()
         for row, needs in await self._needs(rows, silent if silent is not None else set()):
-            if self._put_off.waits(row.id, now):
+            if self.put_off.waits(row.id, now):
                 self.queue.drop(row.id)
             elif needs.can_be_met(self._fleet.taking(row.tier), row):
                 self.queue.offer(Exposed(row.id, row.m - needs.count, row.created_ns))
             else:
                 self.queue.drop(row.id)
-                self._put_off.drop(row.id)
+                self.put_off.drop(row.id)
 
     async def _offer_again(self) -> None:
         """Volumes that were put off, and whose time has come."""
-        due = self._put_off.due(trio.current_time())
+        due = self.put_off.due(trio.current_time())
         for start in range(0, len(due), TRANSACTION_ROWS_MAX):
             rows = [(ident, await self._catalog.read(volume, ident)) for ident in due[start:][:TRANSACTION_ROWS_MAX]]
             for ident, row in rows:
                 if row is None:
-                    self._put_off.drop(ident)
+                    self.put_off.drop(ident)
             await self._offer([row for _, row in rows if row is not None])
 
-    async def _needs(self, rows: Sequence[VolumeRow], silent: set[DeviceId]) -> "list[tuple[VolumeRow, _Needs]]":
-        """What each of a chunk of volumes lacks. *silent* devices are not asked, and those that are now join them."""
-        up = {each.id: each for tier in {row.tier for row in rows} for each in self._fleet.up(tier)}
-        silent |= {each.id for each in up.values() if each.stalled(REBUILD_READ_S)}
-        asked = {ident: device for ident, device in up.items() if ident not in silent}
-        present, mute = await shards_present(asked, [_info(row) for row in rows], REBUILD_READ_S)
-        silent |= mute
-        found = []
-        for row in rows:
-            needs = _Needs(set(), set(), set())
-            for number, ident in enumerate(row.devices):
-                cell = CellIndex(number)
-                if ident not in up:
-                    needs.homeless.add(cell)
-                elif cell not in present[row.id] and ident not in silent:
-                    needs.missing.add(cell)
-                elif (row.id, cell) in self.known:
-                    needs.doubted.add(cell)
-            found.append((row, needs))
+    async def _needs(self, rows: Sequence[VolumeRow], silent: set[DeviceId]) -> list[tuple[VolumeRow, Needs]]:
+        found = await needs_of(self._fleet, rows, silent, self.known)
+        for row, needs in found:
+            self.seen.note(row.id, needs.missing)
         return found
 
     # Repairing one volume
@@ -281,7 +304,7 @@ class Repairer:
             margin = max(0, min(row.m, row.m - needs.count))
             result = await self._rebuild(row, targets, margin)
             await self._settle(row, targets, result)
-            left |= result.silent
+            left |= result.silent | {cell for cell, error in result.failures.items() if isinstance(error, DeviceSilent)}
             if result.lost:  # until a device is back that has more of it
                 left |= targets.keys()
         self._try_again(row, left)
@@ -298,24 +321,28 @@ class Repairer:
     def _try_again(self, row: VolumeRow, left: Collection[CellIndex]) -> None:
         """Later, if some shards are *left*: they could not be made, or nobody knows whether they are bad."""
         if left:
-            wait_s = self._put_off.put_off(row.id, trio.current_time())
+            wait_s = self.put_off.put_off(row.id, trio.current_time())
             _log.warning("repair_put_off", volume=row.id.hex(), cells=sorted(left), seconds=wait_s)
         else:
-            self._put_off.drop(row.id)
+            self.put_off.drop(row.id)
 
-    async def _targets(self, row: VolumeRow, needs: "_Needs") -> tuple[dict[CellIndex, AttachedDevice], set[CellIndex]]:
+    async def _targets(self, row: VolumeRow, needs: Needs) -> tuple[dict[CellIndex, AttachedDevice], set[CellIndex]]:
         """Where each shard that is not as it should be shall be made; those that turn out sound are no longer known.
         And those whose devices did not say."""
         silent: set[CellIndex] = set()
-        devices = self._fleet.devices
-        targets = {cell: devices[row.devices[cell]] for cell in needs.missing}
-        doubted = {cell: devices[row.devices[cell]] for cell in needs.doubted}
-        if doubted:
-            named = await self._named(row)
-            for cell, device in doubted.items():
+        here = self._fleet.devices  # asked again after each wait: one may be replaced meanwhile
+        targets = {cell: here[row.devices[cell]] for cell in needs.missing if row.devices[cell] in here}
+        if needs.doubted:
+            stripes, _ = await self._stripes(row)
+            for cell in needs.doubted:
+                device = here.get(row.devices[cell])
+                if device is None:
+                    continue
                 try:
-                    if await self._is_bad(row, cell, device, named):
+                    if await self._is_bad(row, cell, device, stripes.found):
                         targets[cell] = device
+                    elif stripes.silent:
+                        silent.add(cell)
                     else:
                         await self._forget(row.id, [cell])
                 except DeviceSilent:
@@ -324,10 +351,15 @@ class Repairer:
         targets.update(await self._new_homes(row, sorted(needs.homeless, key=lambda at: (row.devices[at] in back, at))))
         return targets, silent
 
-    async def _is_bad(self, row: VolumeRow, cell: CellIndex, device: AttachedDevice, named: Sequence[StripeAt]) -> bool:
-        """Raises: DeviceSilent."""
-        for start in range(0, max(1, len(named)), VERIFY_STRIPES):
-            part = named[start : start + VERIFY_STRIPES]
+    async def _is_bad(
+        self, row: VolumeRow, cell: CellIndex, device: AttachedDevice, stripes: Sequence[StripeAt]
+    ) -> bool:
+        """Whether it lacks a cell of *stripes*, of which some have no row yet: a mount reads those, too.
+
+        Raises: DeviceSilent.
+        """
+        for start in range(0, max(1, len(stripes)), VERIFY_STRIPES):
+            part = stripes[start : start + VERIFY_STRIPES]
             try:
                 if await ask(device, shard_damage, device.shards, self._store, _info(row), cell, part) is not None:
                     return True
@@ -355,17 +387,15 @@ class Repairer:
         return {cell: spare[ident] for cell, ident in zip(cells, chosen, strict=False)}
 
     async def _rebuild(self, row: VolumeRow, targets: Mapping[CellIndex, AttachedDevice], margin: int) -> Rebuilt:
-        info = _info(row)
-        named = await self._named(row)
-        in_place = {cell for cell, target in targets.items() if target.id == row.devices[cell]}
-        sources = [CellIndex(at) for at in range(row.k + row.m) if CellIndex(at) not in in_place]
-        stripes = await all_stripes(self._store, info, named, row.length, self._fleet.devices, sources)
+        stripes, length = await self._stripes(row, targets.values())
+        if stripes.silent:
+            return Rebuilt(silent=set(stripes.silent))
         packed = await trio.to_thread.run_sync(toc.pack, await self._ledger.contents(row.id), limiter=self._threads)
-        names = frozenset(StripeNo(at.stripe) for at in named)
-        plan = RebuildPlan(self._store, info, stripes, names, row.length, targets, packed)
+        named = partial(named_stripes, self._catalog, row.id)
+        plan = RebuildPlan(self._store, _info(row), stripes.found, named, length, targets, packed)
         work = self.work
         if work is not None:
-            work.total = row.length * len(targets)
+            work.total = length * len(targets)
 
         async def pace(seconds: float, written: int) -> None:
             # The doors come first, but for a volume that the next loss would destroy.
@@ -383,6 +413,7 @@ class Repairer:
         """Make what was built count, and see to what failed."""
         whole = not result.lost
         for cell in sorted(result.installed):
+            self.seen.made(row.id, cell)
             if targets[cell].id != row.devices[cell]:
                 await self._swap(row, cell, targets[cell], whole)
             elif whole:
@@ -397,7 +428,7 @@ class Repairer:
             _log.warning("shard_not_rebuilt", volume=row.id.hex(), cell=cell, error=str(error))
             if isinstance(error, DeviceFull):
                 self._fleet.full(targets[cell].id, error)
-            else:
+            elif not isinstance(error, DeviceSilent):  # nobody could ask it: that is tried again
                 await self._fleet.strike(targets[cell].id, error)
 
     async def _swap(self, row: VolumeRow, cell: CellIndex, target: AttachedDevice, whole: bool) -> None:
@@ -408,10 +439,7 @@ class Repairer:
             return
         if whole:
             self.known.discard((row.id, cell))
-        self._moved(row.id)
-        old = self._fleet.devices.get(before)
-        if old is not None and old.struck is None:
-            await old.write(old.shards.unlink, name)
+        self._moved(row.id)  # what the old device has is moved aside when it comes back
 
     async def _note(self, row: VolumeRow, cells: Collection[CellIndex], reason: str) -> None:
         """These are damaged, and that is for the table alone: whoever says so has just tried to mend them."""
@@ -424,16 +452,12 @@ class Repairer:
         await self._catalog.write(clear_damage, ident, tuple(cells))
         self.known -= {(ident, cell) for cell in cells}
 
-    async def _named(self, row: VolumeRow) -> list[StripeAt]:
-        found: dict[int, StripeAt] = {}
-        after: tuple[int, int] | None = (-1, -1)
-        while after is not None:
-            chunk, after = await self._catalog.read(readable_extents_in, row.id, after, TRANSACTION_ROWS_MAX)
-            for extent in chunk:
-                assert extent.location is not None
-                found.update((at.position, at) for at in stripes_of(extent.location, extent.length))
-            await trio.lowlevel.checkpoint()
-        return [found[position] for position in sorted(found)]
+    async def _stripes(self, row: VolumeRow, opened: Iterable[AttachedDevice] = ()) -> tuple[Stripes, int]:
+        """All that lie in a sealed volume, and where they end. opened: devices that come back, as they are now."""
+        named = await named_stripes(self._catalog, row.id)
+        end = cells_end(row.length, named)
+        devices = {**self._fleet.devices, **{each.id: each for each in opened}}
+        return await all_stripes(self._store, _info(row), named, end, devices), end
 
     # Taking devices back
 
@@ -453,8 +477,12 @@ class Repairer:
         row = await self._sealed(ident)
         if row is None or row.devices[cell] != device.id:
             return
-        if not await self._is_bad(row, cell, device, await self._named(row)):
-            await self._forget(ident, [cell])
+        stripes, _ = await self._stripes(row, [device])
+        if not await self._is_bad(row, cell, device, stripes.found):
+            if stripes.silent:
+                await self._note(row, [cell], "nobody could say whether it is whole")
+            else:
+                await self._forget(ident, [cell])
             return
         result = await self._rebuild(row, {cell: device}, row.m)
         for error in result.failures.values():
@@ -463,26 +491,6 @@ class Repairer:
         self._try_again(row, result.silent)
         if cell not in result.installed:
             await self._note(row, [cell], "it could not be made anew")
-
-
-@dataclass(frozen=True, slots=True)
-class _Needs:
-    """missing: their device is up, their file is not there; doubted: a read met a bad cell; homeless: their device is
-    not up."""
-
-    missing: set[CellIndex]
-    doubted: set[CellIndex]
-    homeless: set[CellIndex]
-
-    @property
-    def count(self) -> int:
-        return len(self.missing) + len(self.doubted) + len(self.homeless)
-
-    def can_be_met(self, taking: Iterable[AttachedDevice], row: VolumeRow) -> bool:
-        """Whether anything can be done now: where no device is spare, homeless shards wait for one."""
-        if self.missing or self.doubted:
-            return True
-        return bool(self.homeless) and any(each.id not in row.devices for each in taking)
 
 
 def _info(row: VolumeRow) -> VolumeInfo:

@@ -20,7 +20,7 @@ from stratumfs.catalog.volumes import readable_extents_in
 from stratumfs.errors import TooFewShards
 from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
 from stratumfs.limits import REPACK_BYTES, REPACK_RUNS, SWAP_ROWS
-from stratumfs.store.reader import Reader
+from stratumfs.store.reader import Reader, volumes_of
 from stratumfs.store.runs import Run, joined, moved_runs, packed_extents, pieces
 from stratumfs.store.writer import Writer
 from stratumfs.values import Extent, MovedRun, PackedExtent
@@ -83,11 +83,12 @@ class Repack:
     async def volume(self, ident: VolumeId) -> None:
         """Take all that lies in a sealed volume, but for rows that fail their check. Raises: as ``flush``."""
         after: tuple[int, int] | None = (-1, -1)
-        while after is not None:
-            extents, after = await self._catalog.read(readable_extents_in, ident, after)
-            for extent in extents:
-                await self._take(extent)
-            await trio.lowlevel.checkpoint()
+        with self._reader.keeping({ident}):
+            while after is not None:
+                extents, after = await self._catalog.read(readable_extents_in, ident, after)
+                for extent in extents:
+                    await self._take(extent)
+                await trio.lowlevel.checkpoint()
 
     async def inline(self, count: int) -> None:
         """Take about *count* bytes of what lies in the catalog, oldest first. Raises: as ``flush``."""
@@ -186,11 +187,19 @@ class Repack:
 
 
 async def foreign(catalog: Catalog, reader: Reader, ino: InodeNo, tier: str) -> AsyncGenerator[Extent, None]:
-    """Extents of an inode that lie in volumes of other tiers than *tier*."""
+    """Extents of an inode that lie in volumes of other tiers than *tier*.
+
+    Their volumes are kept until the next chunk is asked for: whoever takes an extent may be busy with it for long, and
+    the file may be overwritten meanwhile.
+    """
     at = 0
-    while chunk := await catalog.read(layout, ino, at, END):
-        for extent in chunk:
-            if extent.location is not None and (await reader.volume(extent.location.volume)).tier != tier:
-                yield extent
-        at = chunk[-1].offset + chunk[-1].length
-        await trio.lowlevel.checkpoint()
+    kept: set[VolumeId] = set()
+    with reader.keeping(kept):
+        while chunk := await catalog.read(layout, ino, at, END):
+            kept.clear()
+            kept |= volumes_of(chunk)
+            for extent in chunk:
+                if extent.location is not None and (await reader.volume(extent.location.volume)).tier != tier:
+                    yield extent
+            at = chunk[-1].offset + chunk[-1].length
+            await trio.lowlevel.checkpoint()

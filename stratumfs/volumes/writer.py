@@ -64,6 +64,7 @@ class VolumeWriter:
         self._opening = trio.Lock()
         self._again = trio.Lock()
         self._sealing: dict[VolumeId, trio.Lock] = {}
+        self._ends: dict[VolumeId, SealMark] = {}  # of volumes that were given up, until the ledger has them
         self._threads = LendingThreads(CODING_THREADS)
         self._closed = False
 
@@ -107,6 +108,7 @@ class VolumeWriter:
         """
         opened = self._volumes.get(volume)
         if opened is None:
+            await self._tell_end(volume)
             return
         if self._current is opened:
             self._current = None
@@ -124,6 +126,8 @@ class VolumeWriter:
         for opened in list(self._volumes.values()):
             if trio.current_time() - opened.used_at >= idle_s and not opened.appending:
                 await self.seal(opened.info.id)
+        for ident in tuple(self._ends):
+            await self._tell_end(ident)
 
     def give_up(self, device: DeviceId) -> list[SealMark]:
         """Write no more to volumes that have a shard on *device*, which is struck. Returns their ends."""
@@ -341,7 +345,14 @@ class VolumeWriter:
     async def _end(self, volume: OpenVolume) -> None:
         """It is given up and nobody was struck for it who would have sealed it."""
         self._let_go(volume)
-        await self._ledger.sealed(volume.info.id, volume.mark.length, volume.mark.stripes)
+        self._ends[volume.info.id] = volume.mark
+        await self._tell_end(volume.info.id)
+
+    async def _tell_end(self, ident: VolumeId) -> None:
+        """If that is owed. Not where rows say that it ends: stripes that are safe may be about to be named."""
+        if (mark := self._ends.get(ident)) is not None:
+            await self._ledger.sealed(mark.volume, mark.length, mark.stripes)
+            self._ends.pop(ident, None)
 
     def _let_go(self, volume: OpenVolume) -> None:
         volume.give_up()

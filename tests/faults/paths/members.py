@@ -1,7 +1,10 @@
 """Paths on which the members of the catalog change."""
 
+from dataclasses import replace
+
 from stratumfs.catalog.connection import WAL
 from stratumfs.catalog.membership import Membership
+from stratumfs.owner.places import IdentityPlace
 from tests.faults import acts
 from tests.faults.acts import etag_of
 from tests.faults.base import INLINE
@@ -32,4 +35,20 @@ async def copy_joins(run: Run) -> None:
                 await acts.put(store, "main/behind", data)
 
 
-PATHS = {"fail-over": fail_over, "copy-joins": copy_joins}
+async def copy_leaves(run: Run) -> None:
+    """Members turn out to share a disk, and another disk has none: it gets a copy, and then one of those that share
+    theirs leaves."""
+    async with run.opened() as store:
+        members = store.catalog._members
+        assert isinstance(members, Membership)
+        for at, (ident, place) in enumerate(members.places.items()):
+            assert isinstance(place, IdentityPlace)
+            members.places[ident] = replace(place, disk=at if ident not in members.members else 0)
+        with run.recording():
+            await members.join_spares(store.catalog._rounds.exclusive)
+            data = run.data(INLINE)
+            with run.story.changing(run.tree.put("main/behind", data, etag_of(data))):
+                await acts.put(store, "main/behind", data)
+
+
+PATHS = {"fail-over": fail_over, "copy-joins": copy_joins, "copy-leaves": copy_leaves}

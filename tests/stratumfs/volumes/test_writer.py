@@ -15,6 +15,7 @@ from stratumfs.errors import (
     DeviceFull,
     DeviceUnasked,
     GeometryError,
+    StoreBusy,
     StoreClosing,
     StoreReadOnly,
 )
@@ -61,7 +62,8 @@ async def pass_deadline(tier: Tier, nursery: trio.Nursery, but: Collection[int] 
             tier.now += 0.1
             await device.write(device.shards.probe)
     tier.now += DEVICE_DEADLINE_S
-    await tier.fleet.look(nursery)
+    tier.fleet.look(nursery)
+    await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_stripes_lie_side_by_side_in_every_shard() -> None:
@@ -372,6 +374,23 @@ async def test_a_strike_that_cannot_be_recorded_is_an_error_of_whoever_waits() -
     assert await tier.read(moved, 0, 1) == b"x"
 
 
+@pytest.mark.parametrize("by", ["idle", "name"])
+async def test_where_a_volume_ends_that_was_given_up_is_told_until_the_ledger_has_it(by: str) -> None:
+    """Behind what is safe, not behind what rows name: they may not name all of it yet."""
+    tier = Tier()
+    safe = await tier.append(b"safe")
+    await tier.sync(safe)
+    lost = await tier.append(payload(100))
+    tier.shards[1].fault = failing("datasync", DeviceFull("quota", "device 1"))
+    tier.ledger.failure = StoreBusy("8192 commits wait already")
+    with pytest.raises(StoreBusy):
+        await tier.sync(lost)
+    assert tier.ledger.ends == {}
+    tier.ledger.failure = None
+    await (tier.writer.seal_idle() if by == "idle" else tier.writer.seal(safe.volume))
+    assert tier.ledger.ends == {safe.volume: (safe.position + safe.stride, 1)}
+
+
 async def test_a_full_device_is_no_failed_one() -> None:
     tier = Tier()
     good = await tier.append(b"good")
@@ -387,7 +406,7 @@ async def test_a_full_device_is_no_failed_one() -> None:
     tier.shards[3].fault = None
     tier.now += DEVICE_FULL_S
     async with trio.open_nursery() as nursery:
-        await tier.fleet.look(nursery)
+        tier.fleet.look(nursery)
     assert tier.info(await tier.append(b"x")).code == tier.code
 
 
