@@ -68,7 +68,7 @@ next: what is merged is copied once for each class, not again for each volume th
 INLINE_MAX = 16 * KIB
 """Any flushed run up to this long is an inline extent."""
 INLINE_BYTES_MAX = 256 * MIB
-"""Inline bytes of the whole store; above it small writes go to volumes. They are packed from half of it on."""
+"""Inline bytes of the whole store; above it small writes go to volumes. They are packed from a quarter of it on."""
 PACKED_CELL = 16 * KIB
 """Of stripes that short runs share: as much is read and verified, at least, to read one of them."""
 PACK_AGAIN_S = 10.0
@@ -253,6 +253,7 @@ assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert UNSYNCED_BYTES_MAX <= UNSYNCED_TOTAL_MAX
 assert REPACK_BYTES <= UNSYNCED_BYTES_MAX
 assert SWAP_ROWS <= TRANSACTION_ROWS_MAX
+assert INLINE_BYTES_MAX // 4 <= CATALOG_CACHE_BYTES
 assert INLINE_MAX <= PACKED_CELL <= STRIPE_PAYLOAD_MAX
 assert INLINE_MAX * TRANSACTION_ROWS_MAX <= ROUND_BYTES_MAX
 assert PART_MIN <= PART_MAX <= OBJECT_MAX

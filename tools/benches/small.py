@@ -22,6 +22,7 @@ from blake3 import blake3
 from rich.console import Console
 from rich.table import Table
 
+from stratumfs.limits import INLINE_BYTES_MAX
 from tests.doors import Doors, opened_doors
 from tools.benches._s3 import S3
 
@@ -199,7 +200,7 @@ class Bench:
     # What is waited for
 
     def _packed(self, status: dict[str, Any]) -> bool:
-        return not status["compaction"]["under_way"] and status["space"]["inline"] < 128 << 20
+        return not status["compaction"]["under_way"] and status["space"]["inline"] < INLINE_BYTES_MAX // 4
 
     def _freed(self, status: dict[str, Any]) -> bool:
         volumes = status["volumes"]

@@ -106,11 +106,11 @@ async def test_what_a_stripe_has_room_for_is_never_cut(tmp_path: Path) -> None:
             assert await get(store, key) == data
 
 
-async def test_packing_begins_by_itself_at_half_of_the_bound_and_ends_at_a_quarter(
+async def test_packing_begins_by_itself_at_a_quarter_of_the_bound_and_ends_at_an_eighth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with bucket(tmp_path) as store:
-        store.writer.inline.most = 400 * 4096
+        store.writer.inline.most = 800 * 4096
         ended = trio.Event()
         packed = store.packer.round
 
