@@ -10,7 +10,7 @@ import threading
 from io import FileIO
 from pathlib import Path
 
-from stratumfs.catalog.chains import COPY_CHUNK, SALTS, Copied, CopyFiles, copy_files, fold
+from stratumfs.catalog.chains import COPY_CHUNK, COPY_SYNC, SALTS, Copied, CopyFiles, copy_files, fold
 from stratumfs.catalog.connection import WAL_HEADER_BYTES, fsync_path, still_named, wal_end
 from stratumfs.catalog.durability import Mark, Primary
 from stratumfs.catalog.progress import Step, unwatched
@@ -34,19 +34,29 @@ class Copy:
         self._primary = primary
         self._file: Descriptor | None = None
         self._folding = threading.Lock()
+        self._given_up = False
 
-    def hold(self, mark: Mark) -> None:
-        """See `Member.hold`. Raises: also PrimaryLost, which says nothing against this copy."""
+    def hold(self, mark: Mark) -> bool:
+        """See `Member.hold`; a piece is COPY_SYNC. Raises: also PrimaryLost, which says nothing against this copy."""
+        try:
+            return self._hold(mark)
+        finally:
+            if self._given_up:  # while it ran: it may have opened a file, which is closed here and not on the loop
+                self._file = None
+
+    def _hold(self, mark: Mark) -> bool:
         generation = (mark.salt - self.salt) % SALTS
         file = self._file or self._open()
         if generation != self.generation:
             file = self._turn(generation)
-        while self.shipped < mark.end:
-            data = self._primary.read_wal(self.shipped, min(COPY_CHUNK, mark.end - self.shipped))
+        end = min(mark.end, self.shipped + COPY_SYNC)
+        while self.shipped < end:
+            data = self._primary.read_wal(self.shipped, min(COPY_CHUNK, end - self.shipped))
             self.shipped += os.pwrite(file.number, data, self.shipped)
         os.fdatasync(file.number)
         if not still_named(self.folder / f"wal.{self.generation}", file.number):
             raise CatalogCorrupt(f"{self.folder / f'wal.{self.generation}'} was removed or replaced")
+        return self.shipped < mark.end
 
     def demand_same_log(self, primary: Primary, mark: Mark) -> None:
         """What this was seeded of is *primary*, and its log goes on up to *mark*. Raises: StoreReadOnly."""
@@ -67,6 +77,7 @@ class Copy:
 
     def give_up(self) -> None:
         """Nobody calls `hold` any more; a call that has not come back keeps its file open until it does."""
+        self._given_up = True
         close_soon([self])
 
     def close(self) -> None:

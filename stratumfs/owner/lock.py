@@ -14,11 +14,10 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from stratumfs.devices.check import LOCK_FILE
 from stratumfs.errors import DeviceError, DeviceFailed, StoreInUse
 from stratumfs.ids import DeviceId
-from stratumfs.owner.asking import Silent, ask
-
-LOCK_FILE = "lock"
+from stratumfs.owner.asking import Silent, ask, ask_one
 
 
 class Locks:
@@ -41,7 +40,7 @@ class Locks:
                 if isinstance(answer, DeviceError):
                     failed[ident] = f"{folder}: {answer}" if isinstance(answer, Silent) else str(answer)
             if store is not None:
-                self.take(store)
+                ask_one(partial(self.take, store))
         except BaseException:
             self.release()
             raise

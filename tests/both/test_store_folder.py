@@ -109,12 +109,13 @@ def test_the_store_folder_dies_under_load_and_nothing_acknowledged_is_lost(tmp_p
             pid = doors.pid
             assert pid is not None
             busy.wait_for(5)
-            device.close()
+            device.die()
             busy.wait_for(20)
             wanted |= busy.stop()
             _check_by(doors, reader, wanted)
             with pytest.raises(CommandFailed, match="is lost"):
                 run([BIN / "stratumfs", "umount", doors.mount])
+            device.close()  # as long as it is there, dead, no store folder can be made anew in it
             run(
                 [BIN / "stratumfs", "stop", doors.devices[5]]
             )  # the owner looks every few seconds where it is looked for

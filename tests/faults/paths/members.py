@@ -36,19 +36,22 @@ async def copy_joins(run: Run) -> None:
 
 
 async def copy_leaves(run: Run) -> None:
-    """Members turn out to share a disk, and another disk has none: it gets a copy, and then one of those that share
-    theirs leaves."""
+    """Two copies lie on one disk, and another disk is there: one joins there, and one of the two leaves."""
     async with run.opened() as store:
         members = store.catalog._members
         assert isinstance(members, Membership)
-        for at, (ident, place) in enumerate(members.places.items()):
+        for number, (ident, place) in enumerate(members.places.items()):
             assert isinstance(place, IdentityPlace)
-            members.places[ident] = replace(place, disk=at if ident not in members.members else 0)
+            shared = ident in {copy.place for copy in members.copies[:2]}
+            members.places[ident] = replace(place, disk="shared" if shared else number)
+        before = members.members
         with run.recording():
             await members.join_spares(store.catalog._rounds.exclusive)
             data = run.data(INLINE)
             with run.story.changing(run.tree.put("main/behind", data, etag_of(data))):
                 await acts.put(store, "main/behind", data)
+        assert len(members.members) == len(before)
+        assert members.members != before
 
 
 PATHS = {"fail-over": fail_over, "copy-joins": copy_joins, "copy-leaves": copy_leaves}

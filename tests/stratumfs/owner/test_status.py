@@ -10,13 +10,14 @@ import trio
 from trio.testing import MockClock
 
 from stratumfs.catalog.damage import shards_on
+from stratumfs.catalog.engine import Catalog
 from stratumfs.devices.space import Space, space_of
 from stratumfs.errors import DeviceFailed
 from stratumfs.ids import STORE_PLACE, DeviceId, VolumeId
-from stratumfs.limits import REPAIR_AGAIN_S, REPAIR_RETURN_S
+from stratumfs.limits import ANSWER_WAIT_S, REPAIR_AGAIN_S, REPAIR_RETURN_S
 from stratumfs.owner import status as status_module
 from stratumfs.owner.folders import Folders
-from stratumfs.owner.status import ANSWER_WAIT_S, status
+from stratumfs.owner.status import status
 from stratumfs.repair import needs
 from stratumfs.shards.layout import ShardName, path_of
 from tests.stratumfs.owner.test_exchange import filled, opened, states, store
@@ -138,8 +139,8 @@ async def test_volumes_whose_repair_is_put_off_are_counted(store: Path) -> None:
         assert found["put_off"]["again"] >= before + REPAIR_AGAIN_S - 1
 
 
-async def test_a_round_that_waits_for_members_is_told_of(store: Path) -> None:
+async def test_a_round_that_waits_for_members_is_told_of(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(store) as running:
         assert (await status(running, ()))["waiting"] is None
-        running.store.catalog._rounds.stalled = ("/d1", "/d2", "/d3")
-        assert (await status(running, ()))["waiting"] == "the catalog's round waits for /d1, /d2, /d3"
+        monkeypatch.setattr(Catalog, "waiting", "3 places do not answer")
+        assert (await status(running, ()))["waiting"] == "3 places do not answer"
