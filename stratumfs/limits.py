@@ -1,5 +1,7 @@
 """Every bound, and how the bounds relate (asserted below, on import)."""
 
+from itertools import pairwise
+
 from stratumfs.ids import GIB, KIB, MIB
 
 # Coding
@@ -52,16 +54,27 @@ REPAIR_RETURN_S = 60.0
 """From a strike to the first try to take the device back; twice as long for each time that it came back before."""
 REPAIR_AGAIN_S = 60.0
 """From a repair that could not make all to the next try; twice as long each time, up to REPAIR_SURVEY_S."""
-WIDEN_LOOK_S = 10.0
-"""How often it is looked whether enough devices are up to widen volumes."""
-WIDEN_AGAIN_S = 3600.0
-"""How often narrow volumes are looked for while no device goes or comes: what could not be widened then."""
+
+# Compaction
+COMPACT_LOOK_S = 10.0
+"""How often it is looked whether volumes are worth a repack."""
+COMPACT_AGAIN_S = 3600.0
+"""From a repack that left something where it was (damaged, lost until a device is back) to the next of that volume."""
+MERGE_VOLUMES = 8
+"""So many small volumes of one class are merged."""
+MERGE_BOUNDS = (1, 512 * KIB, 4 * MIB, 32 * MIB)
+"""Bytes in use where a class of small volumes begins and the one before it ends. So many of one class make one of the
+next: what is merged is copied once for each class, not again for each volume that comes after it."""
 
 # Catalog
 INLINE_MAX = 16 * KIB
 """Any flushed run up to this long is an inline extent."""
 INLINE_BYTES_MAX = 256 * MIB
-"""Inline bytes of the whole store; above it small writes go to volumes."""
+"""Inline bytes of the whole store; above it small writes go to volumes. They are packed from a quarter of it on."""
+PACKED_CELL = 16 * KIB
+"""Of stripes that short runs share: as much is read and verified, at least, to read one of them."""
+PACK_AGAIN_S = 10.0
+"""From a packing that found nothing to do, or could not, to the next."""
 TRANSACTION_ROWS_MAX = 200
 COUNTED_ROWS_MAX = 20_000
 """Rows that one transaction only counts: half a millisecond."""
@@ -141,6 +154,11 @@ REPACK_BYTES = 32 * MIB
 """That one step of a repack copies and syncs before it swaps rows."""
 REPACK_RUNS = 2000
 """Of one step, however few bytes they are."""
+PACE_REST_BUSY, PACE_REST_ALONE = 3.0, 0.5
+"""Times as long as it worked background work rests: where somebody uses the doors, and where nobody does."""
+PACE_REST_S_MAX = 30.0
+SWAP_ROWS = 100
+"""Extents that one transaction of a repack points elsewhere, or reads with the bytes that lie in them: 2 ms."""
 MOVES_MAX = 100
 """Moves that wait for the one under way; further ones are refused."""
 MOVES_LOOK_S = 5.0
@@ -240,12 +258,17 @@ TRAILERS_MAX = 8 * KIB
 SIGNING_KEYS_MAX = 256
 
 assert DEVICE_LOOK_S < DEVICE_STANDSTILL_S < DEVICE_DEADLINE_S
+assert all(MERGE_VOLUMES * low >= high for low, high in pairwise(MERGE_BOUNDS[1:]))
+assert MERGE_VOLUMES * MERGE_BOUNDS[-1] <= VOLUME_PAYLOAD_SEAL
+assert PACE_REST_S_MAX < VOLUME_IDLE_SEAL_S
 assert LISTING_S < DEVICE_DEADLINE_S
 assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert UNSYNCED_BYTES_MAX <= UNSYNCED_TOTAL_MAX
 assert REPACK_BYTES <= UNSYNCED_BYTES_MAX
-assert INLINE_MAX <= STRIPE_PAYLOAD_MAX
+assert SWAP_ROWS <= TRANSACTION_ROWS_MAX
+assert INLINE_BYTES_MAX // 4 <= CATALOG_CACHE_BYTES
+assert INLINE_MAX <= PACKED_CELL <= STRIPE_PAYLOAD_MAX
 assert INLINE_MAX * TRANSACTION_ROWS_MAX <= ROUND_BYTES_MAX
 assert PART_MIN <= PART_MAX <= OBJECT_MAX
 assert PART_MAX * PARTS_MAX >= OBJECT_MAX

@@ -264,6 +264,18 @@ class MovedRun:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedExtent:
+    """An inline extent whose bytes lie at *target* too, on stable storage. hash: BLAKE3 of what lies there."""
+
+    id: ExtentId
+    ino: InodeNo
+    offset: int
+    length: int
+    hash: bytes
+    target: Location
+
+
+@dataclass(frozen=True, slots=True)
 class Publication:
     """All that is pending of an inode, to become visible in one transaction.
 

@@ -35,7 +35,8 @@ from stratumfs.store.store import Store
 _log = structlog.get_logger(__name__)
 
 _PASSES_MAX = 3
-"""What is renamed while a walk is under way can slip through it; a walk that finds nothing more is the last."""
+"""What is renamed while a walk is under way can slip through it, and what is compacted meanwhile lies elsewhere in its
+old tier; a walk that finds nothing more is the last."""
 
 
 @dataclass(slots=True, eq=False)
@@ -196,13 +197,13 @@ class Mover:
         with Repack(store.catalog, store.reader, store.writers[move.row.tier], move=move.row.id).running() as repack:
             move.repack = repack
             for _ in range(_PASSES_MAX):
-                before = repack.moved
+                before = repack.taken
                 move.files = move.damaged = repack.unreadable = 0
                 async with aclosing(self._walk(move.row.ino)) as inos:
                     async for ino in inos:
                         await self._take(move, repack, ino)
                 await repack.flush()
-                if repack.moved == before:
+                if repack.taken - before == repack.unreadable:
                     break
 
     async def _take(self, move: Move, repack: Repack, ino: InodeNo) -> None:

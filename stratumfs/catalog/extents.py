@@ -187,16 +187,8 @@ def insert_row(
     assert length > 0
     columns: tuple[Any, ...]
     if at is not None:
-        last = at.advanced(length - 1).stripe
-        if not tx.run(
-            "update volume set live = live + ? where id = ? and (state = 'open' or (state = 'sealed' and stripes > ?))",
-            (length, at.volume, last),
-        ):
-            raise WriteConflict(
-                f"volume {at.volume.hex()} was freed, or sealed before stripe {last}, when these bytes were to be named"
-            )
-        nonce = at.nonce - (1 << 64) if at.nonce & _SIGN else at.nonce
-        columns = (at.volume, at.stripe, at.position, at.cell_size, at.skip, nonce, None, None)
+        count_live(tx, at.volume, length, at.advanced(length - 1).stripe)
+        columns = (*_place(at), None, None)
     else:
         assert data is not None
         assert len(data) == length
@@ -211,10 +203,41 @@ def insert_row(
 def delete_row(tx: Transaction, ident: int, volume: bytes | None, length: int) -> None:
     """Take one extent away, and what is counted of it."""
     tx.run("delete from extent where id = ?", (ident,))
+    count_gone(tx, volume, length)
+
+
+def point_at(tx: Transaction, ident: int, ino: InodeNo, offset: int, length: int, at: Location) -> None:
+    """The bytes of an extent lie at a place in a volume, wherever they lay before; what is counted of that is the
+    caller's. The one update of a row that there is."""
+    tx.run(
+        "update extent set volume = ?, stripe = ?, position = ?, cell_size = ?, skip = ?, nonce = ?, data = null,"
+        " hash = null, sum = ? where id = ?",
+        (*_place(at), _sum(ident, ino, offset, length, at), ident),
+    )
+
+
+def count_live(tx: Transaction, volume: VolumeId, count: int, last: StripeNo) -> None:
+    """So many more bytes of a volume are named, up to stripe *last*. Raises: WriteConflict if they are not there."""
+    if not tx.run(
+        "update volume set live = live + ? where id = ? and (state = 'open' or (state = 'sealed' and stripes > ?))",
+        (count, volume, last),
+    ):
+        raise WriteConflict(
+            f"volume {volume.hex()} was freed, or sealed before stripe {last}, when these bytes were to be named"
+        )
+
+
+def count_gone(tx: Transaction, volume: bytes | None, count: int) -> None:
+    """So many bytes of a volume are named no more, or inline no more."""
     if volume is not None:
-        tx.run("update volume set live = live - ? where id = ?", (length, volume))
+        tx.run("update volume set live = live - ? where id = ?", (count, volume))
     else:
-        tx.run("update counter set value = value - ? where name = 'inline_bytes'", (length,))
+        tx.run("update counter set value = value - ? where name = 'inline_bytes'", (count,))
+
+
+def _place(at: Location) -> tuple[Any, ...]:
+    nonce = at.nonce - (1 << 64) if at.nonce & _SIGN else at.nonce
+    return at.volume, at.stripe, at.position, at.cell_size, at.skip, nonce
 
 
 def _sum(ident: int, ino: int, offset: int, length: int, at: Location | None) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from stratumfs.catalog.schema import VOLUME_INDEXES
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.errors import ConfigError
 
@@ -15,7 +16,13 @@ class Migration:
     run: Callable[[Transaction], None]
 
 
-MIGRATIONS: tuple[Migration, ...] = ()
+def _index_volumes(tx: Transaction) -> None:
+    """Which ones are worth compacting is found by an index."""
+    for statement in VOLUME_INDEXES:
+        tx.run(statement)
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(2, _index_volumes),)
 
 
 def due(found: int, wanted: int, migrations: Sequence[Migration]) -> list[Migration]:

@@ -5,7 +5,21 @@ where its bytes are. Names are BLOBs in the S3 spelling; **the name of a directo
 the order of their names are keys in S3's byte order, and ``a`` and ``a/`` can stand side by side.
 """
 
-VERSION = 1
+from stratumfs.location import CELL_HEADER_SIZE
+
+VERSION = 2
+
+PAYLOAD = f"k * (length - {CELL_HEADER_SIZE} * stripes)"
+"""Of a sealed volume: bytes that its data cells have room for. What no row names of them is dead, whether a row named
+it once, or an upload was aborted or came too late."""
+HALF_DEAD = f"state = 'sealed' and live > 0 and 2 * live < {PAYLOAD}"
+
+VOLUME_INDEXES = (
+    # Of sealed volumes alone: what is appended to an open one changes no index.
+    "create index volume_live on volume (live) where state = 'sealed'",
+    f"create index volume_half_dead on volume (live) where {HALF_DEAD}",
+    "create index volume_width on volume (tier, k + m)",
+)
 
 TABLES: tuple[str, ...] = (
     # One row for each file, directory, link, special file, object, part of an upload.
@@ -107,6 +121,7 @@ TABLES: tuple[str, ...] = (
         live       integer not null       -- payload bytes that extents point at
     ) without rowid""",
     "create index volume_state on volume (state)",
+    *VOLUME_INDEXES,
     """
     create table shard (
         volume blob not null,

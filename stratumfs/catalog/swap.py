@@ -6,20 +6,30 @@ in a run that was copied. Rows that an overwrite or a truncate took away meanwhi
 older ones is, and all that share the bytes (copies of objects) go on sharing them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stratumfs.catalog.extents import COLUMNS, checked, clipped, delete_row, has_void, insert_row
+from stratumfs.catalog.extents import (
+    COLUMNS,
+    checked,
+    clipped,
+    count_gone,
+    count_live,
+    delete_row,
+    has_void,
+    insert_row,
+    point_at,
+)
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.errors import CatalogCorrupt
-from stratumfs.ids import ExtentId, InodeNo
-from stratumfs.limits import STRIPE_PAYLOAD_MAX, TRANSACTION_ROWS_MAX, VOLUME_PAYLOAD_SEAL
+from stratumfs.ids import ExtentId, InodeNo, StripeNo, VolumeId
+from stratumfs.limits import STRIPE_PAYLOAD_MAX, SWAP_ROWS, VOLUME_PAYLOAD_SEAL
 from stratumfs.location import NONCE_MASK, Location
-from stratumfs.values import Extent, MovedRun
+from stratumfs.values import Extent, MovedRun, PackedExtent
 
-IDS_PER_SWAP = 3 * TRANSACTION_ROWS_MAX
+IDS_PER_SWAP = 3 * SWAP_ROWS
 """An extent that lies in the run in part leaves up to two rests, and its middle is a new row too."""
 
 _REACH_MAX = VOLUME_PAYLOAD_SEAL // STRIPE_PAYLOAD_MAX
@@ -52,7 +62,8 @@ def swap_runs(
     could bring to light what the void hides, or hide what it does not. *move*: the row that the move is recorded under.
     """
     ids = iter(range(first_id, first_id + IDS_PER_SWAP))
-    left, moved = TRANSACTION_ROWS_MAX, 0
+    left, moved = SWAP_ROWS, 0
+    pointed = _Pointed()
     place: Place | None = start
     while place is not None and left:
         run = runs[place.run]
@@ -60,14 +71,74 @@ def swap_runs(
         left -= len(rows)
         found: dict[InodeNo, int] = {}
         for row in rows:
-            place = replace(place, position=row[6], ident=row[0])
             with suppress(CatalogCorrupt):  # whoever reads the file meets it
                 extent = checked(row)
-                found[extent.ino] = found.get(extent.ino, 0) + _swap(tx, extent, run, ids)
+                found[extent.ino] = found.get(extent.ino, 0) + _swap(tx, extent, run, ids, pointed)
+        if rows:
+            place = replace(place, position=rows[-1][6], ident=rows[-1][0])
         moved += _record(tx, run, found, move, now_ns)
         if left:
             place = Place(place.run + 1) if place.run + 1 < len(runs) else None
+    pointed.count(tx)
     return Swapped(moved, place)
+
+
+def inline_extents(tx: Transaction, after: ExtentId, limit: int = SWAP_ROWS) -> tuple[list[Extent], ExtentId | None]:
+    """A chunk of the extents whose bytes lie in the catalog, oldest first, and behind what to go on; None at the end.
+
+    Rows that fail their check are left out: whoever reads the file meets them.
+    """
+    rows = tx.all(
+        f"select {COLUMNS} from extent where volume is null and id > ? order by id limit ?",  # noqa: S608
+        (after, limit),
+    )
+    found = []
+    for row in rows:
+        with suppress(CatalogCorrupt):
+            found.append(checked(row))
+    return found, ExtentId(rows[-1][0]) if len(rows) == limit else None
+
+
+def swap_inline(tx: Transaction, packed: Sequence[PackedExtent]) -> int:
+    """Point up to ``SWAP_ROWS`` inline extents at copies of their bytes. Returns how many bytes they have.
+
+    A row is another one, or gone, if anything happened to its bytes meanwhile; it is left as it is then. Those that are
+    swapped keep their ids: what a void hides stays hidden.
+    """
+    assert len(packed) <= SWAP_ROWS
+    pointed = _Pointed()
+    swapped = 0
+    for each in packed:
+        row = tx.one("select ino, offset, length, hash from extent where id = ? and volume is null", (each.id,))
+        if row == (each.ino, each.offset, each.length, each.hash):
+            pointed.add(tx, each, None, each.target)
+            swapped += each.length
+    pointed.count(tx)
+    return swapped
+
+
+class _Pointed:
+    """Whole rows that were pointed elsewhere in one transaction: what is counted of them is written once, for most of
+    what a row costs would be that."""
+
+    def __init__(self) -> None:
+        self._left: dict[VolumeId | None, int] = {}
+        self._reached: dict[VolumeId, tuple[int, StripeNo]] = {}
+
+    def add(self, tx: Transaction, extent: Extent | PackedExtent, old: Location | None, at: Location) -> None:
+        """*old*: None of an inline extent."""
+        point_at(tx, extent.id, extent.ino, extent.offset, extent.length, at)
+        source = old.volume if old is not None else None
+        self._left[source] = self._left.get(source, 0) + extent.length
+        count, last = self._reached.get(at.volume, (0, at.stripe))
+        self._reached[at.volume] = count + extent.length, max(last, at.advanced(extent.length - 1).stripe)
+
+    def count(self, tx: Transaction) -> None:
+        """Raises: WriteConflict if a place is there no more."""
+        for source, count in self._left.items():
+            count_gone(tx, source, count)
+        for volume, (count, last) in self._reached.items():
+            count_live(tx, volume, count, last)
 
 
 def _rows(tx: Transaction, run: MovedRun, after: Place, limit: int) -> list[tuple[Any, ...]]:
@@ -101,7 +172,7 @@ def _earlier(tx: Transaction, source: Location) -> list[int]:
     return [source.position - back * source.stride for back in range(1, _REACH_MAX + 1)]
 
 
-def _swap(tx: Transaction, extent: Extent, run: MovedRun, ids: Iterator[int]) -> int:
+def _swap(tx: Transaction, extent: Extent, run: MovedRun, ids: Iterator[int], pointed: _Pointed) -> int:
     """Returns how many bytes of the extent were swapped."""
     at = _offset_in(run.source, extent)
     if at is None:
@@ -113,6 +184,9 @@ def _swap(tx: Transaction, extent: Extent, run: MovedRun, ids: Iterator[int]) ->
     if not whole and has_void(tx, extent.ino):
         return 0
     assert extent.location is not None
+    if whole:
+        pointed.add(tx, extent, extent.location, run.target.advanced(start))
+        return extent.length
     end = extent.offset + extent.length
     low, high = extent.offset + start - at, extent.offset + stop - at
     delete_row(tx, extent.id, extent.location.volume, extent.length)
@@ -120,7 +194,7 @@ def _swap(tx: Transaction, extent: Extent, run: MovedRun, ids: Iterator[int]) ->
         if first < last:
             rest = clipped(extent, first, last)
             insert_row(tx, next(ids), extent.ino, first, last - first, rest.location, None)
-    insert_row(tx, extent.id if whole else next(ids), extent.ino, low, high - low, run.target.advanced(start), None)
+    insert_row(tx, next(ids), extent.ino, low, high - low, run.target.advanced(start), None)
     return high - low
 
 

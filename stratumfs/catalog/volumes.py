@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stratumfs.catalog.extents import COLUMNS, checked
+from stratumfs.catalog.schema import PAYLOAD
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.tree import names_of, path_of
 from stratumfs.errors import CatalogCorrupt
@@ -48,13 +49,13 @@ def seal_volume(tx: Transaction, ident: VolumeId, length: int, stripes: int, now
 
 
 def volume(tx: Transaction, ident: VolumeId) -> VolumeRow | None:
-    rows = _with_devices(tx, tx.all("select * from volume where id = ?", (ident,)))
+    rows = with_devices(tx, tx.all("select * from volume where id = ?", (ident,)))
     return rows[0] if rows else None
 
 
 def volumes(tx: Transaction, state: str, after: bytes = b"", limit: int = 200) -> list[VolumeRow]:
     """A chunk of the volumes in one state, by id."""
-    return _with_devices(
+    return with_devices(
         tx, tx.all("select * from volume where state = ? and id > ? order by id limit ?", (state, after, limit))
     )
 
@@ -65,19 +66,21 @@ def volume_summary(tx: Transaction) -> list[tuple[str, str, int, int, int, int]]
     return [(t, s, k, m, n, live) for t, s, k, m, n, live in rows]
 
 
-def narrow_volumes(tx: Transaction, tier: str, width: int, after: bytes = b"", limit: int = 200) -> list[VolumeRow]:
-    """A chunk of a tier's volumes with fewer than *width* shards, by id; of the sealed ones those with bytes in use."""
-    wanted = "tier = ? and k + m < ? and (state = ? or (state = ? and live > 0))"
-    rows = tx.all(
-        f"select * from volume where {wanted} and id > ? order by id limit ?",  # noqa: S608
-        (tier, width, OPEN, SEALED, after, limit),
+def dead_bytes(tx: Transaction) -> int:
+    """Payload bytes of sealed and freed volumes that nothing points at.
+
+    Bytes that copies of objects share count as often as they are named, so that there may be more.
+    """
+    row = tx.one(
+        f"select coalesce(sum({PAYLOAD} - live), 0) from volume where state != 'open' and live < {PAYLOAD}"  # noqa: S608
     )
-    return _with_devices(tx, rows)
+    assert row is not None
+    return int(row[0])
 
 
 def empty_volumes(tx: Transaction, limit: int = 200) -> list[VolumeId]:
     """Sealed volumes that nothing points at."""
-    rows = tx.all("select id from volume where state = ? and live = 0 limit ?", (SEALED, limit))
+    rows = tx.all("select id from volume where state = 'sealed' and live = 0 limit ?", (limit,))
     return [VolumeId(ident) for (ident,) in rows if _is_empty(tx, ident)]
 
 
@@ -99,21 +102,13 @@ def forget_volume(tx: Transaction, ident: VolumeId) -> None:
     tx.run("delete from volume where id = ? and state = ?", (ident, FREED))
 
 
-def extents_in(tx: Transaction, ident: VolumeId, after: tuple[int, int] = (-1, -1), limit: int = 200) -> list[Extent]:
-    """A chunk of the extents that point into a volume, by (position, id)."""
-    rows = tx.all(
-        f"select {COLUMNS} from extent where volume = ? and (position, id) > (?, ?) order by position, id limit ?",  # noqa: S608
-        (ident, *after, limit),
-    )
-    return [checked(row) for row in rows]
-
-
 def readable_extents_in(
     tx: Transaction, ident: VolumeId, after: tuple[int, int] = (-1, -1), limit: int = 200
 ) -> tuple[list[Extent], tuple[int, int] | None]:
-    """As ``extents_in``, without rows that fail their check, and behind what to go on; None at the end.
+    """A chunk of the extents that point into a volume, by (position, id), without rows that fail their check, and
+    behind what to go on; None at the end.
 
-    For what must come to an end in spite of a flipped bit: sealing a volume, opening a store.
+    All that goes through a volume comes to an end in spite of a flipped bit.
     """
     rows = tx.all(
         f"select {COLUMNS} from extent where volume = ? and (position, id) > (?, ?) order by position, id limit ?",  # noqa: S608
@@ -143,7 +138,7 @@ def _is_empty(tx: Transaction, ident: VolumeId) -> bool:
     return tx.one("select 1 from extent where volume = ? limit 1", (ident,)) is None
 
 
-def _with_devices(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> list[VolumeRow]:
+def with_devices(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> list[VolumeRow]:
     return [VolumeRow(*(*row, _devices(tx, row[0]))) for row in rows]
 
 

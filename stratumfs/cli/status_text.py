@@ -94,7 +94,8 @@ def _tail(found: Mapping[str, Any]) -> Iterator[str]:
     space = found["space"]
     yield (
         f"space: {size_text(space['used'])} used (inline {size_text(space['inline'])}, unfinished uploads "
-        f"{size_text(space['unfinished_uploads'])}), {size_text(space['usable_free'])} of "
+        f"{size_text(space['unfinished_uploads'])}), {size_text(space['dead'])} dead in volumes, "
+        f"{size_text(space['usable_free'])} of "
         f"{size_text(space['usable_total'])} usable are free; raw {size_text(space['raw_total'])}"
     )
     yield from _repairs(found["repairs"])
@@ -103,6 +104,7 @@ def _tail(found: Mapping[str, Any]) -> Iterator[str]:
             f"volumes whose repair is put off, for devices that do not answer or are away: "
             f"{found['put_off']['volumes']}{again_text(found['put_off']['again'])}"
         )
+    yield from _compaction(found["compaction"])
     for move in found["moves"]:
         waits = f"; WAITS: {move['waits']}" if move["waits"] else ""
         yield f"move of {move['path']} to {move['to']}: {size_text(move['bytes'])} of {size_text(move['total'])}{waits}"
@@ -137,6 +139,14 @@ def _repairs(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             done = f", {size_text(each['done'])} of {size_text(each['total'])}" if each["total"] else ""
             yield f"repair under way: {each['state']}{volume} on {each['device']}{done}"
     yield f"volumes that wait for repair: {len(queued)}"
+
+
+def _compaction(found: Mapping[str, Any]) -> Iterator[str]:
+    for each in found["under_way"]:
+        done = f"{size_text(each['done'])} of {size_text(each['total'])}"
+        yield f"under way: {each['state']} in {each['device']}, {done}"
+    counts = ", ".join(f"{number} {why.replace('_', ' ')}" for why, number in found["waiting"].items())
+    yield f"volumes that wait for compaction: {counts}"
 
 
 def _any(number: int, word: str) -> str:

@@ -206,7 +206,7 @@ class FileBuffer:
         inline: list[NewExtent] = []
         longer: list[tuple[int, Buffer]] = []
         for piece in layer.pieces.own():
-            if writer.inline_allowed(piece.length):
+            if writer.inline.allows(piece.length):
                 inline.append(NewExtent(piece.offset, piece.length, data=bytes(piece.data)))
             else:
                 longer.append((piece.offset, piece.data))

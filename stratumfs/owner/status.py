@@ -11,10 +11,11 @@ from typing import Any
 
 import trio
 
+from stratumfs.catalog.compaction import waiting as waiting_volumes
 from stratumfs.catalog.damage import shard_counts
 from stratumfs.catalog.devices import device_rows
 from stratumfs.catalog.reap import usage
-from stratumfs.catalog.volumes import FREED, OPEN, SEALED, volume_summary, volumes
+from stratumfs.catalog.volumes import FREED, OPEN, SEALED, dead_bytes, volume_summary, volumes
 from stratumfs.devices.health import DeviceState
 from stratumfs.devices.identity import DeviceEntry
 from stratumfs.devices.space import Space, space_of, total_space
@@ -24,6 +25,7 @@ from stratumfs.limits import ANSWER_WAIT_S, TRANSACTION_ROWS_MAX
 from stratumfs.owner.doors import Door
 from stratumfs.owner.places import place_of
 from stratumfs.owner.wire import Running
+from stratumfs.repair.repairer import Work
 from stratumfs.store.survives import Good, good_shards, survives
 from stratumfs.volumes.attached import AttachedDevice
 
@@ -76,6 +78,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
             "usable_free": store.space.now.free,
             "used": used.live_bytes + used.inline_bytes,
             "inline": used.inline_bytes,
+            "dead": await store.catalog.read(dead_bytes),
             "unfinished_uploads": used.upload_bytes,
         },
         "inodes": await store.files.count(),
@@ -85,6 +88,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
             "volumes": len(store.repairer.put_off),
             "again": _at(None if again is None else again - trio.current_time()),
         },
+        "compaction": await _compaction(running),
         "moves": [move.summary() for move in running.mover],
         "doors": [door.summary() for door in doors],
         "catalog": asdict(store.catalog.statistics()),
@@ -159,15 +163,26 @@ def _repairs(running: Running) -> list[dict[str, Any]]:
     """What is under way, then what waits, most exposed first."""
     repairer = running.store.repairer
     found: list[dict[str, Any]] = []
-    for work in (repairer.work, running.store.widener.work):
-        if work is not None:
-            volume = work.volume.hex() if work.volume else None
-            found.append(
-                {"state": work.what, "volume": volume, "device": work.device, "done": work.done, "total": work.total}
-            )
+    if repairer.work is not None:
+        found.append(_work(repairer.work))
     for each in repairer.queue.first(REPAIRS_SHOWN_MAX):
         found.append({"state": "queued", "volume": each.volume.hex(), "losses_survived": each.margin})
     return found
+
+
+def _work(work: Work) -> dict[str, Any]:
+    volume = work.volume.hex() if work.volume else None
+    return {"state": work.what, "volume": volume, "device": work.device, "done": work.done, "total": work.total}
+
+
+async def _compaction(running: Running) -> dict[str, Any]:
+    """What is under way, and how many volumes of all tiers wait, by reason."""
+    store = running.store
+    waiting: Counter[str] = Counter()
+    for tier, code in store.fleet.codes.items():
+        waiting.update(await store.catalog.read(waiting_volumes, tier, code.n))
+    under_way = [_work(work) for work in (store.packer.work, store.compactor.work) if work is not None]
+    return {"under_way": under_way, "waiting": dict(waiting)}
 
 
 async def _devices(

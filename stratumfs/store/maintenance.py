@@ -76,7 +76,7 @@ class Maintenance:
 
     async def round(self) -> None:
         """Everything once."""
-        self._writer.inline_bytes = await self._catalog.read(inline_bytes)
+        self._writer.inline.learn(await self._catalog.read(inline_bytes))
         if not self._writable:
             return
         await self._tidy_uploads()

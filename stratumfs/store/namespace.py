@@ -171,7 +171,7 @@ class Namespace:
                 with suppress(StaleIds):  # a move came in between; it has few batches, and each does so once at most
                     found, voided = await change(files.publish, ino, publication, etag, first, now_ns)
                     break
-        self._writer.inline_bytes += sum(len(each.data or b"") for each in publication.extents)
+        self._writer.inline.add(sum(len(each.data or b"") for each in publication.extents))
         if voided:
             self._maintenance.clear_soon(ino)
         return found

@@ -99,7 +99,7 @@ class ObjectWriter:
             await staging.add(self._stream.extents)
             etag = self._written.md5.hex()
             new = await staging.new_object(key, spec, self._written.size, etag)
-            self._objects.writer.inline_bytes += sum(len(each.data or b"") for each in new.extents)
+            self._objects.writer.inline.add(sum(len(each.data or b"") for each in new.extents))
             info = await self._objects.committer.commit(put_object, self._bucket.ino, key, new, conditions, now_ns)
         finally:
             staging.close()

@@ -7,7 +7,7 @@ nobody reads them, and go as those of every volume do that nothing points at (``
 """
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 
 import structlog
@@ -15,20 +15,18 @@ import trio
 
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.extents import END, layout
-from stratumfs.catalog.swap import IDS_PER_SWAP, Place, swap_runs
-from stratumfs.catalog.volumes import extents_in
+from stratumfs.catalog.swap import IDS_PER_SWAP, Place, inline_extents, swap_inline, swap_runs
+from stratumfs.catalog.volumes import readable_extents_in
 from stratumfs.errors import TooFewShards
-from stratumfs.ids import InodeNo, VolumeId
-from stratumfs.limits import REPACK_BYTES, REPACK_RUNS, STRIPE_PAYLOAD_MAX
-from stratumfs.location import Location
+from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
+from stratumfs.limits import REPACK_BYTES, REPACK_RUNS, SWAP_ROWS
 from stratumfs.store.reader import Reader, volumes_of
-from stratumfs.store.writer import StripeStream, Writer
-from stratumfs.values import Extent, MovedRun, NewExtent
+from stratumfs.store.runs import Run, joined, moved_runs, packed_extents, pieces
+from stratumfs.store.writer import Writer
+from stratumfs.values import Extent, MovedRun, PackedExtent
 
 _log = structlog.get_logger(__name__)
 
-Run = tuple[Location, int]
-"""Bytes of one volume: where they begin, how many."""
 Pace = Callable[[float, int], Awaitable[None]]
 
 
@@ -36,20 +34,34 @@ class Repack:
     """Moves extents to the tier of *target*, a batch of up to ``REPACK_BYTES`` at a time. Used by one task.
 
     Extents of other inodes that share the bytes go along: shared bytes are moved once and stay shared. Inline extents
-    lie in the catalog, which is no tier: they stay.
+    lie in the catalog, which is no tier: they stay, but for those that ``inline`` is told to take.
+
+    Short runs and inline extents come to lie side by side in small stripes, for whoever reads one of them verifies a
+    cell of the stripe; longer runs fill whole ones.
 
     move        the catalog's row that the move is recorded under, if it has one
+    freeing     more is freed than written: it may use the room that is kept for such
     pace        awaited behind each batch with the seconds that it took and the bytes moved so far
+    taken       bytes that were to move; who overwrites, deletes or moves them meanwhile comes first
     moved       bytes that extents point at in the new place
     unreadable  bytes that could not be read, and stay where they are
     """
 
     def __init__(
-        self, catalog: Catalog, reader: Reader, target: Writer, *, move: bytes | None = None, pace: Pace | None = None
+        self,
+        catalog: Catalog,
+        reader: Reader,
+        target: Writer,
+        *,
+        move: bytes | None = None,
+        freeing: bool = False,
+        pace: Pace | None = None,
     ) -> None:
-        self.moved = self.unreadable = 0
-        self._catalog, self._reader, self._target, self._move, self._pace = catalog, reader, target, move, pace
-        self._batch: list[Run] = []
+        self.taken = self.moved = self.unreadable = 0
+        self._catalog, self._reader, self._target = catalog, reader, target
+        self._move, self._freeing, self._pace = move, freeing, pace
+        self._runs: list[Run] = []
+        self._inline: list[Extent] = []
         self._size = 0
         self._volumes: set[VolumeId] = set()
 
@@ -69,58 +81,100 @@ class Repack:
                 await self._take(extent)
 
     async def volume(self, ident: VolumeId) -> None:
-        """Take all that lies in a sealed volume. Raises: as ``inode``."""
-        after = (-1, -1)
+        """Take all that lies in a sealed volume, but for rows that fail their check. Raises: as ``flush``."""
+        after: tuple[int, int] | None = (-1, -1)
         with self._reader.keeping({ident}):
-            while chunk := await self._catalog.read(extents_in, ident, after):
-                for extent in chunk:
-                    assert extent.location is not None
-                    after = extent.location.position, extent.id
+            while after is not None:
+                extents, after = await self._catalog.read(readable_extents_in, ident, after)
+                for extent in extents:
                     await self._take(extent)
                 await trio.lowlevel.checkpoint()
 
+    async def inline(self, count: int) -> None:
+        """Take about *count* bytes of what lies in the catalog, oldest first. Raises: as ``flush``."""
+        after: ExtentId | None = ExtentId(0)
+        while after is not None and count > 0:
+            extents, after = await self._catalog.read(inline_extents, after)
+            for extent in extents:
+                self.taken += extent.length
+                self._inline.append(extent)
+                self._size += extent.length
+                count -= extent.length
+                await self._flush_full()
+            await trio.lowlevel.checkpoint()
+
     async def flush(self) -> None:
         """Copy and swap what was taken. Raises: StoreFull, StoreReadOnly, DeviceError."""
-        batch, self._batch, self._size = self._batch, [], 0
-        if not batch:
+        if not self._runs and not self._inline:
             return
         began = trio.current_time()
-        with self._target.stream(copying=True) as stream:
-            copied = await self._copy(joined(batch), stream)
-            await stream.finish()
-            await self._swap(moved_runs(copied, stream.extents))
+        runs, inline = joined(self._runs), self._inline
+        self._runs, self._inline, self._size = [], [], 0
+        payload = self._target.packed_payload
+        await self._copy([run for run in runs if run[1] > payload], ())
+        inline.sort(key=lambda extent: (extent.ino, extent.offset))
+        await self._copy([run for run in runs if run[1] <= payload], inline, payload)
         self._volumes.clear()
         if self._pace is not None:
             await self._pace(trio.current_time() - began, self.moved)
 
+    async def _flush_full(self) -> None:
+        if self._size >= REPACK_BYTES or len(self._runs) + len(self._inline) >= REPACK_RUNS:
+            await self.flush()
+
     async def _take(self, extent: Extent) -> None:
         assert extent.location is not None
+        self.taken += extent.length
         at, left = extent.location, extent.length
         while left:
             count = min(left, REPACK_BYTES - self._size)
-            self._batch.append((at, count))
+            self._runs.append((at, count))
             self._volumes.add(at.volume)
             self._size += count
             at, left = at.advanced(count), left - count
-            if self._size == REPACK_BYTES or len(self._batch) == REPACK_RUNS:
-                await self.flush()
+            await self._flush_full()
 
-    async def _copy(self, runs: Iterable[Run], stream: StripeStream) -> list[tuple[int, Run]]:
-        """Returns what was copied, with the offset in the stream at which it begins."""
-        copied: list[tuple[int, Run]] = []
-        offset = 0
-        for at, length in runs:
-            for piece in _pieces(at, length):
-                try:
-                    data = await self._reader.run(*piece)
-                except TooFewShards as error:
-                    self.unreadable += piece[1]
-                    _log.error("bytes cannot be moved", volume=at.volume.hex(), error=str(error))
-                    continue
+    async def _copy(self, runs: Sequence[Run], inline: Sequence[Extent], payload: int | None = None) -> None:
+        """Copy and swap. payload: of small stripes, where nothing that has room in one lies in two."""
+        if not runs and not inline:
+            return
+        moved: list[tuple[int, Run]] = []
+        packed: list[tuple[int, Extent]] = []
+        with self._target.stream(payload=payload, copying=True, freeing=self._freeing) as stream:
+
+            async def write(data: Buffer) -> int:
+                if payload is not None:
+                    await stream.make_room(len(data))
+                at = stream.taken
                 await stream.write(data)
-                copied.append((offset, piece))
-                offset += piece[1]
-        return copied
+                return at
+
+            for piece in pieces(runs):
+                if (data := await self._read(piece)) is not None:
+                    moved.append((await write(data), piece))
+            for extent in inline:
+                assert extent.data is not None
+                packed.append((await write(extent.data), extent))
+            await stream.finish()
+            await self._swap(moved_runs(moved, stream.extents))
+            await self._swap_inline(packed_extents(packed, stream.extents))
+
+    async def _read(self, piece: Run) -> Buffer | None:
+        """None if it cannot be read: it stays where it is."""
+        try:
+            return await self._reader.run(*piece)
+        except TooFewShards as error:
+            self.unreadable += piece[1]
+            _log.error("bytes cannot be moved", volume=piece[0].volume.hex(), error=str(error))
+            return None
+
+    async def _swap_inline(self, packed: Sequence[PackedExtent]) -> None:
+        for start in range(0, len(packed), SWAP_ROWS):
+            chunk = tuple(packed[start : start + SWAP_ROWS])
+            swapped = await self._catalog.write(swap_inline, chunk)
+            self._target.inline.add(-swapped)
+            self.moved += swapped
+            await trio.lowlevel.checkpoint()
 
     async def _swap(self, runs: tuple[MovedRun, ...]) -> None:
         place = Place() if runs else None
@@ -149,57 +203,3 @@ async def foreign(catalog: Catalog, reader: Reader, ino: InodeNo, tier: str) -> 
                     yield extent
             at = chunk[-1].offset + chunk[-1].length
             await trio.lowlevel.checkpoint()
-
-
-def joined(batch: Iterable[Run]) -> list[Run]:
-    """Runs in the order in which they lie, none twice: neighbours and what overlaps become one."""
-    found: list[Run] = []
-    for at, length in sorted(batch, key=lambda run: (run[0].volume, run[0].stripe, run[0].skip)):
-        if found:
-            last, size = found[-1]
-            gap = _distance(last, at)
-            if last.volume == at.volume and 0 <= gap <= size and last.advanced(gap) == at:
-                found[-1] = last, max(size, gap + length)
-                continue
-        found.append((at, length))
-    return found
-
-
-def moved_runs(copied: Iterable[tuple[int, Run]], written: Iterable[NewExtent]) -> tuple[MovedRun, ...]:
-    """Which bytes lie where now: pieces of the stream beside the runs that it was written in."""
-    found: list[MovedRun] = []
-    targets = iter(written)
-    target = next(targets, None)
-    for start, (source, length) in copied:
-        offset, end = start, start + length
-        while offset < end:
-            assert target is not None, "the stream has all that was given to it"
-            if offset >= target.offset + target.length:
-                target = next(targets, None)
-                continue
-            assert target.location is not None
-            count = min(end, target.offset + target.length) - offset
-            run = MovedRun(source.advanced(offset - start), count, target.location.advanced(offset - target.offset))
-            if found and _continues(found[-1], run):
-                found[-1] = MovedRun(found[-1].source, found[-1].length + count, found[-1].target)
-            else:
-                found.append(run)
-            offset += count
-    return tuple(found)
-
-
-def _continues(last: MovedRun, run: MovedRun) -> bool:
-    return last.source.advanced(last.length) == run.source and last.target.advanced(last.length) == run.target
-
-
-def _distance(first: Location, second: Location) -> int:
-    """Bytes from one place to another, if both are of one run."""
-    return (second.stripe - first.stripe) * STRIPE_PAYLOAD_MAX + second.skip - first.skip
-
-
-def _pieces(at: Location, length: int) -> Iterator[Run]:
-    """A run, cut where stripes end."""
-    while length:
-        count = min(length, STRIPE_PAYLOAD_MAX - at.skip)
-        yield at, count
-        at, length = at.advanced(count), length - count

@@ -56,10 +56,11 @@ def _level(free: list[int], width: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TierSpace:
-    """Payload bytes of a tier: what fits in all, what still fits."""
+    """Payload bytes of a tier: what fits in all, what still fits, and what fits of a repack that frees more."""
 
     total: int
     free: int
+    for_repack: int = 0
 
 
 class Space:
@@ -75,15 +76,15 @@ class Space:
         """*catalog* says where the catalog lies now."""
         self._fleet, self._tier, self._code, self._catalog, self._nursery = fleet, tier, code, catalog, nursery
         self._sizes: dict[DeviceId, tuple[int, int]] = {}
-        self._catalog_free = False  # has room
+        self._catalog_size = (0, 0)
         self._taken = 0
         self._asking: dict[DeviceId | None, trio.Event] = {}
         self._catalog_limiter = trio.CapacityLimiter(1)
         self.now = TierSpace(0, 0)
 
-    def check(self, count: int) -> None:
-        """Take *count* payload bytes of what is free. Raises: StoreFull."""
-        left = self.now.free - self._taken
+    def check(self, count: int, *, freeing: bool = False) -> None:
+        """Take *count* payload bytes of what is free; *freeing*: for a repack that frees more. Raises: StoreFull."""
+        left = (self.now.for_repack if freeing else self.now.free) - self._taken
         if count > left or left <= 0:
             raise StoreFull(f"{max(0, left) // MIB} MiB are left for new data")
         self._taken += count
@@ -108,8 +109,8 @@ class Space:
     async def _ask(self, device: AttachedDevice | None) -> None:
         try:
             if device is None:
-                self._catalog_free = await trio.to_thread.run_sync(
-                    _has_room, self._catalog(), limiter=self._catalog_limiter, abandon_on_cancel=True
+                self._catalog_size = await trio.to_thread.run_sync(
+                    _folder_size, self._catalog(), limiter=self._catalog_limiter, abandon_on_cancel=True
                 )
             else:
                 self._sizes[device.id] = await device.read(_device_sizes, device)
@@ -122,21 +123,30 @@ class Space:
         known = [device for device in self._fleet.up(self._tier) if device.id in self._sizes]
         disks = Counter(device.disk for device in known)
         taking = self._fleet.taking(self._tier)
-        free, total = [], []
+        total, free, for_repack = [], [], []
         for device in known:
             size, left = self._sizes[device.id]
             sharing = disks[device.disk]  # folders of one disk share what it has
             total.append((size - keep_free(size)) // sharing)
             if device in taking:
                 free.append(max(0, left - keep_free(size)) // sharing)
-        fits = usable(free, self._code) if self._catalog_free else 0
-        self.now = TierSpace(usable(total, self._code), fits)
+                for_repack.append(max(0, left - keep_free(size) // 2) // sharing)
+        self.now = TierSpace(
+            usable(total, self._code),
+            usable(free, self._code) if self._catalog_has(1) else 0,
+            usable(for_repack, self._code) if self._catalog_has(2) else 0,
+        )
         self._taken = 0
 
+    def _catalog_has(self, part: int) -> bool:
+        """Whether its folder has more room than one *part* of what is kept free."""
+        total, free = self._catalog_size
+        return free > keep_free(total) // part
 
-def _has_room(folder: Path) -> bool:
+
+def _folder_size(folder: Path) -> tuple[int, int]:
     found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize > keep_free(found.f_blocks * found.f_frsize)
+    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
 
 def _device_sizes(device: AttachedDevice) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from stratumfs.repair.repairer import Repairer
 from stratumfs.shards.layout import ShardName
 from stratumfs.store.changes import Changes
 from stratumfs.store.committer import Committer
+from stratumfs.store.compact import Compactor
 from stratumfs.store.fleet import Fleet
 from stratumfs.store.ledger import CatalogLedger
 from stratumfs.store.locks import InodeLocks
@@ -22,10 +23,10 @@ from stratumfs.store.maintenance import Maintenance
 from stratumfs.store.multipart import Uploads
 from stratumfs.store.namespace import Namespace
 from stratumfs.store.objects import Objects
-from stratumfs.store.observer import AccessObserver, NullObserver
+from stratumfs.store.observer import AccessObserver, Foreground, NullObserver
+from stratumfs.store.pack import Packer
 from stratumfs.store.reader import Reader
 from stratumfs.store.space import SPACE_FIRST_S, Space
-from stratumfs.store.widen import Widener
 from stratumfs.store.writer import Writer
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import VolumeInfo
@@ -54,7 +55,7 @@ class Store:
         folders: Folders | None = None,
     ) -> None:
         self.id, self.tier, self.code, self.fleet, self.devices = ident, tier, fleet.codes[tier], fleet, fleet.devices
-        self.catalog, self.observer = catalog, observer
+        self.catalog, self.observer = catalog, Foreground(observer)
         self._away: dict[VolumeId, frozenset[DeviceId]] = {}  # of volumes that are freed, where they are not gone yet
         self.volume_reader = VolumeReader(ident, fleet.devices, self._damaged)
         self.writers = {name: self._writer(name, nursery) for name in fleet.codes}
@@ -71,7 +72,8 @@ class Store:
             folders=folders,
         )
         fleet.listeners.append(self.repairer.heed)
-        self.widener = Widener(catalog, self.reader, fleet, self.writers, self._seal)
+        self.packer = Packer(catalog, self.reader, self.writer, self.observer)
+        self.compactor = Compactor(catalog, self.reader, fleet, self.writers, self.observer, self._seal)
         self.changes = Changes(nursery)
         self.locks = InodeLocks()
         self.maintenance = Maintenance(
@@ -79,7 +81,11 @@ class Store:
         )
         self.holds = self.maintenance.holds
         self.objects = Objects(
-            Committer(catalog, self.changes, self.maintenance.wake), self.writer, self.reader, self.holds, observer
+            Committer(catalog, self.changes, self.maintenance.wake),
+            self.writer,
+            self.reader,
+            self.holds,
+            self.observer,
         )
         self.uploads = Uploads(self.objects)
         self.files = Namespace(catalog, self.writer, self.locks, self.maintenance)
@@ -110,7 +116,8 @@ class Store:
                 nursery.start_soon(writer.space.serve)
             nursery.start_soon(self.maintenance.serve)
             nursery.start_soon(self.repairer.serve)
-            nursery.start_soon(self.widener.serve)
+            nursery.start_soon(self.packer.serve)
+            nursery.start_soon(self.compactor.serve)
 
     def _writer(self, tier: str, nursery: trio.Nursery) -> Writer:
         code = self.fleet.codes[tier]

@@ -15,8 +15,7 @@ import trio
 from stratumfs.errors import StoreClosing, StoreReadOnly
 from stratumfs.ids import Buffer, VolumeId
 from stratumfs.limits import (
-    INLINE_BYTES_MAX,
-    INLINE_MAX,
+    PACKED_CELL,
     STRIPE_PAYLOAD_MAX,
     STRIPE_UNNAMED_S,
     STRIPES_IN_FLIGHT,
@@ -26,6 +25,7 @@ from stratumfs.limits import (
 from stratumfs.location import Location
 from stratumfs.store.digest import StreamDigest
 from stratumfs.store.fleet import Fleet
+from stratumfs.store.inline import InlineBytes
 from stratumfs.store.space import Space
 from stratumfs.values import NewExtent, Written
 from stratumfs.volumes.pending import PendingStripe
@@ -79,20 +79,19 @@ class Writer:
         space: Space,
         fleet: Fleet,
         nursery: trio.Nursery,
-        inline_bytes_max: int = INLINE_BYTES_MAX,
     ) -> None:
         self.volumes = volumes
         self.space = space
         self.nursery = nursery
-        self.inline_bytes = 0
+        self.inline = InlineBytes()
         self.unsynced_bytes = 0
         self._fleet = fleet
         self._refused: str | None = None
         self._appended: dict[VolumeId, float] = {}
         self._holders: set[StripeHolder] = set()
-        self._inline_bytes_max = inline_bytes_max
         self._hashing = trio.CapacityLimiter(2)
         self.stripe_payload = STRIPE_PAYLOAD_MAX
+        self.packed_payload = min(STRIPE_PAYLOAD_MAX, volumes.code.k * PACKED_CELL)
 
     @property
     def read_only(self) -> str | None:
@@ -108,14 +107,13 @@ class Writer:
         if (reason := self.read_only) is not None:
             raise StoreReadOnly(reason)
 
-    def reserve(self, count: int) -> None:
-        """Make sure before *count* bytes are taken that they fit. Raises: StoreFull, StoreReadOnly."""
-        self.check_writable()
-        self.space.check(count)
+    def reserve(self, count: int, *, freeing: bool = False) -> None:
+        """Make sure before *count* bytes are taken that they fit; *freeing*: by a repack that frees more.
 
-    def inline_allowed(self, length: int) -> bool:
-        """Whether a run this long becomes an inline extent rather than a stripe."""
-        return length <= INLINE_MAX and self.inline_bytes + length <= self._inline_bytes_max
+        Raises: StoreFull, StoreReadOnly.
+        """
+        self.check_writable()
+        self.space.check(count, freeing=freeing)
 
     def digest(self) -> StreamDigest:
         return StreamDigest(self.nursery, self._hashing)
@@ -149,13 +147,17 @@ class Writer:
         return frozenset(self._appended).union(*(holder.volumes for holder in self._holders))
 
     @contextmanager
-    def stream(self, *, copying: bool = False) -> Iterator["StripeStream"]:
+    def stream(
+        self, *, payload: int | None = None, copying: bool = False, freeing: bool = False
+    ) -> Iterator["StripeStream"]:
         """A body of any length; what it wrote is spared until the context ends, for it may take hours.
 
+        payload: bytes of a stripe, if not as many as there can be.
         copying: of bytes that the store has already. They are not hashed (the digest is that of nothing), and never
         become inline.
+        freeing: as of ``reserve``.
         """
-        stream = StripeStream(self, copying)
+        stream = StripeStream(self, payload or self.stripe_payload, copying, freeing)
         self.keep(stream)
         try:
             yield stream
@@ -194,10 +196,10 @@ class StripeStream:
     are not synced yet. Stopping before ``finish`` leaves bytes that no row points at.
     """
 
-    def __init__(self, writer: Writer, copying: bool) -> None:
+    def __init__(self, writer: Writer, payload: int, copying: bool, freeing: bool) -> None:
         self.size = 0
         self.extents: list[NewExtent] = []
-        self._writer, self._copying = writer, copying
+        self._writer, self._payload, self._copying, self._freeing = writer, payload, copying, freeing
         self._digest = writer.digest()
         self._filling: bytearray | memoryview = bytearray()
         self._offset = 0  # of the first byte of `_filling`
@@ -211,6 +213,11 @@ class StripeStream:
         self._error: BaseException | None = None
 
     @property
+    def taken(self) -> int:
+        """Bytes so far."""
+        return self._offset + len(self._filling)
+
+    @property
     def volumes(self) -> frozenset[VolumeId]:
         """Those that hold bytes of it."""
         return frozenset(stripe.location.volume for stripe in self._stripes.values() if stripe.location is not None)
@@ -218,27 +225,31 @@ class StripeStream:
     async def write(self, data: Buffer) -> None:
         """Take more bytes; the buffer is the caller's again on return. Raises: what an earlier stripe met."""
         view = memoryview(data)
-        full = self._writer.stripe_payload
         while view:
             self._check()
             filling = self._filling
             assert isinstance(filling, bytearray), "a stream is filled by one source, or written"
-            count = min(full - len(filling), len(view))
-            self._writer.reserve(count)
+            count = min(self._payload - len(filling), len(view))
+            self._writer.reserve(count, freeing=self._freeing)
             filling += view[:count]
             view = view[count:]
-            if len(filling) == full:
+            if len(filling) == self._payload:
                 await self._send()
+
+    async def make_room(self, count: int) -> None:
+        """Up to a stripe's bytes that are written next come to lie in one stripe. Raises: as ``write``."""
+        if self._filling and len(self._filling) + count > self._payload:
+            self._check()
+            await self._send()
 
     async def fill(self, source: ByteSource, length: int) -> None:
         """Take all of *source*, which has up to *length* bytes, and puts them where they are coded from.
 
         In place of ``write``. Raises: what *source* raises, and what an earlier stripe met.
         """
-        full = self._writer.stripe_payload
         while True:
             # One byte more than there should be: with no room left it could not be seen that the source has ended.
-            room = memoryview(bytearray(min(full, length - self._offset + 1)))
+            room = memoryview(bytearray(min(self._payload, length - self._offset + 1)))
             used = 0
             while used < len(room) and (count := await source.read_into(room[used:])):
                 self._check()
@@ -247,12 +258,12 @@ class StripeStream:
             self._filling = room[:used]
             if used < len(room):
                 return
-            assert used == full, "a source has more bytes than it said"
+            assert used == self._payload, "a source has more bytes than it said"
             await self._send()
 
     async def finish(self) -> Written:
         """All bytes are hashed and on stable storage, or inline in ``extents``."""
-        if self._offset == 0 and not self._copying and self._writer.inline_allowed(len(self._filling)):
+        if self._offset == 0 and not self._copying and self._writer.inline.allows(len(self._filling)):
             self._check()
             self._writer.check_writable()
             data = bytes(self._filling)

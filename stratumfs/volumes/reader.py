@@ -13,8 +13,8 @@ from stratumfs.volumes.cells import CellCache, CellKey, read_cell_nowait
 from stratumfs.volumes.format import StripeAt, VolumeInfo, stripe_of
 from stratumfs.volumes.gather import Gather, OnDamage, StripeSource
 
-LOOP_CELL_MAX = 64 * 1024
-"""Cells up to this long are taken from the page cache and verified on the loop: some 15 µs, where a hop costs 40."""
+LOOP_CELLS_MAX = 64 * 1024
+"""So many bytes of cells are taken from the page cache and verified on the loop: some 15 µs, where a hop costs 40."""
 
 
 class VolumeReader:
@@ -124,7 +124,7 @@ class VolumeReader:
 
     async def _read_stripe(self, source: StripeSource, wanted: Sequence[CellIndex]) -> dict[CellIndex, memoryview]:
         """At least the *wanted* cells: from the page cache if it has them, else by devices' threads, else decoded."""
-        if len(wanted) == 1 and source.at.cell_size <= LOOP_CELL_MAX:
+        if len(wanted) * source.at.cell_size <= LOOP_CELLS_MAX:
             good = _read_nowait(source, wanted)
         else:
             # Never waits for a device, so that one that stalls can't use up these threads.

@@ -130,8 +130,8 @@ async def publish(
     etag: str | None = None,
 ) -> None:
     """What fsync and close do with buffered writes: stripes first, their sync, then one transaction."""
-    short = [(at, data) for at, data in pieces if store.writer.inline_allowed(len(data))]
-    long = [(at, data) for at, data in pieces if not store.writer.inline_allowed(len(data))]
+    short = [(at, data) for at, data in pieces if store.writer.inline.allows(len(data))]
+    long = [(at, data) for at, data in pieces if not store.writer.inline.allows(len(data))]
     gathered = await store.writer.gather(long) if long else []
     await store.writer.sync([each.stripe for each in gathered])
     inline = [NewExtent(at, len(data), data=bytes(data)) for at, data in short]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratumfs import config
-from stratumfs.catalog.volumes import narrow_volumes
+from stratumfs.catalog import compaction
 from stratumfs.devices.identity import Identity, has_identity, read_identity
 from stratumfs.errors import ConfigError, DeviceRefused
 from stratumfs.store.store import Store
@@ -83,15 +83,16 @@ def _lose_devices(root: Path, rng: random.Random) -> None:
 
 async def _used(store: Store, before: Tree, tables_missing: int) -> list[str]:
     """It is a store like any other: it repairs what the stop left, with all its devices up then; takes an object under
-    new ids; and tidies behind whoever was stopped."""
+    new ids; and packs and tidies behind whoever was stopped."""
     if any(device.struck for device in store.devices.values()):
         tables_missing = store.code.m + 1  # a strike seals without
     await store.repairer.round()
     if store.fleet.struck:
         return [f"not repaired: {store.fleet.struck}"]
-    await store.widener.round()
-    if narrow := await store.catalog.read(narrow_volumes, store.tier, store.code.n):
-        return [f"not widened: {narrow}"]
+    await store.compactor.round()
+    if any((waiting := await store.catalog.read(compaction.waiting, store.tier, store.code.n)).values()):
+        return [f"not compacted: {waiting}"]
+    await store.packer.round(1 << 40)
     buckets = await store.objects.buckets()
     if not buckets:
         await store.objects.create_bucket(PROBE, time.time_ns())

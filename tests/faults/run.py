@@ -17,9 +17,10 @@ from stratumfs.owner import create, wire
 from stratumfs.owner.create import NewTier, make_embedded, make_store
 from stratumfs.owner.messages import Credentials
 from stratumfs.repair.repairer import Repairer
+from stratumfs.store.compact import Compactor
 from stratumfs.store.maintenance import Maintenance
+from stratumfs.store.pack import Packer
 from stratumfs.store.store import Store
-from stratumfs.store.widen import Widener
 from tests.faults.calls import Watch, watched
 from tests.faults.disk import Image, image_below, write_image
 from tests.faults.story import Story
@@ -62,7 +63,8 @@ def make_here(root: Path, k: int = 4, m: int = 2) -> None:
 @asynccontextmanager
 async def opened(root: Path) -> AsyncIterator[Store]:
     """The store below *root* as its owner opens it, but that the clock begins nothing: tidying and repairs are left to
-    the caller, ``store.maintenance.round()``, ``store.repairer.round()``, ``store.widener.round()``."""
+    the caller, ``store.maintenance.round()``, ``store.repairer.round()``, ``store.compactor.round()``,
+    ``store.packer.round()``."""
     async with running(root) as found:
         yield found.store
 
@@ -74,7 +76,8 @@ async def running(root: Path) -> AsyncIterator[wire.Running]:
         patch.object(Maintenance, "serve", _learn_only),
         patch.object(Repairer, "serve", Repairer.recall),
         patch.object(Membership, "serve", _members_stay),
-        patch.object(Widener, "serve", _never),
+        patch.object(Packer, "serve", _never),
+        patch.object(Compactor, "serve", _never),
         patch.object(engine, "ROUND_INTERVAL_S", float("inf")),
     ):
         folder = store_folder(root)
@@ -95,7 +98,7 @@ async def _members_stay(members: Membership, exclusive: object, synced: object) 
     """What is told to identity files once a minute would come between the steps of a path."""
 
 
-async def _never(_: Widener) -> None: ...
+async def _never(_: Packer | Compactor) -> None: ...
 
 
 async def _learn_only(maintenance: Maintenance) -> None:

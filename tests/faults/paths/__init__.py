@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tests.faults.paths import files, members, mount, moves, objects, repairs, uploads, volumes
+from tests.faults.paths import compaction, files, members, mount, moves, objects, repairs, uploads, volumes
 from tests.faults.run import WritePath
 
 PATHS: Mapping[str, WritePath] = {
@@ -12,6 +12,7 @@ PATHS: Mapping[str, WritePath] = {
     **mount.PATHS,
     **volumes.PATHS,
     **moves.PATHS,
+    **compaction.PATHS,
     **repairs.PATHS,
     **members.PATHS,
 }

@@ -19,7 +19,7 @@ async def move(run: Run) -> None:
     async with run.opened() as store:
         with (
             smaller(repack, REPACK_BYTES=STRIPED // 2 + 1000),
-            smaller(swap, TRANSACTION_ROWS_MAX=1),
+            smaller(swap, SWAP_ROWS=1),
             run.recording(),
         ):
             await acts.move(store, "main/striped", "warm")

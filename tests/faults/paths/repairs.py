@@ -77,7 +77,7 @@ async def widen(run: Run) -> None:
         await store.repairer.round()
         assert not store.fleet.struck
         with run.recording():
-            await store.widener.round()
+            await store.compactor.round()
 
 
 async def replace(run: Run) -> None:

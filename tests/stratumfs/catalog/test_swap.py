@@ -36,7 +36,7 @@ def small() -> Iterator[None]:
         for module, name, value in (
             (extents, "_CLEAR_MAX", 1),
             (extents, "TRANSACTION_ROWS_MAX", 2),
-            (swap, "TRANSACTION_ROWS_MAX", 2),
+            (swap, "SWAP_ROWS", 2),
             (swap, "STRIPE_PAYLOAD_MAX", FULL),
             (location, "STRIPE_PAYLOAD_MAX", FULL),
         ):

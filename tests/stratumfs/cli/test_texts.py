@@ -25,7 +25,8 @@ def test_what_survives_is_said_in_words() -> None:
 def test_status_shows_a_path_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     path = "/srv/[red]/pci:100:/" + "x" * 200
     device = {"tier": "hot", "slot": 0, "state": "failed", "free": None, "total": None, "path": path}
-    space = dict.fromkeys(("used", "inline", "unfinished_uploads", "usable_free", "usable_total", "raw_total"), 0)
+    sizes = ("used", "inline", "dead", "unfinished_uploads", "usable_free", "usable_total", "raw_total")
+    space = dict.fromkeys(sizes, 0)
     render_status(
         {
             "store": path,
@@ -49,6 +50,7 @@ def test_status_shows_a_path_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
             "put_off": {"volumes": 3, "again": 7200.0},
             "space": space,
             "repairs": [],
+            "compaction": {"under_way": [], "waiting": {"half_dead": 1, "narrow": 0, "small": 0}},
             "doors": [{"kind": "mount", "where": [path], "state": "open", "since": 0}],
         }
     )

@@ -1,28 +1,27 @@
 """Bytes that move between tiers while files are read, rewritten, cut and removed: nobody ever sees another byte."""
 
 import os
-import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
-from stratumfs.catalog.swap import swap_runs
 from stratumfs.catalog.volumes import FREED, volume_summary, volumes
 from stratumfs.ids import InodeNo
-from stratumfs.limits import STRIPE_PAYLOAD_MAX
+from stratumfs.limits import PACKED_CELL
 from stratumfs.store import maintenance, repack
 from stratumfs.store.content import Staging
 from stratumfs.store.reader import volumes_of
 from stratumfs.store.repack import Repack, foreign
 from stratumfs.store.store import Store
 from stratumfs.store.writer import merged
-from stratumfs.values import CompletedPart, Name, NewExtent, ObjectSpec, Publication
+from stratumfs.values import CompletedPart, NewExtent, ObjectSpec, Publication
 from tests.stores import make_warm
 from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
+from tests.stratumfs.store.racing import Racing, between, new_file, write_at
 
 
 @asynccontextmanager
@@ -50,23 +49,6 @@ async def tiers(store: Store, ino: InodeNo) -> set[str]:
     return {(await store.reader.volume(ident)).tier for ident in volumes_of(extents)}
 
 
-async def write_at(store: Store, ino: InodeNo, offset: int, data: bytes) -> None:
-    """As a mount publishes it: a stripe of its own, or inline."""
-    if store.writer.inline_allowed(len(data)):
-        extents = (NewExtent(offset, len(data), data=data),)
-    else:
-        gathered = await store.writer.gather([(offset, data)])
-        await store.writer.sync({each.stripe for each in gathered})
-        extents = tuple(each.extent for each in gathered)
-    size = max((await store.files.attributes(ino)).size, offset + len(data))
-    await store.files.publish(ino, Publication(None, extents, size, 1), time.time_ns(), durable=False)
-
-
-async def new_file(store: Store, name: bytes) -> InodeNo:
-    place = (await store.objects.bucket("bucket")).ino
-    return (await store.files.make(place, Name(name), 0o100644, 0, 0, time.time_ns())).ino
-
-
 async def test_an_object_moves_there_and_back_and_nothing_else_of_it_changes(tmp_path: Path) -> None:
     data = os.urandom(3 * MIB + 12_345)
     async with two_tiers(tmp_path) as store:
@@ -83,14 +65,15 @@ async def test_an_object_moves_there_and_back_and_nothing_else_of_it_changes(tmp
         assert await get(store, b"k") == data
 
 
-async def test_small_files_are_packed_and_inline_bytes_stay_in_the_catalog(tmp_path: Path) -> None:
+async def test_small_files_lie_in_small_stripes_and_inline_bytes_stay_in_the_catalog(tmp_path: Path) -> None:
     async with two_tiers(tmp_path) as store:
         files = {b"k%d" % number: os.urandom(18_000) for number in range(20)}
         inos = [(await put(store, key, data)).ino for key, data in files.items()]
         inline = await put(store, b"inline", b"x" * 100)
         await move(store, *inos, inline.ino)
         rows = [row for ino in inos for row in await store.reader.layout(ino, 0, 18_000)]
-        assert len({row.location.stripe for row in rows if row.location}) == 1
+        assert len(rows) == len(inos)
+        assert all(row.location and row.location.cell_size <= PACKED_CELL for row in rows)
         assert await tiers(store, inline.ino) == set()
         for key, data in files.items():
             assert await get(store, key) == data
@@ -301,92 +284,11 @@ async def test_a_move_between_the_ids_of_a_publication_and_its_round_hides_nothi
         assert bytes(await store.reader.read(ino, 0, len(new))) == new
 
 
-class Racing:
-    """Some files and what they hold; each call of ``step`` changes one of them at random, as users do meanwhile."""
-
-    def __init__(self, store: Store, seed: int) -> None:
-        self.store, self.random = store, random.Random(seed)
-        self.files: dict[InodeNo, bytearray] = {}
-        self.names: dict[InodeNo, bytes] = {}
-
-    async def make(self) -> None:
-        name = b"f%d" % self.random.randrange(1 << 40)
-        ino = await new_file(self.store, name)
-        self.store.holds.take(ino)
-        self.files[ino], self.names[ino] = bytearray(), name
-        for _ in range(self.random.randrange(1, 5)):
-            await self.write(ino)
-
-    async def write(self, ino: InodeNo) -> None:
-        data = self.random.randbytes(self.random.choice((100, 20_000, 70_000, STRIPE_PAYLOAD_MAX + 50_000)))
-        offset = self.random.randrange(len(self.files[ino]) + 1)
-        await write_at(self.store, ino, offset, data)
-        self.files[ino][offset : offset + len(data)] = data
-
-    async def step(self) -> None:
-        if not self.files:
-            return
-        ino = self.random.choice(list(self.files))
-        match self.random.randrange(6):
-            case 0:
-                size = self.random.randrange(len(self.files[ino]) + 1)
-                await self.store.files.truncate(ino, size, time.time_ns())
-                del self.files[ino][size:]
-            case 1 if len(self.files) > 2:
-                place = (await self.store.objects.bucket("bucket")).ino
-                await self.store.files.remove(place, Name(self.names[ino]), time.time_ns())
-                self.store.holds.drop(ino)
-                del self.files[ino]
-                await self.store.maintenance.round()
-            case 2:
-                key = b"o%d" % self.random.randrange(4)
-                source = self.names[ino]
-                info = await self.store.objects.copy(
-                    "bucket", source, None, "bucket", key, ObjectSpec(), ANY, time.time_ns()
-                )
-                assert await get(self.store, key) == self.files[ino]
-                assert info.size == len(self.files[ino])
-            case _:
-                await self.write(ino)
-
-    async def check(self) -> None:
-        for ino, data in self.files.items():
-            assert bytes(await self.store.reader.read(ino, 0, len(data) + 1)) == data
-
-
-def between(store: Store, step: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """*step* is run before each swap, behind it, and between the reads of a repack."""
-    write, run = store.catalog.write, store.reader.run
-    busy = False
-
-    async def stepping() -> None:
-        nonlocal busy
-        if not busy:
-            busy = True
-            await step()
-            busy = False
-
-    async def written(fn: Callable[..., object], *args: object) -> object:
-        if fn is swap_runs:
-            await stepping()
-        result = await write(fn, *args)  # type: ignore[arg-type]
-        if fn is swap_runs:
-            await stepping()
-        return result
-
-    async def ran(*args: object) -> object:
-        await stepping()
-        return await run(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(store.catalog, "write", written)
-    monkeypatch.setattr(store.reader, "run", ran)
-
-
 @pytest.mark.parametrize("seed", range(2))
 async def test_users_race_the_mover_and_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
     monkeypatch.setattr(repack, "REPACK_BYTES", 400_000)
-    monkeypatch.setattr("stratumfs.catalog.swap.TRANSACTION_ROWS_MAX", 3)
+    monkeypatch.setattr("stratumfs.catalog.swap.SWAP_ROWS", 3)
     async with two_tiers(tmp_path) as store:
         racing = Racing(store, seed)
         for _ in range(6):

@@ -1,0 +1,81 @@
+"""Runs of bytes that are moved: which are one, and where their copies lie. Pure."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+
+from stratumfs.erasure.checksum import digest
+from stratumfs.limits import STRIPE_PAYLOAD_MAX
+from stratumfs.location import Location
+from stratumfs.values import Extent, MovedRun, NewExtent, PackedExtent
+
+Run = tuple[Location, int]
+"""Bytes of one volume: where they begin, how many."""
+
+
+def joined(batch: Iterable[Run]) -> list[Run]:
+    """Runs in the order in which they lie, none twice: neighbours and what overlaps become one."""
+    found: list[Run] = []
+    for at, length in sorted(batch, key=lambda run: (run[0].volume, run[0].stripe, run[0].skip)):
+        if found:
+            last, size = found[-1]
+            gap = _distance(last, at)
+            if last.volume == at.volume and 0 <= gap <= size and last.advanced(gap) == at:
+                found[-1] = last, max(size, gap + length)
+                continue
+        found.append((at, length))
+    return found
+
+
+def moved_runs(copied: Iterable[tuple[int, Run]], written: Iterable[NewExtent]) -> tuple[MovedRun, ...]:
+    """Which bytes lie where now: pieces of the stream beside the runs that it was written in."""
+    found: list[MovedRun] = []
+    targets = iter(written)
+    target = next(targets, None)
+    for start, (source, length) in copied:
+        offset, end = start, start + length
+        while offset < end:
+            assert target is not None, "the stream has all that was given to it"
+            if offset >= target.offset + target.length:
+                target = next(targets, None)
+                continue
+            assert target.location is not None
+            count = min(end, target.offset + target.length) - offset
+            run = MovedRun(source.advanced(offset - start), count, target.location.advanced(offset - target.offset))
+            if found and _continues(found[-1], run):
+                found[-1] = MovedRun(found[-1].source, found[-1].length + count, found[-1].target)
+            else:
+                found.append(run)
+            offset += count
+    return tuple(found)
+
+
+def packed_extents(packed: Iterable[tuple[int, Extent]], written: Sequence[NewExtent]) -> list[PackedExtent]:
+    """Where inline extents lie now: offsets in the stream beside the runs that it was written in."""
+    found = []
+    starts = [each.offset for each in written]
+    for at, extent in packed:
+        target = written[bisect_right(starts, at) - 1]
+        assert target.location is not None
+        assert at + extent.length <= target.offset + target.length
+        assert extent.data is not None
+        place = target.location.advanced(at - target.offset)
+        found.append(PackedExtent(extent.id, extent.ino, extent.offset, extent.length, digest(extent.data), place))
+    return found
+
+
+def _continues(last: MovedRun, run: MovedRun) -> bool:
+    return last.source.advanced(last.length) == run.source and last.target.advanced(last.length) == run.target
+
+
+def _distance(first: Location, second: Location) -> int:
+    """Bytes from one place to another, if both are of one run."""
+    return (second.stripe - first.stripe) * STRIPE_PAYLOAD_MAX + second.skip - first.skip
+
+
+def pieces(runs: Iterable[Run]) -> Iterator[Run]:
+    """Runs, cut where stripes end."""
+    for at, length in runs:
+        while length:
+            count = min(length, STRIPE_PAYLOAD_MAX - at.skip)
+            yield at, count
+            at, length = at.advanced(count), length - count
