@@ -59,6 +59,8 @@ INLINE_BYTES_MAX = 256 * MIB
 TRANSACTION_ROWS_MAX = 200
 COUNTED_ROWS_MAX = 20_000
 """Rows that one transaction only counts: half a millisecond."""
+MAKE_CHUNK = 50
+"""Files that one transaction of a bulk call makes: 2 ms."""
 ROUND_BYTES_MAX = 4 * MIB
 ROUND_INTERVAL_S = 1.0
 COMMITS_WAITING_MAX = 8192
