@@ -69,6 +69,10 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     given = parser.parse_args(argv)
     if unknown := set(given.rows) - set(ROWS):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    if given.peers and (missing := systems.missing_peers()):
+        parser.error(
+            f"not installed: {', '.join(missing)}. .venv/bin/pip install -c tools/requirements.lock -e '.[bench]'"
+        )
     return given
 
 

@@ -34,6 +34,10 @@ class System:
         return sum(map(cpu_s, self.pids))
 
 
+def missing_peers() -> list[str]:
+    return [name for name in ("weed", "rclone", "juicefs") if not (_BIN / name).exists()]
+
+
 @contextmanager
 def stratumfs(doors: Doors) -> Iterator[System]:
     """Both doors of a store that was made and has the bucket: six devices on this disk, 4+2."""
