@@ -106,7 +106,7 @@ def make(tx: Transaction, parent: InodeNo, name: Name, new: NewFile, now_ns: int
 
 
 def make_many(tx: Transaction, parent: InodeNo, names: Sequence[Name], first: NewFile, now_ns: int) -> None:
-    """As ``make`` for each name, all or none; inodes and cookies count up from those of *first*. Raises: as ``make``."""
+    """As ``make`` for each name, all or none; inodes and cookies count up from those of *first*."""
     for number, name in enumerate(names):
         new = replace(first, ino=InodeNo(first.ino + number), cookie=Cookie(first.cookie + number))
         make(tx, parent, name, new, now_ns)
