@@ -31,21 +31,28 @@ class Load:
 
     seconds: float
     busy_s: float
+    cpu_s: float
+    """Of the server."""
+
+
+Cpu = Callable[[], float]
+"""Processor seconds that a server has used until now."""
 
 
 @contextmanager
-def clocked(found: list[Load]) -> Iterator[None]:
+def clocked(cpu: Cpu, found: list[Load]) -> Iterator[None]:
     """Adds how long the block took to *found*."""
-    began, busy = time.perf_counter(), time.process_time()
+    used, busy, began = cpu(), time.process_time(), time.perf_counter()
     yield
-    found.append(Load(time.perf_counter() - began, time.process_time() - busy))
+    seconds = time.perf_counter() - began
+    found.append(Load(seconds, time.process_time() - busy, cpu() - used))
 
 
 Check = Callable[[int, bytes], bool]
 """(index of the request, body of the answer): whether it is right."""
 
 
-def drive(port: int, requests: Sequence[bytes], connections: int, check: Check) -> Load:
+def drive(port: int, requests: Sequence[bytes], connections: int, check: Check, cpu: Cpu = float) -> Load:
     """Send all *requests*, one at a time on each of so many connections. Raises: WrongAnswer, OSError."""
     lanes: dict[int, _Lane] = {}
     ahead = iter(enumerate(requests))
@@ -56,7 +63,7 @@ def drive(port: int, requests: Sequence[bytes], connections: int, check: Check) 
                 lane = _Lane(port)
                 lanes[lane.fileno] = lane
                 epoll.register(lane.fileno, select.EPOLLIN)
-            with clocked(found):
+            with clocked(cpu, found):
                 for lane in lanes.values():
                     lane.begin(*next(ahead))
                 _answers(epoll, lanes, ahead, len(requests), check)
@@ -144,7 +151,7 @@ def _connected(port: int) -> socket.socket:
     return made
 
 
-def upload(port: int, heads: Sequence[bytes], body: Path, at_once: int) -> Load:
+def upload(port: int, heads: Sequence[bytes], body: Path, at_once: int, cpu: Cpu = float) -> Load:
     """One request for each head, all with the bytes of a file. Raises: WrongAnswer, OSError."""
 
     def send(sock: socket.socket, head: bytes) -> None:
@@ -156,10 +163,10 @@ def upload(port: int, heads: Sequence[bytes], body: Path, at_once: int) -> Load:
             received += _some(sock)
         _check_ok(received)
 
-    return _at_once(port, heads, at_once, send)
+    return _at_once(port, heads, at_once, cpu, send)
 
 
-def download(port: int, heads: Sequence[bytes], size: int, at_once: int) -> Load:
+def download(port: int, heads: Sequence[bytes], size: int, at_once: int, cpu: Cpu = float) -> Load:
     """One answer of *size* bytes for each head; they are counted and dropped. Raises: WrongAnswer, OSError."""
 
     def fetch(sock: socket.socket, head: bytes) -> None:
@@ -177,7 +184,7 @@ def download(port: int, heads: Sequence[bytes], size: int, at_once: int) -> Load
                 raise WrongAnswer(f"an answer that is {left} bytes short")
             left -= count
 
-    return _at_once(port, heads, at_once, fetch)
+    return _at_once(port, heads, at_once, cpu, fetch)
 
 
 def fetched(port: int, head: bytes) -> bytes:
@@ -203,7 +210,9 @@ def _check_ok(received: bytes) -> None:
         raise WrongAnswer(received[:1000].decode("latin-1"))
 
 
-def _at_once(port: int, heads: Sequence[bytes], at_once: int, call: Callable[[socket.socket, bytes], None]) -> Load:
+def _at_once(
+    port: int, heads: Sequence[bytes], at_once: int, cpu: Cpu, call: Callable[[socket.socket, bytes], None]
+) -> Load:
     """Threads: they wait in the kernel, which does all the work."""
     failures: list[Exception] = []
 
@@ -217,7 +226,7 @@ def _at_once(port: int, heads: Sequence[bytes], at_once: int, call: Callable[[so
     sockets = [_connected(port) for _ in range(at_once)]
     threads = [threading.Thread(target=run, args=(sock, heads[lane::at_once])) for lane, sock in enumerate(sockets)]
     found: list[Load] = []
-    with clocked(found):
+    with clocked(cpu, found):
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -45,7 +45,7 @@ def _row(
         for system in setting.with_place():
             if system.name != BARE_FUSE or BARE_FUSE in beside:
                 prepare(setting, system)
-                lanes[system.name] = measured(system, partial(call, setting, system))
+                lanes[system.name] = measured(partial(call, setting, system))
         return [Row(name, title, unit, lanes, targets)]
 
     return make
@@ -65,7 +65,7 @@ def _piece(setting: Setting) -> bytes:
 
 def _write_stream(setting: Setting, system: System, round_: int) -> tuple[float, Load]:
     path, piece, found = _place(system) / "stream", _piece(setting), list[Load]()
-    with clocked(found):
+    with clocked(system.cpu_s, found):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for _ in range(STREAM // MIB):
             os.write(file, piece)
@@ -95,7 +95,7 @@ def _with_data(setting: Setting, system: System) -> None:
 def _read_stream(setting: Setting, system: System, round_: int) -> tuple[float, Load]:
     piece, found, room = _piece(setting), list[Load](), bytearray(MIB)
     file = _opened_cold(_place(system) / "data")
-    with clocked(found):
+    with clocked(system.cpu_s, found):
         for _ in range(STREAM // MIB):
             os.readv(file, [room])
     os.close(file)
@@ -117,7 +117,7 @@ def _read_at_random(setting: Setting, system: System, round_: int) -> tuple[floa
     offsets = [drawn.randrange(STREAM // _SMALL) * _SMALL for _ in range(_RANDOM_READS)]
     file = _opened_cold(_place(system) / "data")
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
-    with clocked(found):
+    with clocked(system.cpu_s, found):
         for offset in offsets:
             data = os.pread(file, _SMALL, offset)
     os.close(file)
@@ -135,7 +135,7 @@ def _write_at_random(setting: Setting, system: System, round_: int) -> tuple[flo
     pieces = distinct(drawn, _SMALL, _RANDOM_WRITES)
     offsets = [drawn.randrange(STREAM // 4 // _SMALL) * _SMALL for _ in range(_RANDOM_WRITES)]
     file = os.open(_place(system) / "written", os.O_RDWR)
-    with clocked(found):
+    with clocked(system.cpu_s, found):
         for number, (offset, piece) in enumerate(zip(offsets, pieces, strict=True), 1):
             os.pwrite(file, piece, offset)
             if number % _WRITES_A_SYNC == 0:
@@ -150,7 +150,7 @@ def _write_at_random(setting: Setting, system: System, round_: int) -> tuple[flo
 def _create(setting: Setting, system: System, round_: int) -> tuple[float, Load]:
     pieces, found = distinct(setting.random("create", round_), _SMALL, _CREATED), list[Load]()
     names = [os.fspath(_place(system) / f"created{round_}-{number}") for number in range(_CREATED)]
-    with clocked(found):
+    with clocked(system.cpu_s, found):
         for name, piece in zip(names, pieces, strict=True):
             file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             os.write(file, piece)
@@ -176,9 +176,9 @@ def _archive(setting: Setting) -> Path:
     return path
 
 
-def _command(*words: str | Path) -> Load:
+def _command(system: System, *words: str | Path) -> Load:
     found: list[Load] = []
-    with clocked(found):
+    with clocked(system.cpu_s, found):
         subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
     return found[0]
 
@@ -188,7 +188,7 @@ def _tree(setting: Setting, system: System) -> Path:
     place = _place(system) / "there"
     if not place.exists():
         place.mkdir()
-        _command("tar", "-xf", _archive(setting), "-C", place)
+        _command(system, "tar", "-xf", _archive(setting), "-C", place)
     return place
 
 
@@ -199,7 +199,7 @@ def _with_tree(setting: Setting, system: System) -> None:
 def _untar(setting: Setting, system: System, round_: int) -> tuple[float, Load]:
     archive, place = _archive(setting), _place(system) / f"untar{round_}"
     place.mkdir()
-    load = _command("tar", "-xf", archive, "-C", place)
+    load = _command(system, "tar", "-xf", archive, "-C", place)
     shutil.rmtree(place)
     return _TREE_FILES, load
 
@@ -207,8 +207,8 @@ def _untar(setting: Setting, system: System, round_: int) -> tuple[float, Load]:
 def _remove(setting: Setting, system: System, round_: int) -> tuple[float, Load]:
     place = _place(system) / f"remove{round_}"
     place.mkdir()
-    _command("tar", "-xf", _archive(setting), "-C", place)
-    return _TREE_FILES, _command("rm", "-rf", place)
+    _command(system, "tar", "-xf", _archive(setting), "-C", place)
+    return _TREE_FILES, _command(system, "rm", "-rf", place)
 
 
 def _find(setting: Setting, system: System, round_: int, *, cold: bool) -> tuple[float, Load]:
@@ -218,8 +218,8 @@ def _find(setting: Setting, system: System, round_: int, *, cold: bool) -> tuple
     if cold:
         _drop_names()
     else:
-        _command(*words)
-    return _TREE_FILES, _command(*words)
+        _command(system, *words)
+    return _TREE_FILES, _command(system, *words)
 
 
 def _names(place: Path) -> Iterator[str]:
@@ -231,7 +231,7 @@ def _stat_cold(setting: Setting, system: System, round_: int) -> tuple[float, Lo
     names, found = sorted(_names(_tree(setting, system))), list[Load]()
     setting.random("stat", round_).shuffle(names)
     _drop_names()
-    with clocked(found):
+    with clocked(system.cpu_s, found):
         for name in names:
             os.stat(name)
     return len(names), found[0]
@@ -244,7 +244,7 @@ def _stat_warm(setting: Setting, system: System, round_: int) -> tuple[float, Lo
         name.touch()
     path, found = os.fspath(name), list[Load]()
     os.stat(path)
-    with clocked(found):
+    with clocked(system.cpu_s, found):
         for _ in range(_STATS_WARM):
             os.stat(path)
     return _STATS_WARM, found[0]
@@ -259,18 +259,19 @@ def _rename_row(setting: Setting) -> list[Row]:
     """Of a directory with many files, beside an empty one, both ours."""
     ours = setting.systems[OURS]
     lanes = {
-        OURS: measured(ours, partial(_rename, _place(ours) / FULL)),
-        EMPTY_ONE: measured(ours, partial(_rename, _place(ours) / EMPTY)),
+        OURS: measured(partial(_rename, ours, FULL)),
+        EMPTY_ONE: measured(partial(_rename, ours, EMPTY)),
     }
     return [
         Row("rename-dir", f"rename of a directory with {FILES:,} files", "renames", lanes, [Target(EMPTY_ONE, 0.5)])
     ]
 
 
-def _rename(path: Path, round_: int) -> tuple[float, Load]:
+def _rename(system: System, name: str, round_: int) -> tuple[float, Load]:
+    path = _place(system) / name
     other = path.with_name(f"{path.name}-renamed")
     found: list[Load] = []
-    with clocked(found):
+    with clocked(system.cpu_s, found):
         for _ in range(_RENAMES // 2):
             path.rename(other)
             other.rename(path)

@@ -1,6 +1,7 @@
 """The rows of the S3 door. All requests are signed, by headers; those of 64 MiB sign no payload, as SDKs do on TLS."""
 
 import hashlib
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -36,16 +37,18 @@ def get4k(setting: Setting) -> list[Row]:
     for system, endpoint in _doors(setting, BARE_HTTP):
         requests = [endpoint.put(f"/{BUCKET}/get4k/{number}", body) for number, body in enumerate(bodies)]
         drive(endpoint.port, requests, _CONNECTIONS, _any)
-        lanes[system.name] = measured(system, partial(_get4k, setting, endpoint, bodies))
+        lanes[system.name] = measured(partial(_get4k, setting, system, endpoint, bodies))
     targets = [Target(SEAWEED, 1.0), Target(SEAWEED, 0.7, "cpu")]
     return [Row("get4k", f"GET of 4 KiB, {_CONNECTIONS} connections", "requests", lanes, targets)]
 
 
-def _get4k(setting: Setting, endpoint: Endpoint, bodies: list[bytes], round_: int) -> tuple[float, Load]:
+def _get4k(
+    setting: Setting, system: System, endpoint: Endpoint, bodies: list[bytes], round_: int
+) -> tuple[float, Load]:
     drawn = setting.random("get4k", round_).choices(range(_OBJECTS), k=_GETS)
     heads = [endpoint.head("GET", f"/{BUCKET}/get4k/{number}") for number in range(_OBJECTS)]
     requests = [heads[number] for number in drawn]
-    load = drive(endpoint.port, requests, _CONNECTIONS, lambda index, body: body == bodies[drawn[index]])
+    load = drive(endpoint.port, requests, _CONNECTIONS, lambda index, body: body == bodies[drawn[index]], system.cpu_s)
     return _GETS, load
 
 
@@ -53,14 +56,14 @@ def put4k(setting: Setting) -> list[Row]:
     """New keys, other bytes in each."""
     lanes: dict[str, Measure] = {}
     for system, endpoint in _doors(setting, BARE_HTTP):
-        lanes[system.name] = measured(system, partial(_put4k, setting, endpoint))
+        lanes[system.name] = measured(partial(_put4k, setting, system, endpoint))
     return [Row("put4k", f"PUT of 4 KiB, {_CONNECTIONS} connections", "requests", lanes, [Target(SEAWEED, 1.0)])]
 
 
-def _put4k(setting: Setting, endpoint: Endpoint, round_: int) -> tuple[float, Load]:
+def _put4k(setting: Setting, system: System, endpoint: Endpoint, round_: int) -> tuple[float, Load]:
     bodies = distinct(setting.random("put4k", round_), _SMALL, _PUTS)
     requests = [endpoint.put(f"/{BUCKET}/put4k/{round_}/{number}", body) for number, body in enumerate(bodies)]
-    return _PUTS, drive(endpoint.port, requests, _CONNECTIONS, _any)
+    return _PUTS, drive(endpoint.port, requests, _CONNECTIONS, _any, system.cpu_s)
 
 
 def list_pages(setting: Setting) -> list[Row]:
@@ -69,7 +72,7 @@ def list_pages(setting: Setting) -> list[Row]:
     for system, endpoint in _doors(setting, BARE_HTTP, RCLONE):
         if system.name == SEAWEED:
             _fill(setting, endpoint)
-        lanes[system.name] = measured(system, partial(_list, setting, endpoint))
+        lanes[system.name] = measured(partial(_list, setting, system, endpoint))
     lanes[APSW] = partial(_rows, setting)
     title = f"page of {_PAGE:,} keys out of {setting.keys:,}"
     return [Row("list", title, "pages", lanes, [Target(APSW, 1 / 8), Target(SEAWEED, 4.0)])]
@@ -84,22 +87,22 @@ def _starts(setting: Setting, round_: int) -> list[str]:
     return [listed_key(drawn.randrange(max(1, setting.keys - _PAGE))) for _ in range(_PAGES)]
 
 
-def _list(setting: Setting, endpoint: Endpoint, round_: int) -> tuple[float, Load]:
+def _list(setting: Setting, system: System, endpoint: Endpoint, round_: int) -> tuple[float, Load]:
     query = f"list-type=2&max-keys={_PAGE}&start-after="
     requests = [endpoint.head("GET", f"/{LISTED}", query + start) for start in _starts(setting, round_)]
-    return _PAGES, drive(endpoint.port, requests, 1, lambda _, body: body.count(b"<Key>") == _PAGE)
+    return _PAGES, drive(endpoint.port, requests, 1, lambda _, body: body.count(b"<Key>") == _PAGE, system.cpu_s)
 
 
 def _rows(setting: Setting, round_: int) -> Sample:
     connection = apsw.Connection(str(setting.folder / "catalog.db"), flags=apsw.SQLITE_OPEN_READONLY)
     (bucket,) = connection.execute("select ino from bucket where name = ?", (LISTED,)).fetchone()
     found: list[Load] = []
-    with clocked(found):
+    with clocked(time.process_time, found):
         for start in _starts(setting, round_):
             rows = connection.execute(_ROWS, (bucket, start.encode(), _PAGE)).fetchall()
             assert len(rows) == _PAGE
     connection.close()
-    return Sample(_PAGES, found[0].seconds, found[0].busy_s, 0.0)
+    return Sample(_PAGES, found[0].seconds, found[0].cpu_s, 0.0)
 
 
 def _fill(setting: Setting, endpoint: Endpoint) -> None:
@@ -132,31 +135,31 @@ def get64m(setting: Setting) -> list[Row]:
     return _large(setting, "get64m", "GET", _get64m, (0.6, 0.6), 1.2)
 
 
-def _put64m(body: Path, endpoint: Endpoint, at_once: int, _: int) -> tuple[float, Load]:
+def _put64m(body: Path, system: System, endpoint: Endpoint, at_once: int, _: int) -> tuple[float, Load]:
     count = _LARGE_EACH * (2 if at_once > 1 else 1)
     # Keys that come again: what they held before is freed meanwhile.
     heads = [endpoint.head("PUT", f"/{BUCKET}/put64m/{n}", sha256=UNSIGNED, length=LARGE) for n in range(count)]
-    return count * LARGE / MB, upload(endpoint.port, heads, body, at_once)
+    return count * LARGE / MB, upload(endpoint.port, heads, body, at_once, system.cpu_s)
 
 
-def _get64m(endpoint: Endpoint, at_once: int, _: int) -> tuple[float, Load]:
+def _get64m(system: System, endpoint: Endpoint, at_once: int, _: int) -> tuple[float, Load]:
     count = 2 * _LARGE_EACH
     heads = [endpoint.head("GET", f"/{BUCKET}/large") for _ in range(count)]
-    return count * LARGE / MB, download(endpoint.port, heads, LARGE, at_once)
+    return count * LARGE / MB, download(endpoint.port, heads, LARGE, at_once, system.cpu_s)
 
 
 def _large(
     setting: Setting,
     name: str,
     method: str,
-    call: Callable[[Endpoint, int, int], tuple[float, Load]],
+    call: Callable[[System, Endpoint, int, int], tuple[float, Load]],
     floors: tuple[float, float],
     peer: float,
 ) -> list[Row]:
     """One row for each number of requests at once; *floors* are the targets beside the bare application."""
     rows = []
     for at_once, floor in zip(_AT_ONCE, floors, strict=True):
-        lanes = {each.name: measured(each, partial(call, endpoint, at_once)) for each, endpoint in _doors(setting)}
+        lanes = {each.name: measured(partial(call, each, endpoint, at_once)) for each, endpoint in _doors(setting)}
         title = f"{method} of 64 MiB, {at_once} at once"
         rows.append(Row(name, title, "MB", lanes, [Target(BARE_HTTP, floor), Target(SEAWEED, peer)]))
     return rows

@@ -33,13 +33,12 @@ class Setting:
         return random.Random(repr((self.seed, *what)))  # noqa: S311 - drawn, not secret
 
 
-def measured(system: System, call: Callable[[int], tuple[float, Load]]) -> Measure:
-    """*call* does it once and says how much that was; the processor time of *system* is read around it."""
+def measured(call: Callable[[int], tuple[float, Load]]) -> Measure:
+    """*call* does it once, and says how much that was."""
 
     def measure(round_: int) -> Sample:
-        before = system.cpu_s()
         count, load = call(round_)
-        return Sample(count, load.seconds, system.cpu_s() - before, load.busy_s)
+        return Sample(count, load.seconds, load.cpu_s, load.busy_s)
 
     return measure
 
