@@ -146,6 +146,10 @@ STRIPE_UNNAMED_S = 600.0
 STRIPES_IN_FLIGHT = 4
 """Of one stream: being hashed, coded and appended while the next one fills."""
 STRIPE_CACHE_BYTES = 64 * MIB
+FREED_BYTES_KEPT = 64 * MIB
+"""Of memory that is freed, at the end of the heap: the next buffers lie there."""
+MAPPED_BUFFER_MIN = 32 * MIB
+"""Buffers from here on are mapped by themselves; the C library takes no higher bound."""
 DEVICE_THREADS = 8
 CODING_THREADS = 4
 """Threads that encode and append, and as many that verify and decode: each works on one stripe."""

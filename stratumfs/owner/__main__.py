@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from stratumfs.owner.allocator import keep_freed_memory
 from stratumfs.owner.run import main
 
 
@@ -37,6 +38,7 @@ async def run(options: argparse.Namespace) -> int:
 
 def start() -> int:
     options = arguments()
+    keep_freed_memory()
     os.chdir("/")
     os.umask(0o077)
     # A terminal that goes away is none of our business; the session is our own already.
