@@ -14,7 +14,7 @@ from stratumfs.volumes.format import StripeAt, VolumeInfo, stripe_of
 from stratumfs.volumes.gather import Gather, OnDamage, StripeSource
 
 LOOP_CELL_MAX = 256 * 1024
-"""One cell of up to so many bytes is taken from the page cache and verified on the loop: 60 µs. A hop into a thread costs
+"""One cell up to this long is taken from the page cache and verified on the loop: 60 µs. A hop into a thread costs
 40, and where all cores are busy a turn of the scheduler twice."""
 
 
