@@ -247,6 +247,7 @@ TRANSLATION: Mapping[type[store_errors.StratumError], str] = {
     store_errors.DeviceFull: "InsufficientStorage",
     store_errors.DeviceFailed: "ServiceUnavailable",
     store_errors.DeviceSilent: "ServiceUnavailable",
+    store_errors.DeviceUnasked: "SlowDown",
     store_errors.DeviceRefused: "ServiceUnavailable",
     store_errors.AnotherHistory: "ServiceUnavailable",
     # Ours: no request can cause them.

@@ -52,10 +52,13 @@ async def serve(
     tls: Tls | None,
     shutdown_trigger: Callable[[], Awaitable[object]],
     *,
+    connections_max: int = CONNECTIONS_MAX,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve *app* until *shutdown_trigger* returns; then finish the requests that are under way, and return.
 
+    connections_max
+                 at once; further ones are closed
     listen       ``host:port``, ``[v6]:port``, ``:port`` for all addresses; port 0 takes a free one
     task_status  started with the bound addresses (``http://127.0.0.1:9000``) when all accept connections
     Raises: ConfigError for an address, certificate or key that cannot be used, in one line that says what to do.
@@ -71,7 +74,7 @@ async def serve(
     async with trio.open_nursery() as nursery:
         await nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
-        await _Connections(app, config, state).run(listeners, shutdown_trigger, addresses, task_status)
+        await _Connections(app, config, state, connections_max).run(listeners, shutdown_trigger, addresses, task_status)
         await lifespan.wait_for_shutdown()
         nursery.cancel_scope.cancel()
 
@@ -79,8 +82,9 @@ async def serve(
 class _Connections:
     """All connections of one door. The set is touched by their tasks and at shutdown, on the loop."""
 
-    def __init__(self, app: ASGIApp, config: Config, state: LifespanState) -> None:
+    def __init__(self, app: ASGIApp, config: Config, state: LifespanState, most: int) -> None:
         self._app = app
+        self._most = most
         self._config = config
         self._state = state
         self._context = WorkerContext(None)
@@ -114,7 +118,7 @@ class _Connections:
             connections.cancel_scope.cancel()
 
     async def _serve_one(self, stream: _Stream) -> None:
-        if len(self._streams) >= CONNECTIONS_MAX:
+        if len(self._streams) >= self._most:
             await trio.aclose_forcefully(stream)
             return
         self._streams.add(stream)

@@ -26,6 +26,7 @@
     │   ├── DeviceFull
     │   ├── DeviceFailed
     │   ├── DeviceSilent            it has not answered in time; it may yet
+    │   │   └── DeviceUnasked       nobody could ask it: this process has no descriptor or memory left
     │   └── DeviceRefused           foreign, in a wrong slot, twice the same folder, not mounted
     │       └── AnotherHistory      a clone's, or what a forced opening left behind
     ├── GeometryError               k, m or a length that no code can have
@@ -34,6 +35,11 @@
 The core raises these and nothing protocol-shaped. Each door maps them once: ``stratumfs/fuse/errno.py`` to errno,
 ``gateway/errors.py`` to S3's codes; ``stratumfs/cli`` to exit codes.
 """
+
+import errno
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class StratumError(Exception):
@@ -232,6 +238,10 @@ class DeviceSilent(DeviceError):
     pass
 
 
+class DeviceUnasked(DeviceSilent):
+    """What the process lacks says nothing of the device: nobody is struck for it."""
+
+
 class DeviceRefused(DeviceError):
     pass
 
@@ -246,3 +256,24 @@ class GeometryError(StratumError):
 
 class ConfigError(StratumError):
     pass
+
+
+def is_full(error: OSError) -> bool:
+    """A disk or a quota has no room left."""
+    return error.errno in _FULL
+
+
+def is_starved(error: BaseException) -> bool:
+    """The process, or the machine, has no file descriptor left: no device's doing, and the call can be made again.
+
+    ENOMEM is not among them: a sync may say it of pages that it has lost, and must not be believed the next time.
+    """
+    return isinstance(error, DeviceUnasked) or (isinstance(error, OSError) and error.errno in _NO_DESCRIPTOR)
+
+
+def of_device(error: OSError, message: str, device: str, otherwise: type[DeviceError] = DeviceFailed) -> DeviceError:
+    """What *error* means that a call on *device* met; raise it ``from`` that. *otherwise*: what it is if nothing more
+    is known of it."""
+    if is_starved(error) or error.errno == errno.ENOMEM:
+        return DeviceUnasked(message, device)
+    return (DeviceFull if is_full(error) else otherwise)(message, device)

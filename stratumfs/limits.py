@@ -34,6 +34,8 @@ REBUILD_READ_S = 10.0
 """A device that gives a repair nothing for so long is asked last, and what needs it is put off."""
 VERIFY_STRIPES = 16
 """Of one shard, that one call verifies: it has REBUILD_READ_S."""
+HEADERS_LISTED = 64
+"""Of one shard, read by one call to find stripes that no row names: each may be a seek, and it has REBUILD_READ_S."""
 REPAIRS_QUEUED_MAX = 4096
 """Volumes that wait to be repaired; those that are least exposed are found again when there is room."""
 DAMAGE_NOTED_MAX = 4096
@@ -75,6 +77,8 @@ CHECKPOINT_BUSY_TRIES_MAX = 200
 CATALOG_CACHE_BYTES = 64 * MIB
 CATALOG_PAGE_SIZE = 4096
 ID_BLOCK = 1 << 16
+STARVED_S = 1.0
+"""So often it is tried again what this process has no file descriptor for."""
 STRIKE_S = 30.0
 """Who has not answered by then, while the others have, is struck: a sleeping disk needs 15."""
 JOIN_RETRY_S = 10.0
@@ -91,7 +95,6 @@ NAME_MAX = 255
 SEGMENT_SPELLED_MAX = NAME_MAX - 4
 """Segments up to this long have room for the mount's marks in a POSIX name; longer ones are found by a digest."""
 LINK_MAX = 65_000
-SYMLINK_MAX = 4095
 XATTR_VALUE_MAX = 64 * KIB
 XATTRS_BYTES_MAX = 256 * KIB
 """Of one inode, names and values."""
@@ -142,7 +145,7 @@ READAHEAD_STRIPES = 2
 VOLUMES_KNOWN_MAX = 65_536
 """Volumes whose geometry and devices are kept in memory: 16 TiB of them."""
 STRIPE_UNNAMED_S = 600.0
-"""Pending writes of a file are named by a row within PENDING_AGE_S_MAX; so much longer where that fails."""
+"""From the append of a stripe to the row that names it, where no holder keeps its volume."""
 STRIPES_IN_FLIGHT = 4
 """Of one stream: being hashed, coded and appended while the next one fills."""
 STRIPE_CACHE_BYTES = 64 * MIB
@@ -196,6 +199,12 @@ REQUEST_DRAIN_MAX = 256 * KIB
 """Unread body that is read and dropped, so that the client sees the error before the connection ends."""
 REQUEST_DRAIN_S = 1.0
 CONNECTIONS_MAX = 10_000
+"""Of one S3 door, if there are descriptors for so many."""
+CONNECTIONS_MIN = 16
+OWNER_DESCRIPTORS = 256
+"""Of the catalog, its copies, sockets of commands, logs, the mount, and what is opened for a moment."""
+DEVICE_DESCRIPTORS = SHARD_FILES_OPEN_MAX + VOLUMES_OPEN_MAX + 2 * DEVICE_THREADS + 16
+"""Of one device: shards that are read, those of open volumes, one in each thread, and a rebuild's."""
 CONNECTION_IDLE_S = 75.0
 """Between two requests; longer than SDKs keep an idle connection, so that they close it and do not trip over it."""
 SHUTDOWN_GRACE_S = 10.0
@@ -217,7 +226,6 @@ TRAILERS_MAX = 8 * KIB
 SIGNING_KEYS_MAX = 256
 
 assert DEVICE_LOOK_S < DEVICE_STANDSTILL_S < DEVICE_DEADLINE_S
-assert PENDING_AGE_S_MAX < STRIPE_UNNAMED_S
 assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert UNSYNCED_BYTES_MAX <= UNSYNCED_TOTAL_MAX
@@ -230,5 +238,6 @@ assert PENDING_EXTENTS_MAX <= TRANSACTION_ROWS_MAX
 assert ROUND_BYTES_MAX < CHECKPOINT_BYTES
 assert FUSE_TASKS_MAX < COMMITS_WAITING_MAX
 assert READS_WAITING_MAX < FUSE_TASKS_MAX
+assert CONNECTIONS_MIN < CONNECTIONS_MAX
 assert REQUEST_TARGET_MAX < REQUEST_HEAD_MAX
 assert HASH_INLINE < HASH_BATCH

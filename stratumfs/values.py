@@ -232,6 +232,15 @@ class NewExtent:
     location: Location | None = None
     data: bytes | None = None
 
+    def continued_by(self, other: "NewExtent") -> bool:
+        """Whether *other* begins where this ends, in the file and in the volume: then one row can name both."""
+        return (
+            self.location is not None
+            and other.location is not None
+            and self.offset + self.length == other.offset
+            and self.location.continues(self.length, other.location)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:

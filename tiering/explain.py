@@ -164,16 +164,14 @@ class Explainer:
         volumes = []
         for part in parts:
             row = part.row
-            good = [cell for cell in present[row.id] if (row.id, cell) not in self._store.damaged]
-            volumes.append(Shards(row.k, tuple(self._disk(row.devices[cell]) for cell in good)))
+            good = [row.devices[cell] for cell in present[row.id] if (row.id, cell) not in self._store.damaged]
+            there = [self._store.devices[each] for each in good if each in self._store.devices]  # not replaced since
+            volumes.append(Shards(row.k, tuple(each.disk for each in there)))
         if not volumes:
             code = self._store.code
             up = [device.disk for device in self._store.fleet.up(self._store.tier)][: code.n]
             volumes.append(Shards(max(1, len(up) - code.m), tuple(up)))
         return survival(volumes, self._store.catalog.disks or (None,))
-
-    def _disk(self, device: DeviceId) -> Any:
-        return self._store.devices[device].disk
 
 
 def _tiers(content: _Content) -> dict[str, int]:

@@ -4,7 +4,6 @@ An error is the place's own. Silence need not be: where more than m places do no
 the machine, and nobody is blamed; whoever asked waits, and goes on when they answer.
 """
 
-import errno
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import TypeVar, TypeVarTuple
@@ -12,9 +11,9 @@ from typing import TypeVar, TypeVarTuple
 import structlog
 import trio
 
-from stratumfs.catalog.deadlines import Stalled, call_within, comes_within
+from stratumfs.catalog.deadlines import Stalled, call_within, comes_within, until_fed
 from stratumfs.catalog.progress import Progress, Step
-from stratumfs.errors import DeviceFull, StoreFull, StratumError
+from stratumfs.errors import DeviceFull, StoreFull, StratumError, is_full, is_starved
 from stratumfs.ids import PlaceId
 from stratumfs.limits import STRIKE_S
 
@@ -22,7 +21,6 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 Failures = Mapping[PlaceId, Exception]
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _log = structlog.get_logger(__name__)
 
@@ -97,16 +95,18 @@ class Calls:
     ) -> dict[PlaceId, Exception]:
         """*call* for each of *places*, side by side. Returns those that failed, or stalled while others did not.
 
+        It may be made again: see `until_fed`.
         Not *patient*: whoever stalls is left alone at the deadline, and is not among them.
         """
         failed: dict[PlaceId, Exception] = {}
         pending = set(places)
         may_stall = min(self._m, len(pending) - 1)
         answered = trio.Event()
+        starving: set[object] = set()
 
         async def one(place: PlaceId) -> None:
             try:
-                await call(place)
+                await until_fed(partial(call, place), place, starving)
             except (OSError, StratumError) as error:
                 failed[place] = error
             pending.discard(place)
@@ -119,7 +119,7 @@ class Calls:
                 # From the last answer on: where the machine stood still, not all come back in the same moment.
                 if await comes_within(answered, STRIKE_S):
                     answered = trio.Event()
-                elif len(pending) <= may_stall or not patient:
+                elif (len(pending) <= may_stall and not starving) or not patient:
                     failed |= dict.fromkeys(pending, Stalled(STRIKE_S)) if patient else {}
                     nursery.cancel_scope.cancel()
                     break
@@ -128,10 +128,13 @@ class Calls:
         return failed
 
 
-def is_full(error: Exception) -> bool:
-    """A full place has not failed; that its identity file is behind does no harm where more than half are not."""
-    return isinstance(error, DeviceFull | StoreFull) or (isinstance(error, OSError) and error.errno in _FULL)
+def is_blameless(error: Exception) -> bool:
+    """A full place has not failed; that its identity file is behind does no harm where more than half are not. Nor has
+    one that this process had no descriptor to ask."""
+    if isinstance(error, DeviceFull | StoreFull) or is_starved(error):
+        return True
+    return isinstance(error, OSError) and is_full(error)
 
 
-def not_full(failed: Failures) -> dict[PlaceId, Exception]:
-    return {place: error for place, error in failed.items() if not is_full(error)}
+def blamed(failed: Failures) -> dict[PlaceId, Exception]:
+    return {place: error for place, error in failed.items() if not is_blameless(error)}

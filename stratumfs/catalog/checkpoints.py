@@ -18,7 +18,7 @@ from stratumfs.catalog.durability import Checkpointer, PrimaryLost
 from stratumfs.catalog.members import Members
 from stratumfs.catalog.opening import Database
 from stratumfs.catalog.rounds import Rounds
-from stratumfs.errors import StoreReadOnly, StratumError
+from stratumfs.errors import StoreReadOnly, StratumError, is_starved
 from stratumfs.limits import CHECKPOINT_BYTES, CHECKPOINT_LATE_BYTES, CHECKPOINT_LOOKS_S
 
 T = TypeVar("T")
@@ -152,6 +152,8 @@ class Checkpoints:
 
 def _loss(error: apsw.Error | OSError | PrimaryLost) -> StratumError | None:
     """What *error* means for the database that was to be folded; None if a later try may go well."""
+    if is_starved(error):
+        return None
     if isinstance(error, OSError):
         return StoreReadOnly(f"the catalog cannot reach stable storage: {error}")
     if isinstance(error, PrimaryLost):

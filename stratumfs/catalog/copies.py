@@ -14,7 +14,7 @@ from stratumfs.catalog.chains import COPY_CHUNK, SALTS, Copied, CopyFiles, copy_
 from stratumfs.catalog.connection import WAL_HEADER_BYTES, fsync_path, still_named, wal_end
 from stratumfs.catalog.durability import Mark, Primary
 from stratumfs.catalog.progress import Step, unwatched
-from stratumfs.descriptor import Descriptor
+from stratumfs.descriptor import Descriptor, close_soon
 from stratumfs.errors import CatalogCorrupt, StoreReadOnly
 from stratumfs.ids import Disk, PlaceId
 
@@ -38,7 +38,7 @@ class Copy:
     def hold(self, mark: Mark) -> None:
         """See `Member.hold`. Raises: also PrimaryLost, which says nothing against this copy."""
         generation = (mark.salt - self.salt) % SALTS
-        file = self._file or self._open(self.generation)
+        file = self._file or self._open()
         if generation != self.generation:
             file = self._turn(generation)
         while self.shipped < mark.end:
@@ -67,6 +67,9 @@ class Copy:
 
     def give_up(self) -> None:
         """Nobody calls `hold` any more; a call that has not come back keeps its file open until it does."""
+        close_soon([self])
+
+    def close(self) -> None:
         self._file = None
 
     def _turn(self, generation: int) -> Descriptor:
@@ -77,15 +80,16 @@ class Copy:
         self._file = None
         log = self.folder / f"wal.{self.generation}"
         log.rename(self.folder / f"{log.name}.{frames}")
-        return self._open(generation)
+        self.generation = generation  # at once: should the next one not open, `hold` may be called again
+        return self._open()
 
-    def _open(self, generation: int) -> Descriptor:
-        path, spare = self.folder / f"wal.{generation}", self.folder / "spare"
+    def _open(self) -> Descriptor:
+        path, spare = self.folder / f"wal.{self.generation}", self.folder / "spare"
         if not path.exists() and spare.exists():
             spare.rename(path)
-        self._file = file = Descriptor(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self.generation, self.shipped = generation, 0
+        file = Descriptor(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         fsync_path(self.folder)
+        self._file, self.shipped = file, 0
         return file
 
 

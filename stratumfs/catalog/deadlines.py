@@ -5,12 +5,16 @@ whole process, has stood still, everybody would seem not to have answered.
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar, TypeVarTuple
 
+import structlog
 import trio
 
-from stratumfs.limits import DEVICE_LOOK_S, DEVICE_STANDSTILL_S
+from stratumfs.errors import StratumError, is_starved
+from stratumfs.limits import DEVICE_LOOK_S, DEVICE_STANDSTILL_S, STARVED_S
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -66,3 +70,23 @@ async def call_within(limit_s: float, limiter: trio.CapacityLimiter, fn: Callabl
     if not results:
         raise Stalled(limit_s)
     return results[0]
+
+
+async def until_fed(call: Callable[[], Awaitable[None]], key: object, starving: set[object]) -> None:
+    """*call*, again and again while this process has no file descriptor for it; *key* is among *starving* meanwhile.
+
+    Nobody is to be blamed for that, and nobody for being late as long as there are such. Raises: what *call* raises.
+    """
+    try:
+        while True:
+            try:
+                return await call()
+            except (OSError, StratumError) as error:
+                if not is_starved(error):
+                    raise
+                if key not in starving:
+                    _log.warning("the catalog waits for file descriptors", reason=str(error))
+                starving.add(key)
+            await trio.sleep(STARVED_S)
+    finally:
+        starving.discard(key)

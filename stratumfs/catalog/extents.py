@@ -33,18 +33,19 @@ def insert_extents(
     alone change the inode, so that they are above all of its older ones, but for those of a move that came in between.
     True if a void was left to clear. Raises: StaleIds.
     """
-    ids = _ids(first_id, len(extents) * (1 if fresh else IDS_PER_EXTENT))
+    drawn = range(first_id, first_id + len(extents) * (1 if fresh else IDS_PER_EXTENT))
+    ids = iter(drawn)
     left = False
     for extent in extents:
         if not fresh:
-            left |= _clear(tx, ino, extent.offset, extent.offset + extent.length, first_id, ids)
+            left |= _clear(tx, ino, extent.offset, extent.offset + extent.length, drawn.stop, ids)
         insert_row(tx, next(ids), ino, extent.offset, extent.length, extent.location, extent.data)
     return left
 
 
 def cut_extents(tx: Transaction, ino: InodeNo, size: int, first_id: ExtentId) -> bool:
     """Forget all bytes at or behind *size*. Takes one id. True if a void was left to clear. Raises: StaleIds."""
-    return _clear(tx, ino, size, END, first_id, _ids(first_id, 1))
+    return _clear(tx, ino, size, END, first_id + 1, iter((first_id,)))
 
 
 def delete_extents(
@@ -93,12 +94,6 @@ def layout(tx: Transaction, ino: InodeNo, start: int, stop: int, limit: int = TR
     return [checked(row) for row in (*at_start, *inner)][:limit]
 
 
-def copy_rows(tx: Transaction, extents: Sequence[Extent], ino: InodeNo, shift: int, first_id: ExtentId) -> None:
-    """Let *ino* share the bytes of *extents*, each *shift* bytes further on. Takes one id each."""
-    for ident, extent in enumerate(extents, first_id):
-        insert_row(tx, ident, ino, extent.offset + shift, extent.length, extent.location, extent.data)
-
-
 def clipped(extent: Extent, start: int, stop: int) -> Extent:
     """The part of an extent inside [start, stop)."""
     low, high = max(start, extent.offset), min(stop, extent.offset + extent.length)
@@ -118,10 +113,6 @@ def checked(row: tuple[Any, ...]) -> Extent:
     if _sum(ident, ino, offset, length, location) != sum_:
         raise CatalogCorrupt(f"the extent of inode {ino} at {offset} fails its checksum")
     return Extent(ident, ino, offset, length, location, data)
-
-
-def _ids(first: int, count: int) -> Iterator[int]:
-    return iter(range(first, first + count))
 
 
 _SHOWN = (
@@ -148,10 +139,11 @@ def _row_over(tx: Transaction, ino: InodeNo, offset: int, shown: str) -> list[tu
     return [row] if row is not None and row[2] + row[3] > offset else []
 
 
-def _clear(tx: Transaction, ino: InodeNo, start: int, stop: int, first_id: ExtentId, ids: Iterator[int]) -> bool:
+def _clear(tx: Transaction, ino: InodeNo, start: int, stop: int, behind: int, ids: Iterator[int]) -> bool:
     """Make room in [start, stop): what sticks out is kept under new ids. True if a void was left to clear.
 
-    Raises: StaleIds if that void would hide extents with ids from *first_id* on.
+    behind: the first id after those that were drawn. What was inserted with earlier ones in this transaction lies
+    beneath, and is hidden too. Raises: StaleIds if the void would hide extents with ids from there on.
     """
     shown = _SHOWN if has_void(tx, ino) else ""
     for edge in (start, stop):
@@ -168,8 +160,8 @@ def _clear(tx: Transaction, ino: InodeNo, start: int, stop: int, first_id: Exten
         return False
     newest = tx.one("select max(id) from extent where ino = ? and offset >= ? and offset < ?", (ino, start, stop))
     assert newest is not None
-    if newest[0] >= first_id:
-        raise StaleIds(f"inode {ino} has extent {newest[0]}, and ids were drawn from {first_id} on")
+    if newest[0] >= behind:
+        raise StaleIds(f"inode {ino} has extent {newest[0]}, and ids were drawn up to {behind} only")
     tx.run("insert into void values (?, ?, ?, ?)", (ino, start, stop, newest[0]))
     return True
 

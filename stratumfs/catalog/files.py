@@ -4,7 +4,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stratumfs.catalog.buckets import buckets, create_bucket, delete_bucket
+from stratumfs.catalog.buckets import create_bucket, delete_bucket
 from stratumfs.catalog.extents import IDS_PER_EXTENT, cut_extents, insert_extents
 from stratumfs.catalog.records import EMPTY_MD5, pack_etag, without_checksum
 from stratumfs.catalog.transaction import Transaction
@@ -290,10 +290,6 @@ def publish(
 def publication_ids(publication: Publication) -> int:
     """Extent ids that ``publish`` may take."""
     return 1 + IDS_PER_EXTENT * len(publication.extents)
-
-
-def bucket_names(tx: Transaction) -> list[str]:
-    return [bucket.name for bucket in buckets(tx)]
 
 
 def _forget_checksum(tx: Transaction, ino: InodeNo) -> None:

@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from stratumfs.catalog import chains, seeding
-from stratumfs.catalog.calls import Calls, Failures, is_full, not_full
+from stratumfs.catalog.calls import Calls, Failures, blamed, is_blameless
 from stratumfs.catalog.chains import COPY_CHUNK, COPY_SYNC, SALTS, Chain, Form, Manifest
 from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.deadlines import Stalled
@@ -19,7 +19,7 @@ from stratumfs.catalog.opening import Database
 from stratumfs.catalog.places import Place
 from stratumfs.catalog.spares import Spares
 from stratumfs.catalog.takeover import close_lost, first_to_take_over
-from stratumfs.errors import StoreReadOnly, StratumError
+from stratumfs.errors import StoreReadOnly, StratumError, is_starved
 from stratumfs.ids import Disk, PlaceId
 from stratumfs.limits import JOIN_RETRY_S, REMOVED_S, SEQUENCE_NOTED_S, STRIKE_S
 
@@ -230,7 +230,7 @@ class Membership:
         """
         behind = [place for place in self.places if self._identities.known(place).sequence < synced]
         failed = await self._identities.change(behind, lambda named: replace(named, sequence=synced), patient=False)
-        self._doubtful |= not_full(failed)
+        self._doubtful |= blamed(failed)
 
     def welcome(self, place: Place, named: Named | None = None) -> None:
         """A place that was struck, or is new, can be used (again). *named*: what its file says, if it was read."""
@@ -364,12 +364,12 @@ class Membership:
         for place, error in failed.items():
             if place not in self.places:
                 continue
-            if place in self.members or not is_full(error):
+            if place in self.members or not is_blameless(error):
                 _log.warning("a place does not hold the catalog any more", place=self._label(place), reason=str(error))
             copy = self._copies.pop(place, None)
             if copy is not None:
                 copy.give_up()
-            if is_full(error):
+            if is_blameless(error):
                 self._rest(place, error)
             else:
                 del self.places[place]
@@ -425,7 +425,7 @@ class Membership:
         self.epoch = self._identities.epoch = epoch
         self.listed = listed
         _log.info("the catalog has a new epoch", number=epoch.number, members=[self._label(p) for p in self.members])
-        return not_full(begun | untold)
+        return blamed(begun | untold)
 
     async def _write_manifests(self, epoch: Epoch) -> dict[PlaceId, Exception]:
         async def one(place: PlaceId) -> None:
@@ -484,7 +484,8 @@ class Membership:
             _log.warning("a copy of the catalog is not folded yet", place=self._label(copy.place), reason=str(error))
         except (OSError, StratumError) as error:
             _log.warning("a copy of the catalog cannot be folded", place=self._label(copy.place), reason=str(error))
-            self._doubtful[copy.place] = error
+            if not is_starved(error):
+                self._doubtful[copy.place] = error
 
     def _label(self, place: PlaceId) -> str:
         return self.places[place].label if place in self.places else place.hex()

@@ -9,13 +9,14 @@ those that re-checked after each round starved the checkpoint.
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import structlog
 import trio
 
 from stratumfs.catalog.connection import is_fatal
-from stratumfs.catalog.deadlines import Stalled, comes_within
+from stratumfs.catalog.deadlines import Stalled, comes_within, until_fed
 from stratumfs.catalog.durability import Mark, Member, PrimaryLost
 from stratumfs.catalog.members import Members
 from stratumfs.catalog.opening import Database
@@ -319,7 +320,8 @@ class Rounds:
                 nursery.start_soon(self._ask_one, member, mark, asked)
             while not await comes_within(asked.done, STRIKE_S):
                 # All copies at once are the machine, though the primary answers: `Calls.each` asks these alone.
-                if len(asked.pending) <= self._members.strikes_max and not asked.pending.issuperset(copies):
+                may_strike = len(asked.pending) <= self._members.strikes_max and not asked.starving
+                if may_strike and not asked.pending.issuperset(copies):
                     asked.failed |= dict.fromkeys(asked.pending, Stalled(STRIKE_S))
                     nursery.cancel_scope.cancel()  # their threads keep what they were lent until they return
                     break
@@ -329,8 +331,9 @@ class Rounds:
 
     async def _ask_one(self, member: Member, mark: Mark, asked: "_Asked") -> None:
         limiter = self._limiters.setdefault(member, trio.CapacityLimiter(1))
+        hold = partial(trio.to_thread.run_sync, member.hold, mark, limiter=limiter, abandon_on_cancel=True)
         try:
-            await trio.to_thread.run_sync(member.hold, mark, limiter=limiter, abandon_on_cancel=True)
+            await until_fed(hold, member, asked.starving)
         except (OSError, StratumError) as error:
             asked.failed[member] = error
         asked.pending.discard(member)
@@ -354,11 +357,13 @@ class Rounds:
 
 @dataclass(slots=True)
 class _Asked:
-    """Members that are asked to hold a mark: who has not said, who failed, and whether all have said."""
+    """Members that are asked to hold a mark: who has not said, who failed, whether all have said; and whom this process
+    has no file descriptor for."""
 
     pending: set[Member]
     failed: dict[Member, OSError | StratumError] = field(default_factory=dict)
     done: trio.Event = field(default_factory=trio.Event)
+    starving: set[object] = field(default_factory=set)
 
 
 def finish(waiter: Waiter) -> None:

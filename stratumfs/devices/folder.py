@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from stratumfs.errors import DeviceRefused
+from stratumfs.errors import DeviceRefused, of_device
 
 _BY_UUID = Path("/dev/disk/by-uuid")
 
@@ -21,13 +21,17 @@ class FolderFacts:
 
 
 def look_at(folder: Path) -> FolderFacts:
-    """The facts of *folder*, symbolic links resolved. Raises: DeviceRefused if it is missing or no folder."""
+    """The facts of *folder*, symbolic links resolved.
+
+    Raises: DeviceRefused if it is missing or no folder; DeviceUnasked.
+    """
     try:
         path = folder.resolve(strict=True)
         found = path.stat()
         above = path.parent.stat()
     except OSError as error:
-        raise DeviceRefused(f"{folder}: {error.strerror}: make the folder or mount its disk", str(folder)) from error
+        message = f"{folder}: {error.strerror}: make the folder or mount its disk"
+        raise of_device(error, message, str(folder), otherwise=DeviceRefused) from error
     if not path.is_dir():
         raise DeviceRefused(f"{folder} is not a folder", str(folder))
     # The root directory is its own parent, and a mount point too.

@@ -10,7 +10,6 @@ class DeviceState(StrEnum):
     FULL       healthy, but takes no new volumes
     SUSPECT    slow or erring beside its peers: read last, written still
     READ_ONLY  a sync failed: nothing is written to it again, it serves verified reads
-    DRAINING   its shards are being moved away, on somebody's order
     FAILED     struck: not counted upon; comes back only when verified and caught up
     GONE       removed from the store for good
     """
@@ -19,18 +18,16 @@ class DeviceState(StrEnum):
     FULL = "full"
     SUSPECT = "suspect"
     READ_ONLY = "read_only"
-    DRAINING = "draining"
     FAILED = "failed"
     GONE = "gone"
 
 
 _S = DeviceState
 TRANSITIONS: dict[DeviceState, frozenset[DeviceState]] = {
-    _S.ONLINE: frozenset({_S.FULL, _S.SUSPECT, _S.READ_ONLY, _S.DRAINING, _S.FAILED}),
-    _S.FULL: frozenset({_S.ONLINE, _S.SUSPECT, _S.READ_ONLY, _S.DRAINING, _S.FAILED}),
-    _S.SUSPECT: frozenset({_S.ONLINE, _S.FULL, _S.READ_ONLY, _S.DRAINING, _S.FAILED}),
-    _S.READ_ONLY: frozenset({_S.ONLINE, _S.DRAINING, _S.FAILED, _S.GONE}),  # online again: verified, caught up
-    _S.DRAINING: frozenset({_S.ONLINE, _S.READ_ONLY, _S.FAILED, _S.GONE}),  # online again: the order was withdrawn
+    _S.ONLINE: frozenset({_S.FULL, _S.SUSPECT, _S.READ_ONLY, _S.FAILED}),
+    _S.FULL: frozenset({_S.ONLINE, _S.SUSPECT, _S.READ_ONLY, _S.FAILED}),
+    _S.SUSPECT: frozenset({_S.ONLINE, _S.FULL, _S.READ_ONLY, _S.FAILED}),
+    _S.READ_ONLY: frozenset({_S.ONLINE, _S.FAILED, _S.GONE}),  # online again: verified, caught up
     _S.FAILED: frozenset({_S.ONLINE, _S.GONE}),
     _S.GONE: frozenset(),
 }
@@ -39,7 +36,6 @@ assert TRANSITIONS.keys() == set(DeviceState)
 TAKES_VOLUMES = frozenset({_S.ONLINE, _S.SUSPECT})
 STRUCK = frozenset({_S.READ_ONLY, _S.FAILED, _S.GONE})
 """Nothing is written to these, and they count as lost. All others are *up*, a full one too."""
-READABLE = frozenset(_S) - {_S.FAILED, _S.GONE}
 
 
 def moved(state: DeviceState, to: DeviceState) -> DeviceState:

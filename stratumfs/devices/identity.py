@@ -4,7 +4,6 @@ Each names all devices of the store and where they last were, so that a store is
 device.
 """
 
-import errno
 import itertools
 import os
 from dataclasses import dataclass, replace
@@ -13,14 +12,13 @@ from typing import Any
 
 import msgspec
 
-from stratumfs.errors import DeviceFailed, DeviceFull, DeviceRefused
+from stratumfs.errors import DeviceRefused, of_device
 from stratumfs.ids import DeviceId, StoreId
 
 IDENTITY_FORMAT = 1
 DEVICE_FILE = "stratumfs-device.json"
 STORE_FILE = "identity.json"
 _ID_SIZE = 16
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class IdentityDamaged(DeviceRefused):
@@ -115,7 +113,7 @@ class _Format(msgspec.Struct):
 def write_identity(folder: Path, identity: Identity) -> None:
     """Replace the identity file in *folder*; durable when it returns. Blocking.
 
-    Raises: DeviceFull, DeviceFailed; then the old file is whole.
+    Raises: DeviceFull, DeviceFailed, DeviceUnasked; then the old file is whole.
     """
     name = STORE_FILE if identity.own is None else DEVICE_FILE
     temporary = folder / f"{name}.new"
@@ -124,14 +122,13 @@ def write_identity(folder: Path, identity: Identity) -> None:
         temporary.replace(folder / name)
         sync_folder(folder)
     except OSError as error:
-        kind = DeviceFull if error.errno in _FULL else DeviceFailed
-        raise kind(f"cannot write {folder / name}: {error.strerror}", str(folder)) from error
+        raise of_device(error, f"cannot write {folder / name}: {error.strerror}", str(folder)) from error
 
 
 def read_identity(folder: Path) -> Identity:
     """The identity of *folder*, a device or a store folder. Blocking.
 
-    Raises: DeviceRefused, saying what it is instead; IdentityDamaged if its text is no identity.
+    Raises: DeviceRefused, saying what it is instead; IdentityDamaged if its text is no identity; DeviceUnasked.
     """
     for name in (STORE_FILE, DEVICE_FILE):
         path = folder / name
@@ -140,7 +137,8 @@ def read_identity(folder: Path) -> Identity:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise DeviceRefused(f"cannot read {path}: {error.strerror}", str(folder)) from error
+            message = f"cannot read {path}: {error.strerror}"
+            raise of_device(error, message, str(folder), otherwise=DeviceRefused) from error
         return _decode(path, data)
     raise DeviceRefused(f"{folder} is neither a store nor a device of one: it has no identity file", str(folder))
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from stratumfs.errors import DeviceFailed
+from stratumfs.errors import of_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +17,12 @@ class Space:
 
 
 def space_of(folder: Path) -> Space:
-    """The room on the file system of *folder*. Blocking. Raises: DeviceFailed."""
+    """The room on the file system of *folder*. Blocking. Raises: DeviceFailed, DeviceUnasked."""
     try:
         found = os.statvfs(folder)
     except OSError as error:
-        raise DeviceFailed(f"device {folder}: cannot ask for its space: {error.strerror}", str(folder)) from error
+        message = f"device {folder}: cannot ask for its space: {error.strerror}"
+        raise of_device(error, message, str(folder)) from error
     unit = found.f_frsize
     return Space(found.f_blocks * unit, (found.f_blocks - found.f_bfree) * unit, found.f_bavail * unit)
 

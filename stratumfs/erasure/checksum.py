@@ -4,8 +4,6 @@ from blake3 import blake3
 
 from stratumfs.ids import Buffer
 
-DIGEST_SIZE = 32
-
 
 def digest(data: Buffer) -> bytes:
     """BLAKE3 of *data*, 32 bytes. Frees the GIL for all but the shortest buffers."""

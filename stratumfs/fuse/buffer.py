@@ -214,8 +214,8 @@ class FileBuffer:
         stripes = [stripe.pending for stripe in layer.stripes if stripe.wanted]
         await writer.sync((*stripes, *dict.fromkeys(each.stripe for each in gathered)))
         self._sender.synced(layer.stripes)
-        runs = [NewExtent(each.offset, each.wanted, each.location) for each in layer.stripes if each.wanted]
-        return (*merged(runs), *inline, *merged(each.extent for each in gathered))
+        runs = merged(each.extent for each in layer.stripes if each.wanted)
+        return (*runs, *inline, *merged(each.extent for each in gathered))
 
     def _forget(self, layer: Layer) -> None:
         """Give back the memory of a layer that is not read any more."""

@@ -21,8 +21,9 @@ _log = structlog.get_logger(__name__)
 class Buffers:
     """At most one buffer an inode. It lives while it has users or anything is pending; an error keeps it pending.
 
-    Each buffer holds its inode, so that what was unlinked meanwhile can still be read and written. Used on the loop;
-    background work goes where it was told to.
+    Each buffer holds its inode, so that what was unlinked meanwhile can still be read and written, and the volumes of
+    its pending stripes, however long their publication fails. Used on the loop; background work goes where it was told
+    to.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Buffers:
             buffer = FileBuffer(
                 self._store, self._background, self._memory, attributes.ino, attributes.size, self._published
             )
+            self._store.writer.keep(buffer)
             self._buffers[attributes.ino] = buffer
         buffer.users += 1
         return buffer
@@ -100,17 +102,13 @@ class Buffers:
             await trio.lowlevel.checkpoint()
 
     async def sweep(self) -> None:
-        """Publish what is older than it may be, until cancelled.
-
-        Also of a file without a name that somebody still reads: what no row names is spared for a while only.
-        """
+        """Publish what is older than it may be, until cancelled; also of a file without a name that is still read."""
         while True:
             await trio.sleep(PENDING_SWEEP_S)
             due = trio.current_time() - PENDING_AGE_S_MAX
             if self._store.read_only is not None:
                 continue
             for buffer in self:
-                self._store.writer.spare(buffer.volumes)  # however long its publication fails
                 if buffer.since <= due and not buffer.publishing.locked():
                     self.publish_soon(buffer)
 
@@ -156,6 +154,7 @@ class Buffers:
     def _settle(self, buffer: FileBuffer) -> None:
         if not buffer.users and not buffer.pending and self._buffers.get(buffer.ino) is buffer:
             del self._buffers[buffer.ino]
+            self._store.writer.let_go(buffer)
             self._store.holds.drop(buffer.ino)
 
     def _failed(self, buffer: FileBuffer, error: StratumError) -> None:

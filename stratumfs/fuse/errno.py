@@ -46,6 +46,7 @@ _TABLE: dict[type[BaseException], int] = {
     errors.DataError: errno.EIO,  # damage is refused, never served
     errors.DeviceError: errno.EIO,
     errors.DeviceFull: errno.ENOSPC,
+    errors.DeviceUnasked: errno.EAGAIN,  # EMFILE would be the program's own, and nothing is wrong with any device
     errors.GeometryError: errno.EINVAL,
     errors.ConfigError: errno.EINVAL,
 }

@@ -48,9 +48,9 @@ class Layer:
     @property
     def extents(self) -> int:
         """Rows that a publication takes: pieces, and runs of stripes that lie behind one another (counted so far)."""
-        while self._placed < len(self.stripes) and (at := self.stripes[self._placed].location) is not None:
-            before = self.stripes[self._placed - 1] if self._placed else None
-            self._runs += before is None or before.location is None or not before.location.continues(before.length, at)
+        while self._placed < len(self.stripes) and self.stripes[self._placed].location is not None:
+            before = self.stripes[self._placed - 1].extent if self._placed else None
+            self._runs += before is None or not before.continued_by(self.stripes[self._placed].extent)
             self._placed += 1
         return self.pieces.own_count + self._runs
 

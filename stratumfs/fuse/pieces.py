@@ -8,6 +8,7 @@ import trio
 from stratumfs.ids import Buffer
 from stratumfs.location import Location
 from stratumfs.store.writer import PendingStripe
+from stratumfs.values import NewExtent
 
 
 class Stripe:
@@ -32,6 +33,11 @@ class Stripe:
     def location(self) -> Location | None:
         """None until it is appended; final once it is synced."""
         return self.pending.location
+
+    @property
+    def extent(self) -> NewExtent:
+        """What the file still has of it, once it is appended."""
+        return NewExtent(self.offset, self.wanted, self.pending.at)
 
     @property
     def synced(self) -> bool:

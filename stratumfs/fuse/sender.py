@@ -101,12 +101,13 @@ class StripeSender:
         if not stripe.wanted or stripe.payload is None:
             self.forget(stripe)
             return
-        self._unsynced.append(stripe)
         try:
             await self._writer.append(stripe.pending, self._after)
         except Exception as error:  # whoever finishes the file raises it
             self._error, self._after = error, None
             return
+        finally:
+            self._unsynced.append(stripe)  # not before: a sync beside this would append it once more
         self._after = stripe.pending
         if stripe.hashed is not None:
             await stripe.hashed.wait()  # so that hashing, too, slows the writer down

@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 
 from stratumfs.owner.allocator import keep_freed_memory
+from stratumfs.owner.descriptors import raise_limit
 from stratumfs.owner.run import main
 
 
@@ -41,6 +42,7 @@ def start() -> int:
     keep_freed_memory()
     os.chdir("/")
     os.umask(0o077)
+    raise_limit()
     # A terminal that goes away is none of our business; the session is our own already.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return trio.run(run, options)

@@ -1,6 +1,7 @@
 """The S3 door of an owner: what `gateway` needs to serve a running store."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gateway.serve import Tls, serve
 from gateway.service import StoreService
 from stratumfs.config import Settings
 from stratumfs.owner import credentials
+from stratumfs.owner.descriptors import connections_max
 from stratumfs.owner.doors import Ready, Serve
 from stratumfs.owner.messages import Credentials, OpenGateway
 from stratumfs.owner.wire import Running
@@ -66,7 +68,9 @@ def serving(running: Running, settings: Settings, request: OpenGateway) -> Serve
             domains=request.domains or settings.gateway.domains,
         )
         async with trio.open_nursery() as nursery:
-            urls: list[str] = await nursery.start(serve, door, listen, _tls(settings, request), stop.wait)
+            most = connections_max(len(running.store.devices))
+            serve_door = partial(serve, door, listen, _tls(settings, request), stop.wait, connections_max=most)
+            urls: list[str] = await nursery.start(serve_door)
             bound = tuple(url.partition("://")[2] for url in urls)
             ready(OpenedGateway(tuple(dict.fromkeys((*listen, *bound))), tuple(urls), door))
 

@@ -131,8 +131,9 @@ def _survival(running: Running, rows: list[VolumeRow], present: Present, silent:
 def _disks(running: Running, row: VolumeRow, cells: set[CellIndex]) -> Iterable[Any]:
     ident: VolumeId = row.id
     for cell in cells:
-        if (ident, cell) not in running.store.damaged:
-            yield running.store.devices[row.devices[cell]].disk
+        device = running.store.devices.get(row.devices[cell])  # replaced since it was asked: lost
+        if device is not None and (ident, cell) not in running.store.damaged:
+            yield device.disk
 
 
 def _repairs(running: Running) -> list[dict[str, Any]]:

@@ -9,13 +9,22 @@ from stratumfs.volumes.attached import AttachedDevice
 
 
 class Fleet(Protocol):
-    """What repair wants of whoever knows the devices' states."""
+    """What repair wants of whoever knows the devices' states.
+
+    returning  a struck device that catches up, by the object that it was opened anew by: given up if it stalls
+    """
+
+    returning: AttachedDevice | None
 
     @property
     def devices(self) -> Mapping[DeviceId, AttachedDevice]: ...
     @property
     def struck(self) -> list[DeviceId]:
         """Those that are not up, and may come back."""
+        ...
+
+    def label(self, device: DeviceId) -> str:
+        """How messages name it."""
         ...
 
     def up(self, tier: str) -> list[AttachedDevice]: ...
@@ -27,7 +36,10 @@ class Fleet(Protocol):
     def full(self, device: DeviceId, error: DeviceError) -> None: ...
     async def strike(self, device: DeviceId, error: DeviceError) -> None: ...
     async def restore(self, device: AttachedDevice) -> None:
-        """It takes writes again, durably, by this object from now on."""
+        """It takes writes again, durably, by this object from now on.
+
+        Raises: DeviceFailed if it was replaced meanwhile.
+        """
         ...
 
 

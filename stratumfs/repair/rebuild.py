@@ -5,12 +5,13 @@ their own at the same positions into a *new file*, which is synced and renamed i
 any step leaves the old file or the new one, and a thread that is stuck in the old one harms nobody.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
 
+from stratumfs.descriptor import close_soon
 from stratumfs.erasure.checksum import digest
 from stratumfs.erasure.code import Codec, codec_for
 from stratumfs.errors import DeviceError, DeviceSilent, ShardCorrupt, ShardMissing
@@ -24,7 +25,6 @@ from stratumfs.volumes import toc
 from stratumfs.volumes.append import finish_shard, toc_holders
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.cells import verify_cell
-from stratumfs.volumes.fanout import close_soon
 from stratumfs.volumes.format import HEADER_SIZE, CellHeader, StripeAt, VolumeInfo, pack_headers, unpack_header
 
 Pace = Callable[[float, int], Awaitable[None]]
@@ -41,8 +41,8 @@ Whole = Mapping[StripeNo, memoryview]
 class RebuildPlan:
     """What shall be made.
 
-    stripes  all of the volume, by position
-    named    those of them that rows name: each must be made
+    stripes  all of the volume that are known of, by position
+    named    those that rows name by now: each must be made
     length   where the cells end
     targets  where each shard goes: the device that it lies on already, or another one
     table    of contents, for shards that hold it
@@ -51,7 +51,7 @@ class RebuildPlan:
     store: StoreId
     volume: VolumeInfo
     stripes: Sequence[StripeAt]
-    named: frozenset[StripeNo]
+    named: Callable[[], Awaitable[Sequence[StripeAt]]]
     length: int
     targets: Mapping[CellIndex, AttachedDevice]
     table: toc.PackedToc
@@ -63,10 +63,10 @@ class Rebuilt:
 
     installed  shards that are in their place now, durably
     failures   targets that failed; their shards are as they were
-    bad        other shards that were met with a bad or missing cell, and why
+    bad        other shards that were met with a bad or missing cell of what is named or can be made, and why
     lost       named stripes that fewer than k good cells were found of, though every source answered: what they held
                cannot be read any more
-    silent     shards whose devices did not answer, where without them some named stripe cannot be made, or nobody knows
+    silent     shards whose devices did not answer, where without them some stripe cannot be made, or nobody knows
                whether an old file is there. Then nothing was installed, and it is worth another try
     """
 
@@ -107,6 +107,8 @@ class _Rebuild:
         self._codec = codec_for(plan.volume.code)
         self._silent: set[CellIndex] = set()
         self._open: dict[CellIndex, OpenShard] = {}
+        self._made: set[StripeAt] = set()
+        self._wrong: dict[CellIndex, dict[StripeAt, str]] = {}
         self._result = Rebuilt()
 
     async def run(self, pace: Pace) -> Rebuilt:
@@ -126,13 +128,14 @@ class _Rebuild:
     async def _make(self, batch: Sequence[StripeAt]) -> int:
         """Read, decode and write some stripes that follow one another. Returns the bytes written."""
         found = await self._gather(batch)
-        parts, lost = await trio.to_thread.run_sync(
+        parts, short = await trio.to_thread.run_sync(
             _encode, self._plan, self._codec, batch, found, tuple(self._open), limiter=self._threads
         )
-        if lost and self._silent:
-            self._result.silent |= self._silent  # not lost: nobody knows
+        if short and self._silent:
+            # Not lost, nobody knows; nor left out because no row names it: whoever wrote it may do so in a moment.
+            self._result.silent |= self._silent
             return 0
-        self._result.lost += lost
+        self._made |= set(batch).difference(short)
 
         async def write(index: CellIndex, device: AttachedDevice) -> None:
             await device.write(_write, self._open[index], parts[index])
@@ -143,7 +146,7 @@ class _Rebuild:
     async def _gather(self, batch: Sequence[StripeAt]) -> dict[CellIndex, Whole]:
         """At least k whole cells of each stripe, if there are so many, and those of shards that are to be replaced.
 
-        Devices that were silent are asked once more before a stripe is given up that rows name.
+        Devices that were silent are asked once more before a stripe is given up.
         """
         found: dict[CellIndex, Whole] = {}
         sources = self._sources()
@@ -153,7 +156,7 @@ class _Rebuild:
         for asked in (first + others[:k], *([index] for index in others[k:])):
             if asked and _lacking(batch, found, k):
                 await self._read_all(asked, batch, found)
-        if self._silent and _lacking([at for at in batch if at.stripe in self._plan.named], found, k):
+        if self._silent and _lacking(batch, found, k):
             await self._read_all(sorted(self._silent), batch, found)
         return found
 
@@ -184,21 +187,25 @@ class _Rebuild:
         device = self._devices[plan.volume.devices[index]]
         asked = device.read(_read_whole, device.shards, plan.store, plan.volume, index, batch)
         try:
-            found[index], why = await in_time(device.label, asked)
+            found[index], wrong = await in_time(device.label, asked)
         except DeviceSilent:
             self._silent.add(index)  # slow is not damaged: it is asked last for the rest of this shard
             return
         except (DeviceError, ShardMissing) as error:
-            why = str(error)
+            wrong = dict.fromkeys(batch, str(error))
         self._silent.discard(index)
-        if why and index not in plan.targets:
-            self._result.bad.setdefault(index, why)
+        self._wrong.setdefault(index, {}).update(wrong)
 
     async def _begin(self, index: CellIndex, device: AttachedDevice) -> None:
         plan = self._plan
         self._open[index] = await device.write(_begin, device.shards, ShardName(plan.volume.id, index), plan.length)
 
     async def _install(self) -> None:
+        # Asked only now: what was written before the volume was sealed may have got its row while this was made.
+        named = await self._plan.named()
+        self._tell_bad(self._made.union(named))
+        if self._open and not self._result.silent:
+            self._result.lost = [at for at in named if at not in self._made]
         if self._result.lost:
             await self._on_targets(self._keep_old)
         if self._result.silent:
@@ -206,6 +213,13 @@ class _Rebuild:
         elif self._result.lost and self._open:
             await self._lacks(sorted(self._open))
         await self._on_targets(self._finish)
+
+    def _tell_bad(self, wanted: Set[StripeAt]) -> None:
+        """Of a stripe that was written in part, and never named, no shard owes a cell."""
+        for index in self._wrong.keys() - self._plan.targets.keys():
+            wrong = [why for at, why in self._wrong[index].items() if at in wanted]
+            if wrong:
+                self._result.bad[index] = wrong[0]
 
     async def _keep_old(self, index: CellIndex, device: AttachedDevice) -> None:
         """Make nothing in the place of a shard that is there; of a device that cannot say whether it is, it is not."""
@@ -280,37 +294,37 @@ def _lacking(batch: Sequence[StripeAt], found: Mapping[CellIndex, Whole], k: int
 
 def _read_whole(
     shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, batch: Sequence[StripeAt]
-) -> tuple[Whole, str]:
-    """Those cells of *batch* that this shard has whole, and what is wrong with the first that it has not."""
+) -> tuple[Whole, dict[StripeAt, str]]:
+    """Those cells of *batch* that this shard has whole, and what is wrong with the others."""
     with suppress(DeviceError):
         return _read_cells(shards, store, volume, index, batch)
     found: dict[StripeNo, memoryview] = {}
-    wrong = ""
+    wrong: dict[StripeAt, str] = {}
     for at in batch:  # a sector that cannot be read costs one cell, not the batch
         try:
             cells, why = _read_cells(shards, store, volume, index, [at])
         except DeviceError as error:
-            cells, why = {}, str(error)
+            cells, why = {}, {at: str(error)}
         found.update(cells)
-        wrong = wrong or why
+        wrong.update(why)
     return found, wrong
 
 
 def _read_cells(
     shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, batch: Sequence[StripeAt]
-) -> tuple[Whole, str]:
+) -> tuple[Whole, dict[StripeAt, str]]:
     """The same, by one read."""
     start = batch[0].position
     data = memoryview(shards.read_at(ShardName(volume.id, index), start, end_of(batch[-1]) - start))
     found: dict[StripeNo, memoryview] = {}
-    wrong = ""
+    wrong: dict[StripeAt, str] = {}
     for at in batch:
         part = data[at.position - start : end_of(at) - start]
         try:
             verify_cell(part, store, volume, index, at)
             found[at.stripe] = part
         except ShardCorrupt as error:
-            wrong = wrong or str(error)
+            wrong[at] = str(error)
     return found, wrong
 
 
@@ -321,23 +335,32 @@ def _encode(
     found: Mapping[CellIndex, Whole],
     targets: Sequence[CellIndex],
 ) -> tuple[dict[CellIndex, list[tuple[int, list[Buffer]]]], list[StripeAt]]:
-    """For each target (position, [header, cell]) of all that can be made; and the named stripes that cannot."""
+    """For each target (position, [header, cell]) of all that can be made; and the stripes that cannot."""
     parts: dict[CellIndex, list[tuple[int, list[Buffer]]]] = {index: [] for index in targets}
-    lost = []
+    short = []
     for at in batch:
         whole = {index: cells[at.stripe] for index, cells in found.items() if at.stripe in cells}
         cells: dict[CellIndex, memoryview] = {index: part[HEADER_SIZE:] for index, part in whole.items()}
         wanted = [index for index in targets if index not in cells]
         if wanted and len(cells) >= plan.volume.code.k:
             cells |= codec.recover(cells, wanted, at.cell_size)
-        elif wanted and at.stripe in plan.named:
-            lost.append(at)
+        elif wanted:
+            short.append(at)
         made = [index for index in targets if index in cells]
         if made:
-            payload = unpack_header(next(iter(whole.values()))[:HEADER_SIZE]).payload_length
+            payload = _payload_length(whole.values(), plan.volume.code.k * at.cell_size)
             for index, header in zip(made, _headers(plan, at, payload, made, cells), strict=True):
                 parts[index].append((at.position, [header, cells[index]]))
-    return parts, lost
+    return parts, short
+
+
+def _payload_length(whole: Iterable[memoryview], most: int) -> int:
+    """As a header says. A cell counts although this field of its header is damaged beyond correction; where no header
+    has it, the stripe is as good as full: what is behind its payload is zeros."""
+    for part in whole:
+        with suppress(ShardCorrupt):
+            return unpack_header(part[:HEADER_SIZE]).payload_length
+    return most
 
 
 def _headers(

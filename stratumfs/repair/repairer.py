@@ -12,6 +12,7 @@ made anew, and those that they place elsewhere by now are moved aside.
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import trio
@@ -24,10 +25,10 @@ from stratumfs.catalog.damage import (
     note_damage,
 )
 from stratumfs.catalog.engine import Catalog
-from stratumfs.catalog.volumes import OPEN, SEALED, VolumeRow, readable_extents_in, volume, volumes
+from stratumfs.catalog.volumes import OPEN, SEALED, VolumeRow, volume, volumes
 from stratumfs.erasure.code import Code
 from stratumfs.errors import DeviceError, DeviceFailed, DeviceFull, DeviceSilent, ShardMissing, StratumError
-from stratumfs.ids import CellIndex, DeviceId, StoreId, StripeNo, VolumeId
+from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
 from stratumfs.limits import (
     CODING_THREADS,
     DAMAGE_NOTED_MAX,
@@ -43,12 +44,12 @@ from stratumfs.repair.put_off import PutOff
 from stratumfs.repair.queue import Exposed, RepairQueue
 from stratumfs.repair.rebuild import RebuildPlan, Rebuilt, rebuild
 from stratumfs.repair.returns import Returns
-from stratumfs.repair.stripes import all_stripes
+from stratumfs.repair.stripes import Stripes, all_stripes, cells_end, named_stripes
 from stratumfs.repair.verify import shard_damage
 from stratumfs.shards.layout import ShardName
 from stratumfs.volumes import toc
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.format import StripeAt, VolumeInfo, stripes_of
+from stratumfs.volumes.format import StripeAt, VolumeInfo
 from stratumfs.volumes.ledger import VolumeLedger
 from stratumfs.volumes.placement import Candidate, choose_devices
 from stratumfs.volumes.presence import shards_present
@@ -68,7 +69,7 @@ class Work:
 
 
 class Repairer:
-    """One task in the store's nursery; everything here is done by it but for `damaged` and `heed`, which only note.
+    """One task in the store's nursery; all is done by it but for what others tell: `damaged`, `heed`, `forget`.
 
     known  damaged shards: what the table says, and what was heard of since
     seal   seals a volume that is open, if it can be
@@ -115,6 +116,13 @@ class Repairer:
         self.returns.heed(device)
         self.look_soon()
 
+    def forget(self, ident: VolumeId) -> None:
+        """The volume is no more."""
+        self.known = {shard for shard in self.known if shard[0] != ident}
+        self._heard = {shard: why for shard, why in self._heard.items() if shard[0] != ident}
+        self._put_off.drop(ident)
+        self.queue.drop(ident)
+
     def look_soon(self) -> None:
         """Something changed about devices: look at all volumes again."""
         self._surveyed_at = float("-inf")
@@ -130,17 +138,13 @@ class Repairer:
     async def serve(self) -> None:
         """Until cancelled. An error is logged and tried again later."""
         await self.recall()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.returns.watch)
-            await self._rounds()
-
-    async def _rounds(self) -> None:
         while True:
             settled, self._settled = self._settled, []
             try:
                 await self.round()
-            except StratumError as error:
-                _log.warning("repair stopped, and goes on later", error=str(error))
+            except Exception as error:  # of one volume or device: the store goes on
+                unforeseen = None if isinstance(error, StratumError) else error
+                _log.warning("repair stopped, and goes on later", error=str(error), exc_info=unforeseen)
             finally:
                 self.work = None
                 for event in settled:
@@ -193,7 +197,7 @@ class Repairer:
             rows = tuple((*shard, reason) for shard, reason in chunk)
             await self._catalog.write(note_damage, rows, time.time_ns())
             for shard, _ in chunk:
-                del self._heard[shard]
+                self._heard.pop(shard, None)
             idents = {ident for (ident, _), _ in chunk}
             rows_of = {ident: await self._catalog.read(volume, ident) for ident in idents}
             self.known = {shard for shard in self.known if rows_of.get(shard[0], shard) is not None}
@@ -206,7 +210,7 @@ class Repairer:
                 try:
                     await ask(device, self.folders.check, device.id)
                 except DeviceSilent:
-                    continue  # a hang is for others to judge
+                    continue  # a hang is for others to judge; and where this process could not ask, nobody knows
                 except DeviceError as error:
                     with trio.CancelScope(shield=True):
                         await self._fleet.strike(device.id, DeviceFailed(str(error), device.label))
@@ -281,7 +285,7 @@ class Repairer:
             margin = max(0, min(row.m, row.m - needs.count))
             result = await self._rebuild(row, targets, margin)
             await self._settle(row, targets, result)
-            left |= result.silent
+            left |= result.silent | {cell for cell, error in result.failures.items() if isinstance(error, DeviceSilent)}
             if result.lost:  # until a device is back that has more of it
                 left |= targets.keys()
         self._try_again(row, left)
@@ -307,15 +311,19 @@ class Repairer:
         """Where each shard that is not as it should be shall be made; those that turn out sound are no longer known.
         And those whose devices did not say."""
         silent: set[CellIndex] = set()
-        devices = self._fleet.devices
-        targets = {cell: devices[row.devices[cell]] for cell in needs.missing}
-        doubted = {cell: devices[row.devices[cell]] for cell in needs.doubted}
-        if doubted:
-            named = await self._named(row)
-            for cell, device in doubted.items():
+        here = self._fleet.devices  # asked again after each wait: one may be replaced meanwhile
+        targets = {cell: here[row.devices[cell]] for cell in needs.missing if row.devices[cell] in here}
+        if needs.doubted:
+            stripes, _ = await self._stripes(row)
+            for cell in needs.doubted:
+                device = here.get(row.devices[cell])
+                if device is None:
+                    continue
                 try:
-                    if await self._is_bad(row, cell, device, named):
+                    if await self._is_bad(row, cell, device, stripes.found):
                         targets[cell] = device
+                    elif stripes.silent:
+                        silent.add(cell)
                     else:
                         await self._forget(row.id, [cell])
                 except DeviceSilent:
@@ -324,10 +332,15 @@ class Repairer:
         targets.update(await self._new_homes(row, sorted(needs.homeless, key=lambda at: (row.devices[at] in back, at))))
         return targets, silent
 
-    async def _is_bad(self, row: VolumeRow, cell: CellIndex, device: AttachedDevice, named: Sequence[StripeAt]) -> bool:
-        """Raises: DeviceSilent."""
-        for start in range(0, max(1, len(named)), VERIFY_STRIPES):
-            part = named[start : start + VERIFY_STRIPES]
+    async def _is_bad(
+        self, row: VolumeRow, cell: CellIndex, device: AttachedDevice, stripes: Sequence[StripeAt]
+    ) -> bool:
+        """Whether it lacks a cell of *stripes*, of which some have no row yet: a mount reads those, too.
+
+        Raises: DeviceSilent.
+        """
+        for start in range(0, max(1, len(stripes)), VERIFY_STRIPES):
+            part = stripes[start : start + VERIFY_STRIPES]
             try:
                 if await ask(device, shard_damage, device.shards, self._store, _info(row), cell, part) is not None:
                     return True
@@ -355,17 +368,15 @@ class Repairer:
         return {cell: spare[ident] for cell, ident in zip(cells, chosen, strict=False)}
 
     async def _rebuild(self, row: VolumeRow, targets: Mapping[CellIndex, AttachedDevice], margin: int) -> Rebuilt:
-        info = _info(row)
-        named = await self._named(row)
-        in_place = {cell for cell, target in targets.items() if target.id == row.devices[cell]}
-        sources = [CellIndex(at) for at in range(row.k + row.m) if CellIndex(at) not in in_place]
-        stripes = await all_stripes(self._store, info, named, row.length, self._fleet.devices, sources)
+        stripes, length = await self._stripes(row, targets.values())
+        if stripes.silent:
+            return Rebuilt(silent=set(stripes.silent))
         packed = await trio.to_thread.run_sync(toc.pack, await self._ledger.contents(row.id), limiter=self._threads)
-        names = frozenset(StripeNo(at.stripe) for at in named)
-        plan = RebuildPlan(self._store, info, stripes, names, row.length, targets, packed)
+        named = partial(named_stripes, self._catalog, row.id)
+        plan = RebuildPlan(self._store, _info(row), stripes.found, named, length, targets, packed)
         work = self.work
         if work is not None:
-            work.total = row.length * len(targets)
+            work.total = length * len(targets)
 
         async def pace(seconds: float, written: int) -> None:
             # The doors come first, but for a volume that the next loss would destroy.
@@ -397,7 +408,7 @@ class Repairer:
             _log.warning("shard_not_rebuilt", volume=row.id.hex(), cell=cell, error=str(error))
             if isinstance(error, DeviceFull):
                 self._fleet.full(targets[cell].id, error)
-            else:
+            elif not isinstance(error, DeviceSilent):  # nobody could ask it: that is tried again
                 await self._fleet.strike(targets[cell].id, error)
 
     async def _swap(self, row: VolumeRow, cell: CellIndex, target: AttachedDevice, whole: bool) -> None:
@@ -408,10 +419,7 @@ class Repairer:
             return
         if whole:
             self.known.discard((row.id, cell))
-        self._moved(row.id)
-        old = self._fleet.devices.get(before)
-        if old is not None and old.struck is None:
-            await old.write(old.shards.unlink, name)
+        self._moved(row.id)  # what the old device has is moved aside when it comes back
 
     async def _note(self, row: VolumeRow, cells: Collection[CellIndex], reason: str) -> None:
         """These are damaged, and that is for the table alone: whoever says so has just tried to mend them."""
@@ -424,16 +432,12 @@ class Repairer:
         await self._catalog.write(clear_damage, ident, tuple(cells))
         self.known -= {(ident, cell) for cell in cells}
 
-    async def _named(self, row: VolumeRow) -> list[StripeAt]:
-        found: dict[int, StripeAt] = {}
-        after: tuple[int, int] | None = (-1, -1)
-        while after is not None:
-            chunk, after = await self._catalog.read(readable_extents_in, row.id, after, TRANSACTION_ROWS_MAX)
-            for extent in chunk:
-                assert extent.location is not None
-                found.update((at.position, at) for at in stripes_of(extent.location, extent.length))
-            await trio.lowlevel.checkpoint()
-        return [found[position] for position in sorted(found)]
+    async def _stripes(self, row: VolumeRow, opened: Iterable[AttachedDevice] = ()) -> tuple[Stripes, int]:
+        """All that lie in a sealed volume, and where they end. opened: devices that come back, as they are now."""
+        named = await named_stripes(self._catalog, row.id)
+        end = cells_end(row.length, named)
+        devices = {**self._fleet.devices, **{each.id: each for each in opened}}
+        return await all_stripes(self._store, _info(row), named, end, devices), end
 
     # Taking devices back
 
@@ -453,8 +457,12 @@ class Repairer:
         row = await self._sealed(ident)
         if row is None or row.devices[cell] != device.id:
             return
-        if not await self._is_bad(row, cell, device, await self._named(row)):
-            await self._forget(ident, [cell])
+        stripes, _ = await self._stripes(row, [device])
+        if not await self._is_bad(row, cell, device, stripes.found):
+            if stripes.silent:
+                await self._note(row, [cell], "nobody could say whether it is whole")
+            else:
+                await self._forget(ident, [cell])
             return
         result = await self._rebuild(row, {cell: device}, row.m)
         for error in result.failures.values():

@@ -13,7 +13,7 @@ from stratumfs.catalog.damage import shards_on
 from stratumfs.catalog.engine import Catalog
 from stratumfs.errors import AnotherHistory, DeviceError, DeviceFailed, DeviceSilent
 from stratumfs.ids import CellIndex, DeviceId, VolumeId
-from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_LOOK_S, REPAIR_RETURN_S
+from stratumfs.limits import REPAIR_RETURN_S
 from stratumfs.repair.answer import in_time
 from stratumfs.repair.fleet import Fleet, Folders
 from stratumfs.repair.quarantine import quarantine_unknown
@@ -38,11 +38,11 @@ class _Return:
 
 
 class Returns:
-    """One device catches up at a time; used by the repairer's task, but for `watch`, which is one of its own."""
+    """One device catches up at a time; used by the repairer's task. The fleet gives it up if it stalls."""
 
     def __init__(self, catalog: Catalog, fleet: Fleet, mend: Mend) -> None:
         self._catalog, self._fleet, self._mend = catalog, fleet, mend
-        self._under_way: _Return | None = None
+        self._current: _Return | None = None
         self._tries: dict[DeviceId, int] = {}
         self._not_before: dict[DeviceId, float] = {}
         self._opening: dict[DeviceId, trio.CapacityLimiter] = {}
@@ -50,7 +50,7 @@ class Returns:
     @property
     def under_way(self) -> AttachedDevice | None:
         """The device that catches up: there is a next `step`."""
-        return self._under_way.device if self._under_way is not None else None
+        return self._current.device if self._current is not None else None
 
     def heed(self, device: DeviceId) -> None:
         """It was struck, or errs: not before a while has passed it is tried to take it back."""
@@ -67,15 +67,15 @@ class Returns:
 
         One whose folder hangs keeps a thread until it answers, and is not looked at meanwhile.
         """
-        for ident in [] if self._under_way else self._fleet.struck:
+        for ident in [] if self._current else self._fleet.struck:
             opening = self._opening.setdefault(ident, trio.CapacityLimiter(1))
             if opening.borrowed_tokens or self._not_before.get(ident, float("-inf")) > trio.current_time():
                 continue
             reopen = trio.to_thread.run_sync(folders.reopen, ident, limiter=opening, abandon_on_cancel=True)
             try:
-                device = await in_time(ident.hex(), reopen)
-            except DeviceSilent:
-                _log.warning("device_not_opened", device=ident.hex(), error="its folder does not answer")
+                device = await in_time(self._fleet.label(ident), reopen)
+            except DeviceSilent as error:
+                _log.warning("device_not_opened", device=self._fleet.label(ident), error=str(error))
                 self._back_off(ident)
             except AnotherHistory as error:
                 self._fleet.refuse(ident, error)
@@ -83,7 +83,7 @@ class Returns:
                 continue  # it is still away
             else:
                 _log.info("device_catches_up", device=device.label)
-                self._under_way = _Return(device)
+                self._set(_Return(device))
                 return
 
     async def step(self) -> bool:
@@ -91,31 +91,23 @@ class Returns:
 
         A device that fails or hangs in this is given up, and comes back later.
         """
-        found = self._under_way
+        found = self._current
         assert found is not None
         if found.device.id not in self._fleet.struck:  # replaced meanwhile
-            self._under_way = None
+            self._set(None)
             return False
         try:
             return await self._step(found)
         except DeviceError as error:
             _log.warning("device_not_caught_up", device=found.device.label, error=str(error))
-            self._under_way = None
-            self._strike(found.device, error)
+            self._set(None)
+            found.device.strike(DeviceFailed(str(error), found.device.label))  # for whoever waits for this object
             self._back_off(found.device.id)
             return False
 
-    async def watch(self) -> None:
-        """Until cancelled: give the device that catches up up if a write to it hangs. No fleet looks at it yet."""
-        while True:
-            await trio.sleep(DEVICE_LOOK_S)
-            device = self.under_way
-            since = device.writing_since() if device is not None else None
-            if device is None or since is None or device.id not in self._fleet.struck:
-                continue
-            if device.clock() - since >= DEVICE_DEADLINE_S:
-                message = f"device {device.label} has not answered for {DEVICE_DEADLINE_S:.0f} s"
-                self._strike(device, DeviceFailed(message, device.label))
+    def _set(self, found: _Return | None) -> None:
+        self._current = found
+        self._fleet.returning = self.under_way
 
     async def _step(self, found: _Return) -> bool:
         device = found.device
@@ -133,15 +125,11 @@ class Returns:
         for error in (await quarantine_unknown(self._catalog, {device.id: device})).values():
             raise error
         await self._fleet.restore(device)
-        self._under_way = None
+        self._set(None)
         self._tries[device.id] = self._tries.get(device.id, 0) + 1
         self._not_before.pop(device.id, None)
         _log.info("device_caught_up", device=device.label)
         return True
-
-    def _strike(self, device: AttachedDevice, error: DeviceError) -> None:
-        """Who waits for this object goes on; the device is struck already."""
-        device.strike(DeviceFailed(str(error), device.label))
 
     def _back_off(self, device: DeviceId) -> None:
         self._not_before.pop(device, None)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from stratumfs.descriptor import Descriptor
-from stratumfs.errors import DeviceFailed, DeviceFull, ShardMissing, StratumError
+from stratumfs.errors import DeviceFailed, ShardMissing, StratumError, of_device
 from stratumfs.ids import Buffer
 from stratumfs.limits import SHARD_FILES_OPEN_MAX
 from stratumfs.shards.backend import OpenShard
@@ -25,7 +25,6 @@ from stratumfs.shards.layout import (
     unfinished_path_of,
 )
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _NO_PREALLOCATION = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
@@ -39,7 +38,7 @@ class LocalShards:
     Descriptors for reading are kept in a bounded cache. A reader holds its descriptor's object while it reads, so that
     one thrown out meanwhile is closed only afterwards and its number can't come to mean another file under its hands.
 
-    Raises: DeviceFailed if *root* can't be opened.
+    Raises: DeviceFailed if *root* can't be opened; DeviceUnasked.
     """
 
     def __init__(self, root: Path, *, open_max: int = SHARD_FILES_OPEN_MAX) -> None:
@@ -51,7 +50,7 @@ class LocalShards:
         try:
             self._folder = Descriptor(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
-            raise DeviceFailed(f"device {root}: cannot open it: {error.strerror}", str(root)) from error
+            raise of_device(error, f"device {root}: cannot open it: {error.strerror}", str(root)) from error
 
     def create(self, name: ShardName) -> OpenShard:
         with self._translated("create", name, making=True):
@@ -252,8 +251,7 @@ class LocalShards:
         message = f"device {self.root}: cannot {action} {what}: {error.strerror}"
         if isinstance(error, FileNotFoundError) and not making and os.fstat(self._folder.number).st_nlink:
             return ShardMissing(message)
-        kind = DeviceFull if error.errno in _FULL else DeviceFailed
-        return kind(message, str(self.root))
+        return of_device(error, message, str(self.root))
 
 
 class LocalOpenShard:

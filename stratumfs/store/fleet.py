@@ -8,13 +8,13 @@ import structlog
 import trio
 
 from stratumfs.catalog.devices import DeviceRow
+from stratumfs.descriptor import close_soon
 from stratumfs.devices.health import STRUCK, TAKES_VOLUMES, DeviceState, moved
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceError, DeviceFailed, StratumError
+from stratumfs.errors import DeviceError, DeviceFailed, DeviceUnasked, StratumError
 from stratumfs.ids import DeviceId
 from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_LOOK_S, DEVICE_STANDSTILL_S, DEVICE_SUSPECT_S
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.fanout import close_soon
 from stratumfs.volumes.fleet import GivesUp, SealMark
 
 _log = structlog.get_logger(__name__)
@@ -60,6 +60,7 @@ class Absent:
 class _Standing:
     """reason    for `status`
     recorded  the ledger knows the state
+    owed      it was struck, and the ledger is to know that still
     until     when an observed state ends, on the device's clock
     logged    what was said of it last: a full device is found full again and again
     marks     of volumes that were given up with it, until they are recorded
@@ -70,6 +71,7 @@ class _Standing:
     state: DeviceState = DeviceState.ONLINE
     reason: str | None = None
     recorded: bool = False
+    owed: bool = False
     until: float = float("inf")
     logged: str | None = None
     marks: list[SealMark] = field(default_factory=list)
@@ -85,6 +87,7 @@ class Fleet:
     codes       of each tier that there is
     devices     those that are there, struck ones too: they serve verified reads if they can
     waiting     why writes wait for devices and nobody is struck, while it is so
+    returning   a struck device that catches up, by the object that it was opened anew by: given up if it stalls
     listeners   told of each device that is struck or gives bad reads; the same one may be told of often
     """
 
@@ -102,6 +105,7 @@ class Fleet:
     ) -> None:
         self.devices = devices
         self.waiting: str | None = None
+        self.returning: AttachedDevice | None = None
         self.listeners: list[Listener] = []
         self.writers: list[GivesUp] = []
         self.codes, self._ledger, self._deadline_s = codes, ledger, deadline_s
@@ -109,7 +113,9 @@ class Fleet:
         self._turn = trio.Lock()
         self._probing: set[DeviceId] = set()
         self._looked: float | None = None
-        self._awake_since = float("-inf")  # on the devices' clock
+        # On the devices' clock: nobody is to blame for what came before.
+        self._awake_since = float("-inf")
+        self._stalled_at = dict.fromkeys(codes, float("-inf"))  # when too many of a tier did not answer
         self._standings = {each.id: _Standing(each.tier, each.label) for each in devices.values()}
         for row in rows:
             if row.id in devices:
@@ -125,6 +131,10 @@ class Fleet:
         """Its state, and the reason where it is not simply online. Raises: KeyError if it is none of the store's."""
         found = self._standings[device]
         return found.state, found.reason
+
+    def label(self, device: DeviceId) -> str:
+        """How messages name it. Raises: as `state`."""
+        return self._standings[device].label
 
     def gone(self, device: DeviceId) -> bool:
         """It is no device of the store any more, and never will be again."""
@@ -157,18 +167,17 @@ class Fleet:
         """Return when the device is struck for good: no epoch of the catalog names it, its state is recorded, and its
         volumes are sealed behind the last stripe that was handed out. Harmless for one that is.
 
-        One at a time; it takes no writes from the first moment on. state: READ_ONLY if a sync of it failed. Runs to its
-        end if cancelled. Raises: what the ledger raises; called again, it is recorded again.
+        One at a time; it takes no writes from the first moment on, and those who listen are told at once, for it must
+        not come back meanwhile, and again at the end. state: READ_ONLY if a sync of it failed. Runs to its end if
+        cancelled. Raises: what the ledger raises; `look` tries again then. *error*, if it is DeviceUnasked: that says
+        nothing of the device.
         """
-        standing = self._standings[device]
-        if standing.state not in STRUCK:
-            _log.error("device_struck", device=standing.label, state=str(state), error=str(error))
-            self._set(device, state, str(error))
-            standing.marks += [mark for writer in self.writers for mark in writer.give_up(device)]
+        if isinstance(error, DeviceUnasked):
+            raise error
+        self._give_up(device, error, state)
         with trio.CancelScope(shield=True):
             async with self._turn:
-                if not standing.recorded:
-                    await self._record(device, standing)
+                await self._record(device)
 
     async def settle(self) -> None:
         """Return when no strike is under way."""
@@ -184,29 +193,39 @@ class Fleet:
     async def restore(self, device: AttachedDevice) -> None:
         """It was opened anew, verified and caught up: it takes writes again, durably, by this object.
 
-        What hangs in the old one may hang on. Raises: what the ledger raises.
+        What hangs in the old one may hang on.
+
+        Raises: DeviceFailed if it was replaced meanwhile; what the ledger raises.
         """
         async with self._turn:
+            standing = self._standings[device.id]
+            if standing.state is DeviceState.GONE:
+                raise DeviceFailed(str(standing.reason), device.label)
+            if standing.owed:
+                await self._record(device.id)  # where its volumes end
             await self._ledger.restored(device.id)
             old, self.devices[device.id] = self.devices.get(device.id), device
             if old is not None:
                 close_soon([old.shards])
-            self._standings[device.id].recorded = False
+            standing.recorded = False
             self._set(device.id, DeviceState.ONLINE, None)
         self._welcome(device.id)
 
     async def replace(self, device: DeviceId, by: AttachedDevice) -> None:
         """The device is gone for good, and another one is in its slot, empty and up. Durable on return.
 
-        As long as its folder is there it serves verified reads. Raises: what the ledger raises.
+        As long as its folder is there it serves verified reads. Runs to its end if cancelled. Raises: what the ledger
+        raises.
         """
-        await self.strike(device, DeviceFailed(f"it was replaced by {by.label}", by.label))
-        async with self._turn:
-            standing = self._standings[device]
-            self._set(device, DeviceState.GONE, f"it was replaced by {by.label}")
-            await self._ledger.struck(device, standing.state, str(standing.reason), ())
-            self.devices[by.id] = by
-            self._standings[by.id] = _Standing(by.tier, by.label)
+        error = DeviceFailed(f"it was replaced by {by.label}", by.label)
+        with trio.CancelScope(shield=True):
+            async with self._turn:  # from here on it cannot come back
+                self._give_up(device, error, DeviceState.FAILED)
+                await self._record(device)
+                self._set(device, DeviceState.GONE, str(error))
+                await self._ledger.struck(device, DeviceState.GONE, str(error), ())
+                self.devices[by.id] = by
+                self._standings[by.id] = _Standing(by.tier, by.label)
         self._tell(by.id)
 
     def read_only(self, device: DeviceId, reason: str) -> None:
@@ -235,45 +254,78 @@ class Fleet:
 
     async def watch(self) -> None:
         """Strike devices that stall, and forget what was observed long ago, until cancelled."""
-        async with trio.open_nursery() as probes:
+        async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(DEVICE_LOOK_S)
-                try:
-                    await self.look(probes)
-                except StratumError as error:
-                    _log.error("a device that stalls could not be struck", error=str(error))
+                self.look(nursery)
 
-    async def look(self, probes: trio.Nursery) -> None:
+    def look(self, nursery: trio.Nursery) -> None:
         """Strike whoever misses the deadline, if few enough do while all others answer; else say that writes wait.
 
         More than m, or fewer than 1 + m left: that is the machine, nobody is struck. Those that are up and have not
         answered anything since the first late call of such began are asked by a probe, and count as not answering until
-        then. A struck device whose call hangs still is one of the m. If this process itself stood still, time begins
-        anew: nobody could say that a call had come back.
+        then. A struck device whose call hangs still is one of the m. What stalled together does not come back in the
+        same moment: the time of all begins anew at the last look that found too many silent. So it does if this process
+        itself stood still: nobody could say that a call had come back.
+
+        Strikes run in *nursery*, for one may take long, and others stall meanwhile. So do those again that could not be
+        recorded.
         """
         self._notice_standstill()
         self._forget_observed()
         self._suspect_slow_readers()
+        self._record_owed(nursery)
         waited, self.waiting = self.waiting, None
-        for tier, code in self.codes.items():
+        for tier in self.codes:
             late = [each for each in self._of(tier) if self._is_late(each) and not self.gone(each.id)]
-            up = self.up(tier)
-            to_strike = [each for each in late if each in up]
-            if not to_strike:
-                continue
-            began = min(each.writing_since() or each.clock() for each in to_strike)
-            silent = [each for each in up if each not in late and each.answered <= began]
-            if len(late) + len(silent) <= code.m and len(up) - len(to_strike) > code.m:
-                for each in to_strike:
-                    await self.strike(each.id, self._stalled(each))
-            else:
-                self.waiting = f"{len(to_strike) + len(silent)} of {len(up)} devices of tier {tier} do not answer"
-                for each in silent:
-                    self._probe_soon(each, probes)
+            self._look_at_late(tier, late, nursery)
+            self._look_at_returning(tier, late, nursery)
         if self.waiting is not None and waited is None:
             _log.warning("writes_wait", reason=self.waiting)
         elif self.waiting is None and waited is not None:
             _log.warning("writes_go_on")
+
+    def _look_at_late(self, tier: str, late: Sequence[AttachedDevice], nursery: trio.Nursery) -> None:
+        up, m = self.up(tier), self.codes[tier].m
+        suspects = [each for each in late if each in up]
+        if not suspects:
+            return
+        silent = self._silent(tier, suspects, late)
+        few = len(late) + len(silent) <= m and len(up) - len(suspects) > m
+        blamed = [each for each in suspects if few and self._is_late(each, self._stalled_at[tier])]
+        for each in blamed:
+            nursery.start_soon(self._strike_logged, each.id, self._stalled(each))
+        if len(blamed) < len(suspects):
+            self.waiting = f"{len(suspects) + len(silent)} of {len(up)} devices of tier {tier} do not answer"
+        if not few:
+            self._probe_soon(silent, nursery)
+
+    def _look_at_returning(self, tier: str, late: Sequence[AttachedDevice], nursery: trio.Nursery) -> None:
+        """Give a device that catches up up: it is struck as it is, so those that are struck and hang are no excuse."""
+        back = self.returning
+        if back is None or back.tier != tier or not self._is_late(back):
+            return
+        late = [back, *(each for each in late if each.struck is None)]
+        silent = self._silent(tier, [back], late)
+        if len(late) + len(silent) > self.codes[tier].m:
+            self._probe_soon(silent, nursery)
+        elif self._is_late(back, self._stalled_at[tier]):
+            back.strike(self._stalled(back))
+
+    def _silent(
+        self, tier: str, suspects: Sequence[AttachedDevice], late: Sequence[AttachedDevice]
+    ) -> list[AttachedDevice]:
+        """Those that are up, not *late*, and have not answered anything since the first call of *suspects* began.
+
+        Where too many do not answer for a while already, that is remembered.
+        """
+        now = suspects[0].clock()
+        began = max(min(map(_since, suspects)), self._awake_since, self._stalled_at[tier])
+        silent = [each for each in self.up(tier) if each not in late and each.answered <= began]
+        asked = [each for each in silent if now - _since(each) >= DEVICE_LOOK_S]
+        if len(late) + len(asked) > self.codes[tier].m:
+            self._stalled_at[tier] = now
+        return silent
 
     def _of(self, tier: str) -> list[AttachedDevice]:
         return [each for each in self.devices.values() if each.tier == tier]
@@ -308,13 +360,40 @@ class Fleet:
             if device.stalled(self._deadline_s) and not device.in_doubt:
                 self.suspect(device.id, f"a read has not come back for {self._deadline_s:.0f} s")
 
-    async def _record(self, device: DeviceId, standing: _Standing) -> None:
-        reason = str(standing.reason)
-        await self._epoch(device, reason)
-        await self._ledger.struck(device, standing.state, reason, tuple(standing.marks))
-        standing.recorded = True
-        standing.marks.clear()
-        self._tell(device)
+    def _give_up(self, device: DeviceId, error: DeviceError, state: DeviceState) -> None:
+        standing = self._standings[device]
+        standing.owed = not standing.recorded
+        if standing.state not in STRUCK:
+            _log.error("device_struck", device=standing.label, state=str(state), error=str(error))
+            self._set(device, state, str(error))
+            standing.marks += [mark for writer in self.writers for mark in writer.give_up(device)]
+            self._tell(device)
+
+    async def _record(self, device: DeviceId) -> None:
+        """Under the turn."""
+        standing = self._standings[device]
+        if not standing.recorded:
+            await self._epoch(device, str(standing.reason))
+            await self._ledger.struck(device, standing.state, str(standing.reason), tuple(standing.marks))
+            standing.recorded, standing.owed = True, False
+            standing.marks.clear()
+            self._tell(device)
+
+    def _record_owed(self, nursery: trio.Nursery) -> None:
+        """What the ledger did not take: too much waited for it, or it had no room."""
+        if not self._turn.locked():
+            for ident, standing in self._standings.items():
+                if standing.owed:
+                    nursery.start_soon(self._strike_logged, ident, DeviceFailed(str(standing.reason), standing.label))
+
+    async def _strike_logged(self, device: DeviceId, error: DeviceFailed) -> None:
+        standing = self._standings[device]
+        try:
+            await self.strike(device, error)
+        except StratumError as failure:
+            if standing.logged != str(failure):
+                _log.error("a strike could not be recorded yet", device=standing.label, error=str(failure))
+            standing.logged = str(failure)
 
     def _tell(self, device: DeviceId) -> None:
         for listener in self.listeners:
@@ -325,18 +404,20 @@ class Fleet:
         if looked is not None and self._looked - looked > DEVICE_STANDSTILL_S:
             self._awake_since = max((device.clock() for device in self.devices.values()), default=0.0)
 
-    def _is_late(self, device: AttachedDevice) -> bool:
+    def _is_late(self, device: AttachedDevice, not_before: float = float("-inf")) -> bool:
+        """Whether a call that writes to it has missed the deadline, which begins no earlier than *not_before*."""
         since = device.writing_since()
-        return since is not None and device.clock() - max(since, self._awake_since) >= self._deadline_s
+        return since is not None and device.clock() - max(since, self._awake_since, not_before) >= self._deadline_s
 
     def _stalled(self, device: AttachedDevice) -> DeviceFailed:
         message = f"device {device.label} has not answered for {self._deadline_s:.0f} s"
         return DeviceFailed(message, device.label)
 
-    def _probe_soon(self, device: AttachedDevice, probes: trio.Nursery) -> None:
-        if device.id not in self._probing:
-            self._probing.add(device.id)
-            probes.start_soon(self._probe, device)
+    def _probe_soon(self, devices: Iterable[AttachedDevice], nursery: trio.Nursery) -> None:
+        for device in devices:
+            if device.id not in self._probing:
+                self._probing.add(device.id)
+                nursery.start_soon(self._probe, device)
 
     async def _probe(self, device: AttachedDevice) -> None:
         try:
@@ -347,3 +428,9 @@ class Fleet:
             _log.warning("probe_failed", device=device.label, error=str(error))  # an answer all the same
         finally:
             self._probing.discard(device.id)
+
+
+def _since(device: AttachedDevice) -> float:
+    """When the call began that it has not answered; now, if it just did."""
+    since = device.writing_since()
+    return device.clock() if since is None else since

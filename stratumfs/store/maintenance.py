@@ -12,7 +12,7 @@ from stratumfs.catalog.reap import inline_bytes, orphans, reap
 from stratumfs.catalog.uploads import drop_parts, forget_uploads, old_uploads, stale_uploads
 from stratumfs.catalog.volumes import FREED, VolumeRow, empty_volumes, forget_volume, free_volumes, volumes
 from stratumfs.errors import StratumError
-from stratumfs.ids import InodeNo
+from stratumfs.ids import InodeNo, VolumeId
 from stratumfs.limits import (
     MAINTENANCE_INTERVAL_S,
     REAP_CHUNK,
@@ -29,6 +29,8 @@ _log = structlog.get_logger(__name__)
 
 FreeShards = Callable[[VolumeRow], Awaitable[bool]]
 """Unlinks all shards of a volume that nothing points at any more. False if one could not be reached: later again."""
+Forgotten = Callable[[VolumeId], None]
+"""Told of each volume that is no more."""
 
 
 class Maintenance:
@@ -40,11 +42,17 @@ class Maintenance:
     """
 
     def __init__(
-        self, catalog: Catalog, reader: Reader, writer: Writer, writers: Collection[Writer], free_shards: FreeShards
+        self,
+        catalog: Catalog,
+        reader: Reader,
+        writer: Writer,
+        writers: Collection[Writer],
+        free_shards: FreeShards,
+        forgotten: Forgotten,
     ) -> None:
         self.holds = Holds(self._released)
         self._catalog, self._reader, self._free_shards = catalog, reader, free_shards
-        self._writer, self._writers = writer, writers
+        self._writer, self._writers, self._forgotten = writer, writers, forgotten
         self._due = trio.Event()
         self._waiting: set[InodeNo] = set()
         self._voided: set[InodeNo] = set()
@@ -153,6 +161,7 @@ class Maintenance:
             for row in due:
                 if await self._free_shards(row):
                     await self._catalog.write(forget_volume, row.id)
+                    self._forgotten(row.id)
             await trio.lowlevel.checkpoint()
 
 

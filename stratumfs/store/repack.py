@@ -21,7 +21,7 @@ from stratumfs.errors import TooFewShards
 from stratumfs.ids import InodeNo, VolumeId
 from stratumfs.limits import REPACK_BYTES, REPACK_RUNS, STRIPE_PAYLOAD_MAX
 from stratumfs.location import Location
-from stratumfs.store.reader import Reader
+from stratumfs.store.reader import Reader, volumes_of
 from stratumfs.store.writer import StripeStream, Writer
 from stratumfs.values import Extent, MovedRun, NewExtent
 
@@ -71,12 +71,13 @@ class Repack:
     async def volume(self, ident: VolumeId) -> None:
         """Take all that lies in a sealed volume. Raises: as ``inode``."""
         after = (-1, -1)
-        while chunk := await self._catalog.read(extents_in, ident, after):
-            for extent in chunk:
-                assert extent.location is not None
-                after = extent.location.position, extent.id
-                await self._take(extent)
-            await trio.lowlevel.checkpoint()
+        with self._reader.keeping({ident}):
+            while chunk := await self._catalog.read(extents_in, ident, after):
+                for extent in chunk:
+                    assert extent.location is not None
+                    after = extent.location.position, extent.id
+                    await self._take(extent)
+                await trio.lowlevel.checkpoint()
 
     async def flush(self) -> None:
         """Copy and swap what was taken. Raises: StoreFull, StoreReadOnly, DeviceError."""
@@ -132,14 +133,22 @@ class Repack:
 
 
 async def foreign(catalog: Catalog, reader: Reader, ino: InodeNo, tier: str) -> AsyncGenerator[Extent, None]:
-    """Extents of an inode that lie in volumes of other tiers than *tier*."""
+    """Extents of an inode that lie in volumes of other tiers than *tier*.
+
+    Their volumes are kept until the next chunk is asked for: whoever takes an extent may be busy with it for long, and
+    the file may be overwritten meanwhile.
+    """
     at = 0
-    while chunk := await catalog.read(layout, ino, at, END):
-        for extent in chunk:
-            if extent.location is not None and (await reader.volume(extent.location.volume)).tier != tier:
-                yield extent
-        at = chunk[-1].offset + chunk[-1].length
-        await trio.lowlevel.checkpoint()
+    kept: set[VolumeId] = set()
+    with reader.keeping(kept):
+        while chunk := await catalog.read(layout, ino, at, END):
+            kept.clear()
+            kept |= volumes_of(chunk)
+            for extent in chunk:
+                if extent.location is not None and (await reader.volume(extent.location.volume)).tier != tier:
+                    yield extent
+            at = chunk[-1].offset + chunk[-1].length
+            await trio.lowlevel.checkpoint()
 
 
 def joined(batch: Iterable[Run]) -> list[Run]:

@@ -74,7 +74,9 @@ class Store:
         self.widener = Widener(catalog, self.reader, fleet, self.writers, self._seal)
         self.changes = Changes(nursery)
         self.locks = InodeLocks()
-        self.maintenance = Maintenance(catalog, self.reader, self.writer, self.writers.values(), self._free_shards)
+        self.maintenance = Maintenance(
+            catalog, self.reader, self.writer, self.writers.values(), self._free_shards, self.repairer.forget
+        )
         self.holds = self.maintenance.holds
         self.objects = Objects(
             Committer(catalog, self.changes, self.maintenance.wake), self.writer, self.reader, self.holds, observer

@@ -5,9 +5,10 @@ object visible; its round is synced; the door answers. ``finish`` ends after the
 in a row before.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -30,7 +31,16 @@ from stratumfs.values import NewExtent, Written
 from stratumfs.volumes.pending import PendingStripe
 from stratumfs.volumes.writer import VolumeWriter
 
-__all__ = ["Gathered", "PendingStripe", "StripeStream", "Writer", "merged"]
+__all__ = ["Gathered", "PendingStripe", "StripeHolder", "StripeStream", "Writer", "merged"]
+
+
+class StripeHolder(Protocol):
+    """Somebody who has stripes that no row names yet."""
+
+    @property
+    def volumes(self) -> Set[VolumeId]:
+        """Where they lie."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,7 @@ class Writer:
         self._fleet = fleet
         self._refused: str | None = None
         self._appended: dict[VolumeId, float] = {}
-        self._streams: set[StripeStream] = set()
+        self._holders: set[StripeHolder] = set()
         self._inline_bytes_max = inline_bytes_max
         self._hashing = trio.CapacityLimiter(2)
         self.stripe_payload = STRIPE_PAYLOAD_MAX
@@ -104,7 +114,8 @@ class Writer:
     async def append(self, stripe: PendingStripe, after: PendingStripe | None = None) -> None:
         """Write one stripe. Not safe before ``sync``, and it may move until then.
 
-        Its volume is spared for ``STRIPE_UNNAMED_S``, in which a row has to name the stripe.
+        Its volume is spared for ``STRIPE_UNNAMED_S``, in which a row has to name the stripe, or longer where a
+        holder of it was given to `keep`.
         """
         self.check_writable()
         stripe.placed = self._placed
@@ -114,16 +125,19 @@ class Writer:
         """Every shard has these stripes on stable storage; where that went wrong they were written again elsewhere."""
         await self.volumes.sync(stripes)
 
-    def spare(self, volumes: Iterable[VolumeId]) -> None:
-        """Somebody still has stripes in these that he will name: they are spared for another ``STRIPE_UNNAMED_S``."""
-        now = trio.current_time()
-        self._appended.update((volume, now) for volume in volumes)
+    def keep(self, holder: StripeHolder) -> None:
+        """Spare the volumes of *holder*, however long, until `let_go`."""
+        self._holders.add(holder)
+
+    def let_go(self, holder: StripeHolder) -> None:
+        """What it had is named, or nobody will name it."""
+        self._holders.discard(holder)
 
     def unnamed(self) -> frozenset[VolumeId]:
         """Volumes that may hold bytes which no row names yet: they are not freed, however empty they look."""
         oldest = trio.current_time() - STRIPE_UNNAMED_S
         self._appended = {volume: when for volume, when in self._appended.items() if when >= oldest}
-        return frozenset(self._appended).union(*(stream.volumes for stream in self._streams))
+        return frozenset(self._appended).union(*(holder.volumes for holder in self._holders))
 
     @contextmanager
     def stream(self, *, copying: bool = False) -> Iterator["StripeStream"]:
@@ -133,11 +147,11 @@ class Writer:
         become inline.
         """
         stream = StripeStream(self, copying)
-        self._streams.add(stream)
+        self.keep(stream)
         try:
             yield stream
         finally:
-            self._streams.discard(stream)
+            self.let_go(stream)
             stream.let_go()
 
     async def gather(self, segments: Sequence[tuple[int, Buffer]]) -> list[Gathered]:
@@ -281,13 +295,7 @@ def merged(extents: Iterable[NewExtent]) -> list[NewExtent]:
     found: list[NewExtent] = []
     for extent in extents:
         last = found[-1] if found else None
-        if (
-            last is not None
-            and last.location is not None
-            and extent.location is not None
-            and last.offset + last.length == extent.offset
-            and last.location.continues(last.length, extent.location)
-        ):
+        if last is not None and last.continued_by(extent):
             found[-1] = NewExtent(last.offset, last.length + extent.length, last.location)
         else:
             found.append(extent)

@@ -114,11 +114,6 @@ class AttachedDevice:
             for scope in tuple(self._waiting):
                 scope.cancel()
 
-    def restore(self) -> None:
-        """It takes writes again."""
-        self.struck = None
-        self.doubtful = False
-
     @property
     def in_doubt(self) -> bool:
         """Others are read first."""

@@ -2,9 +2,8 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import outcome
 import trio
@@ -40,19 +39,3 @@ async def in_threads(calls: Sequence[Callable[[], None]]) -> list[BaseException 
         trio.lowlevel.start_thread_soon(call, partial(deliver, at))
     await done.wait()
     return errors
-
-
-class Closable(Protocol):
-    """A shard, or all shards of a device."""
-
-    def close(self) -> None: ...
-
-
-def close_soon(files: Iterable[Closable]) -> None:
-    """Let go of *files*, each in a thread that nobody waits for: of a disk that hangs close(2) may hang too."""
-    for file in files:
-        trio.lowlevel.start_thread_soon(file.close, _no_answer)
-
-
-def _no_answer(result: outcome.Outcome[None]) -> None:
-    """What close(2) says concerns nobody: what counts was synced."""

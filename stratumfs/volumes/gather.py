@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import trio
 
-from stratumfs.errors import DeviceError, ShardCorrupt, ShardMissing, StratumError, TooFewShards
+from stratumfs.errors import DeviceError, DeviceUnasked, ShardCorrupt, ShardMissing, StratumError, TooFewShards
 from stratumfs.ids import CellIndex, DeviceId, StoreId
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.cells import read_cell
@@ -45,6 +45,7 @@ class Gather:
         self._hedge_s = hedge_s
         self._on_damage = on_damage
         self._bad: dict[CellIndex, str] = {}
+        self._unasked: DeviceUnasked | None = None
         self._late: set[CellIndex] = set()
         self._pending: set[CellIndex] = set()
         self._untried = self._in_order()
@@ -53,7 +54,7 @@ class Gather:
     async def run(self, good: Mapping[CellIndex, memoryview]) -> None:
         """Fill ``self.good`` with all wanted cells, or with k cells of any kind; *good* are those at hand.
 
-        Raises: TooFewShards if there are not enough.
+        Raises: TooFewShards if there are not enough; DeviceUnasked if that is for want of descriptors.
         """
         self.good.update(good)
         self._untried = [index for index in self._untried if index not in good]
@@ -69,7 +70,7 @@ class Gather:
                 self._changed = trio.Event()
             nursery.cancel_scope.cancel()
         if not self._enough():
-            raise self._too_few()
+            raise self._unasked or self._too_few()
 
     def _enough(self) -> bool:
         return self._wanted <= self.good.keys() or len(self.good) >= self._source.volume.code.k
@@ -104,6 +105,8 @@ class Gather:
             self.good[index] = await device.read(
                 read_cell, device.shards, source.store, source.volume, index, source.at
             )
+        except DeviceUnasked as error:
+            self._unasked, self._bad[index] = error, str(error)
         except (ShardCorrupt, ShardMissing, DeviceError) as error:
             self._bad[index] = str(error)
             self._on_damage(source.volume, index, error)

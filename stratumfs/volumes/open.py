@@ -6,6 +6,7 @@ from functools import partial
 
 import trio
 
+from stratumfs.descriptor import close_soon
 from stratumfs.devices.health import DeviceState
 from stratumfs.erasure.code import codec_for
 from stratumfs.erasure.stripe import cell_size_for
@@ -16,7 +17,7 @@ from stratumfs.location import NONCE_MASK, Location
 from stratumfs.shards.backend import OpenShard
 from stratumfs.volumes.append import ShardFailure, append_stripe, finish_shard, preallocate, toc_holders
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.fanout import close_soon, in_threads
+from stratumfs.volumes.fanout import in_threads
 from stratumfs.volumes.fleet import SealMark
 from stratumfs.volumes.format import HEADER_SIZE, StripeAt, VolumeInfo
 from stratumfs.volumes.pending import PendingStripe
@@ -105,8 +106,9 @@ class OpenVolume:
         at = self._reserve(len(payload), after.location if after is not None else None)
         self._appending += 1
         whole = False
+        location = Location(self.info.id, at.stripe, at.position, at.cell_size, 0, at.nonce)
         try:
-            stripe.place(Location(self.info.id, at.stripe, at.position, at.cell_size, 0, at.nonce))
+            stripe.place(location)
             with self._until_given_up():
                 failures = await self._make_room(at.position + HEADER_SIZE + at.cell_size, step, threads)
                 if not failures:
@@ -120,7 +122,7 @@ class OpenVolume:
             self._finished += 1
             end = SealMark(self.info.id, at.position + HEADER_SIZE + at.cell_size, at.stripe + 1)
             self._reach = max(self._reach, end, key=lambda mark: mark.stripes)
-            stripe.appended(self, self._finished)
+            stripe.appended(location, self, self._finished)
         return failures
 
     async def sync(self) -> list[ShardFailure]:

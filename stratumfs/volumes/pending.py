@@ -1,6 +1,7 @@
 """A stripe on its way to stable storage."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from stratumfs.ids import Buffer
@@ -34,13 +35,14 @@ class PendingStripe:
     placed    told of each location before anything is written there
     """
 
-    __slots__ = ("_turn", "_volume", "length", "location", "payload", "placed")
+    __slots__ = ("_appending", "_turn", "_volume", "length", "location", "payload", "placed")
 
     def __init__(self, payload: Buffer, placed: Callable[[Location], None] = _nobody) -> None:
         self.payload: Buffer | None = payload
         self.length = len(payload)
         self.location: Location | None = None
         self.placed = placed
+        self._appending = False
         self._volume: Holder | None = None
         self._turn = 0
 
@@ -59,14 +61,24 @@ class PendingStripe:
         """It is not synced, and never will be where it lies; or it was never written."""
         return not self.synced and (self._volume is None or self._volume.given_up)
 
+    @contextmanager
+    def appending(self) -> Iterator[None]:
+        """For the time of an append. A second one beside it could leave the stripe where neither makes it safe."""
+        assert not self._appending, "an append of this stripe is under way"
+        self._appending = True
+        try:
+            yield
+        finally:
+            self._appending = False
+
     def place(self, location: Location) -> None:
         """It is about to be written there."""
         self.location = location
         self.placed(location)
 
-    def appended(self, volume: Holder, turn: int) -> None:
-        """It is written to *volume*, and not synced yet."""
-        self._volume, self._turn = volume, turn
+    def appended(self, location: Location, volume: Holder, turn: int) -> None:
+        """It is written there, in *volume*, and not synced yet."""
+        self.location, self._volume, self._turn = location, volume, turn
 
 
 def release(stripes: Iterable[PendingStripe]) -> None:

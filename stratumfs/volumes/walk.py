@@ -16,6 +16,8 @@ from stratumfs.volumes.format import CELL_MAGIC, HEADER_SIZE, CellHeader, unpack
 from stratumfs.volumes.toc import TOC_CODE, TOC_MAGIC, TocEntry, TocHead, unpack, unpack_head
 
 SCAN_SIZE = 1 << 20
+_END = 1 << 63
+"""Behind all that a shard can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def walk_cells(shards: ShardBackend, name: ShardName, store: StoreId, start: int
         data = memoryview(shards.read_at(name, position, HEADER_SIZE + guess))
         if len(data) < HEADER_SIZE:
             return
-        header = _own_header(data[:HEADER_SIZE], name, store)
+        header = own_header(data[:HEADER_SIZE], name, store)
         if header is not None:
             guess = header.cell_length
             cell = data[HEADER_SIZE : HEADER_SIZE + guess]
@@ -50,7 +52,7 @@ def walk_cells(shards: ShardBackend, name: ShardName, store: StoreId, start: int
             yield WalkedCell(position, header, len(cell) == guess and digest(cell) == header.digest)
             position += HEADER_SIZE + guess
         else:
-            position = _next_header(shards, name, store, position + _step_over(data[:HEADER_SIZE], name, position))
+            position = next_header(shards, name, store, position + _step_over(data[:HEADER_SIZE], name, position))
 
 
 def read_toc(shards: ShardBackend, name: ShardName) -> list[TocEntry]:
@@ -72,7 +74,8 @@ def read_toc(shards: ShardBackend, name: ShardName) -> list[TocEntry]:
     raise ShardCorrupt(f"shard {name} has no table of contents that can be read")
 
 
-def _own_header(block: memoryview, name: ShardName, store: StoreId) -> CellHeader | None:
+def own_header(block: memoryview, name: ShardName, store: StoreId) -> CellHeader | None:
+    """The header in *block*, if it is one of this very shard."""
     try:
         header = unpack_header(block)
     except ShardCorrupt:
@@ -95,21 +98,23 @@ def _step_over(block: memoryview, name: ShardName, position: int) -> int:
     return head.total if head is not None and head.position == position else 1
 
 
-def _next_header(shards: ShardBackend, name: ShardName, store: StoreId, start: int) -> int | None:
-    for position in _scan(shards, name, CELL_MAGIC, start):
-        if _own_header(memoryview(shards.read_at(name, position, HEADER_SIZE)), name, store) is not None:
+def next_header(shards: ShardBackend, name: ShardName, store: StoreId, start: int, stop: int = _END) -> int | None:
+    """Where the next header of this very shard begins, from *start* on and before *stop*. Raises: as `walk_cells`."""
+    for position in _scan(shards, name, CELL_MAGIC, start, stop):
+        if own_header(memoryview(shards.read_at(name, position, HEADER_SIZE)), name, store) is not None:
             return position
     return None
 
 
-def _scan(shards: ShardBackend, name: ShardName, magic: bytes, start: int) -> Iterator[int]:
-    """Every place from *start* on where *magic* stands."""
-    while True:
-        data = shards.read_at(name, start, SCAN_SIZE + len(magic) - 1)
+def _scan(shards: ShardBackend, name: ShardName, magic: bytes, start: int, stop: int = _END) -> Iterator[int]:
+    """Every place from *start* on and before *stop* where *magic* stands."""
+    while start < stop:
+        size = min(SCAN_SIZE, stop - start)
+        data = shards.read_at(name, start, size + len(magic) - 1)
         at = data.find(magic)
         while at >= 0:
             yield start + at
             at = data.find(magic, at + 1)
-        if len(data) < SCAN_SIZE + len(magic) - 1:
+        if len(data) < size + len(magic) - 1:
             return
-        start += SCAN_SIZE
+        start += size

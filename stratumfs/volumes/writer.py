@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 
 import trio
 
+from stratumfs.descriptor import close_soon
 from stratumfs.erasure.code import Code
 from stratumfs.erasure.stripe import cell_size_for
-from stratumfs.errors import DeviceError, DeviceFull, StoreClosing, StoreReadOnly, StratumError
+from stratumfs.errors import DeviceError, DeviceFull, DeviceUnasked, StoreClosing, StoreReadOnly, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId, random_id
 from stratumfs.limits import (
     CODING_THREADS,
@@ -21,7 +22,6 @@ from stratumfs.shards.layout import ShardName
 from stratumfs.volumes import toc
 from stratumfs.volumes.append import ShardFailure
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.fanout import close_soon
 from stratumfs.volumes.fleet import Devices, SealMark
 from stratumfs.volumes.format import VolumeInfo
 from stratumfs.volumes.ledger import VolumeLedger
@@ -64,6 +64,7 @@ class VolumeWriter:
         self._opening = trio.Lock()
         self._again = trio.Lock()
         self._sealing: dict[VolumeId, trio.Lock] = {}
+        self._ends: dict[VolumeId, SealMark] = {}  # of volumes that were given up, until the ledger has them
         self._threads = LendingThreads(CODING_THREADS)
         self._closed = False
 
@@ -73,29 +74,20 @@ class VolumeWriter:
         after: the same stream's previous stripe; if that is full, and this one comes to lie directly behind it with
         cells of the same size, its nonce is the next one, and one row can name both.
 
-        Raises: GeometryError; DeviceFull; StoreReadOnly if too few devices are left; what the ledger raises;
-        StoreClosing.
+        Raises: GeometryError; DeviceFull; StoreReadOnly if too few devices are left; DeviceUnasked; what the ledger
+        raises; StoreClosing.
         """
         cell_size_for(stripe.length, self.code)
         await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            volume = self._accepting() or await self._open_next()
-            if volume.payload + stripe.length >= self._payload_seal and self._current is volume:
-                self._current = None  # this one fills it; it is sealed when it has been idle
-            try:
-                failures = await volume.append(stripe, after, self._step, self._threads)
-            except GivenUp:
-                await self._devices.settle()
-                continue
-            if not failures:
-                return
-            await self._failed(volume, failures)
+        with stripe.appending():
+            await self._append(stripe, after)
 
     async def sync(self, stripes: Iterable[PendingStripe]) -> None:
         """Return when all of *stripes* are on stable storage on every shard of their volumes; payloads are let go.
 
         What a volume that was given up has not synced is written again, in the order given, to another one; so are
-        stripes that were never written. Read their locations afterwards. May be called again after an error.
+        stripes that were never written. Not while somebody appends one of them. Read their locations afterwards. May be
+        called again after an error.
 
         Raises: as `append`.
         """
@@ -103,7 +95,10 @@ class VolumeWriter:
         while left := [stripe for stripe in stripes if not stripe.synced]:
             if any(stripe.lost for stripe in left):
                 await self._write_again(left)
+            # Who is neither lost nor in an open volume would never be synced, and this would go round for ever.
+            assert all(each.synced or each.lost or each.at.volume in self._volumes for each in left)
             await self._sync_volumes({stripe.at.volume for stripe in left})
+            await trio.lowlevel.checkpoint()
         release(stripes)
 
     async def seal(self, volume: VolumeId) -> None:
@@ -113,6 +108,7 @@ class VolumeWriter:
         """
         opened = self._volumes.get(volume)
         if opened is None:
+            await self._tell_end(volume)
             return
         if self._current is opened:
             self._current = None
@@ -130,6 +126,8 @@ class VolumeWriter:
         for opened in list(self._volumes.values()):
             if trio.current_time() - opened.used_at >= idle_s and not opened.appending:
                 await self.seal(opened.info.id)
+        for ident in tuple(self._ends):
+            await self._tell_end(ident)
 
     def give_up(self, device: DeviceId) -> list[SealMark]:
         """Write no more to volumes that have a shard on *device*, which is struck. Returns their ends."""
@@ -163,6 +161,20 @@ class VolumeWriter:
     def _accepting(self) -> OpenVolume | None:
         current = self._current
         return current if current is not None and current.accepts() else None
+
+    async def _append(self, stripe: PendingStripe, after: PendingStripe | None) -> None:
+        while True:
+            volume = self._accepting() or await self._open_next()
+            if volume.payload + stripe.length >= self._payload_seal and self._current is volume:
+                self._current = None  # this one fills it; it is sealed when it has been idle
+            try:
+                failures = await volume.append(stripe, after, self._step, self._threads)
+            except GivenUp:
+                await self._devices.settle()
+                continue
+            if not failures:
+                return
+            await self._failed(volume, failures)
 
     async def _write_again(self, stripes: Sequence[PendingStripe]) -> None:
         """Those of *stripes* that are lost, behind one another. Whoever failed is struck before."""
@@ -308,33 +320,51 @@ class VolumeWriter:
                         await _remove_shard(devices[index], ShardName(info.id, index))
         if failures:
             await self._note(info, failures)
+            _raise_unasked(failures)
             return None
         return [made[CellIndex(number)] for number in range(len(devices))]
 
     async def _failed(self, volume: OpenVolume, failures: Sequence[ShardFailure]) -> None:
-        """Return when whoever failed is struck, and the volume ended if nothing more of it can be synced."""
+        """Return when whoever failed is struck, and the volume ended if nothing more of it can be synced.
+
+        Raises: DeviceUnasked if nobody failed but this process: it would meet the same again at once.
+        """
         await self._note(volume.info, failures)
         if volume.given_up and volume.info.id in self._volumes:
             await self._end(volume)
+        _raise_unasked(failures)
 
     async def _note(self, info: VolumeInfo, failures: Sequence[ShardFailure]) -> None:
         for failure in failures:
             device = info.devices[failure.index]
             if isinstance(failure.error, DeviceFull):
                 self._devices.full(device, failure.error)
-            else:
+            elif not isinstance(failure.error, DeviceUnasked):
                 await self._devices.strike(device, failure.error, failure.state)
 
     async def _end(self, volume: OpenVolume) -> None:
         """It is given up and nobody was struck for it who would have sealed it."""
         self._let_go(volume)
-        await self._ledger.sealed(volume.info.id, volume.mark.length, volume.mark.stripes)
+        self._ends[volume.info.id] = volume.mark
+        await self._tell_end(volume.info.id)
+
+    async def _tell_end(self, ident: VolumeId) -> None:
+        """If that is owed. Not where rows say that it ends: stripes that are safe may be about to be named."""
+        if (mark := self._ends.get(ident)) is not None:
+            await self._ledger.sealed(mark.volume, mark.length, mark.stripes)
+            self._ends.pop(ident, None)
 
     def _let_go(self, volume: OpenVolume) -> None:
         volume.give_up()
         del self._volumes[volume.info.id]
         if self._current is volume:
             self._current = None
+
+
+def _raise_unasked(failures: Sequence[ShardFailure]) -> None:
+    for failure in failures:
+        if isinstance(failure.error, DeviceUnasked):
+            raise failure.error
 
 
 def _create_shard(device: AttachedDevice, name: ShardName, step: int) -> OpenShard:

@@ -11,9 +11,9 @@ ONE, OTHER = DeviceId(b"1" * 16), DeviceId(b"2" * 16)
 def test_a_device_has_one_state_the_last_that_was_set() -> None:
     tx = Tables().tx
     set_device(tx, ONE, "suspect", "slow", 5)
-    set_device(tx, OTHER, "draining", "asked for", 6)
+    set_device(tx, OTHER, "gone", "replaced", 6)
     set_device(tx, ONE, "failed", "EIO", 7)
-    assert device_rows(tx) == [DeviceRow(ONE, "failed", 7, "EIO"), DeviceRow(OTHER, "draining", 6, "asked for")]
+    assert device_rows(tx) == [DeviceRow(ONE, "failed", 7, "EIO"), DeviceRow(OTHER, "gone", 6, "replaced")]
 
 
 def test_a_device_that_is_online_has_no_row() -> None:

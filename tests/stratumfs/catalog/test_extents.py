@@ -11,7 +11,7 @@ from stratumfs.catalog import extents
 from stratumfs.catalog.extents import clear_void, clipped, cut_extents, insert_extents, layout
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.volumes import insert_volume, seal_volume
-from stratumfs.errors import CatalogCorrupt, WriteConflict
+from stratumfs.errors import CatalogCorrupt, StaleIds, WriteConflict
 from stratumfs.ids import DeviceId, ExtentId, InodeNo, Nonce, StripeNo, VolumeId
 from stratumfs.location import Location
 from stratumfs.values import NewExtent
@@ -97,6 +97,34 @@ def test_any_sequence_of_writes_and_truncates_reads_like_an_array(steps: list[tu
     assert inline == tx.one("select value from counter where name = 'inline_bytes'")
     live = tx.one("select coalesce(sum(length), 0) from extent where volume is not null")
     assert live == tx.one("select live from volume")
+
+
+def test_a_run_over_more_rows_of_the_same_publication_than_are_cleared_at_once_hides_them() -> None:
+    tables = Tables()
+    tx = with_volume(tables)
+    count = extents._CLEAR_MAX + 1
+    rows = [NewExtent(at, 1, data=b"x") for at in range(count)]
+    over = NewExtent(0, count, data=b"y" * count)
+    writes = [*rows, over, NewExtent(3, 1, data=b"z")]
+    assert insert_extents(tx, INO, writes, ExtentId(tables.ids(3 * len(writes))))
+    shown = b"yyyz" + b"y" * (count - 4)
+    assert content(tx, count) == shown
+    while clear_void(tx, INO):
+        pass
+    assert content(tx, count) == shown
+    assert tx.one("select count(*) from extent") == (3,)
+
+
+def test_a_void_that_would_hide_rows_with_later_ids_than_those_drawn_is_refused() -> None:
+    tables = Tables()
+    tx = with_volume(tables)
+    count = extents._CLEAR_MAX + 1
+    first = ExtentId(tables.ids(3))
+    insert_extents(tx, INO, [NewExtent(at, 1, data=b"x") for at in range(count)], ExtentId(tables.ids(3 * count)))
+    with pytest.raises(StaleIds):
+        insert_extents(tx, INO, [NewExtent(0, count, data=b"y" * count)], first)
+    with pytest.raises(StaleIds):
+        cut_extents(tx, INO, 0, first)
 
 
 def test_a_flipped_column_is_noticed() -> None:

@@ -15,7 +15,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from stratumfs.catalog import checkpoints, membership, seeding
+from stratumfs.catalog import checkpoints, copies, deadlines, membership, seeding
 from stratumfs.catalog.chains import COPY_CHUNK, Form, read_manifest
 from stratumfs.catalog.copies import Copy, seed
 from stratumfs.catalog.durability import Checkpointer, Mark, Primary, PrimaryLost
@@ -89,6 +89,35 @@ async def test_the_store_folder_is_made_anew_of_a_copy(places: list[FolderPlace]
         assert booted.members is not None
         assert booted.members.primary == STORE_PLACE
         assert await catalog.read(everything) == [(1, b"kept"), (2, b"without the store folder")]
+
+
+@pytest.mark.parametrize("call", ["open", "fsync_path"])
+async def test_copies_that_have_no_descriptor_for_their_next_log_wait_for_one(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr(deadlines, "STARVED_S", 0.0)
+    module = os if call == "open" else copies
+    asked, real = list[object](), getattr(module, call)
+
+    def refuse_twice(path: Path, *rest: object) -> object:
+        if call == "fsync_path" or Path(path).name.startswith("wal."):
+            asked.append(path)
+            if len(asked) <= 2:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, *rest)
+
+    async with open_at(places) as (catalog, booted):
+        await catalog.commit(put, 1, b"kept")
+        assert booted.members is not None
+        members = list(booted.members.members)
+        monkeypatch.setattr(module, call, refuse_twice)
+        assert await catalog.checkpoint()
+        await catalog.commit(put, 2, b"in the next generation")
+        assert len(asked) > 2
+        assert list(booted.members.members) == members
+        assert booted.members.struck == {}
+    async with open_at(places, {1, 2, 5, 6}) as (catalog, _):
+        assert await catalog.read(everything) == [(1, b"kept"), (2, b"in the next generation")]
 
 
 async def test_copies_that_were_members_go_on_and_are_not_made_anew(places: list[FolderPlace]) -> None:

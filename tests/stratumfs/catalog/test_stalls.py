@@ -1,5 +1,6 @@
 """Places that do not answer: whom silence blames, and what goes on meanwhile."""
 
+import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from stratumfs.catalog import chains, seeding
 from stratumfs.catalog.calls import Calls
 from stratumfs.catalog.membership import Membership
+from stratumfs.errors import DeviceUnasked
 from stratumfs.ids import STORE_PLACE, PlaceId
 from stratumfs.limits import STRIKE_S
 from tests.stratumfs.catalog.somewhere import (
@@ -199,6 +201,24 @@ async def test_silence_blames_up_to_m_and_never_all(
 
     failed = await Calls(ids, 2).each(ids, call)
     assert failed.keys() == set(ids[:blamed])
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "x"), OSError(errno.ENFILE, "x"), DeviceUnasked("x")])
+async def test_who_has_no_descriptor_for_a_place_waits_and_blames_nobody(
+    autojump_clock: MockClock, error: Exception
+) -> None:
+    ids = [place_id(number) for number in range(3)]
+    tries: list[PlaceId] = []
+
+    async def call(place: PlaceId) -> None:
+        tries.append(place)
+        if place == ids[0] and trio.current_time() - began < 3 * STRIKE_S:
+            raise error
+
+    began = trio.current_time()
+    assert await Calls(ids, 2).each(ids, call) == {}
+    assert trio.current_time() - began >= 3 * STRIKE_S
+    assert tries.count(ids[1]) == 1
 
 
 def _of(members: Membership | None) -> Membership:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stratumfs import location
 from stratumfs.catalog import extents, swap
-from stratumfs.catalog.extents import clear_void, clipped, copy_rows, cut_extents, insert_extents, layout
+from stratumfs.catalog.extents import clear_void, clipped, cut_extents, insert_extents, layout
 from stratumfs.catalog.moves import begin_move, last_move
 from stratumfs.catalog.swap import Place, swap_runs
 from stratumfs.catalog.transaction import Transaction
@@ -91,7 +91,8 @@ class World:
         self.cut(INOS[1], 0)
         self.clear()
         rows = layout(self.tx, INOS[0], 0, SIZE, 1000)
-        copy_rows(self.tx, rows, INOS[1], 0, ExtentId(self.tables.ids(len(rows) or 1)))
+        shared = [NewExtent(row.offset, row.length, row.location, row.data) for row in rows]
+        insert_extents(self.tx, INOS[1], shared, ExtentId(self.tables.ids(len(rows) or 1)), fresh=True)
         self.model[INOS[1]][:] = self.model[INOS[0]]
 
     def clear(self) -> None:

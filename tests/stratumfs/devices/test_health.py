@@ -2,7 +2,7 @@
 
 import pytest
 
-from stratumfs.devices.health import READABLE, TAKES_VOLUMES, TRANSITIONS, DeviceState, moved
+from stratumfs.devices.health import TRANSITIONS, DeviceState, moved
 from stratumfs.errors import InvalidArgument
 
 
@@ -25,7 +25,3 @@ def test_illegal_moves_are_refused() -> None:
         moved(DeviceState.GONE, DeviceState.ONLINE)
     with pytest.raises(InvalidArgument):
         moved(DeviceState.FAILED, DeviceState.FULL)
-
-
-def test_what_takes_volumes_is_readable() -> None:
-    assert TAKES_VOLUMES < READABLE

@@ -23,6 +23,7 @@ from stratumfs.shards.memory import MemoryShards
 from stratumfs.store.store import Store
 from stratumfs.values import Attributes, Name
 from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.pending import PendingStripe
 from tests.stores import attached, make_store, running_store
 
 
@@ -229,6 +230,27 @@ async def test_stripes_that_were_not_synced_are_written_again(files: Files, monk
     assert await buffer.read(0, 3 * MIB) == data
     await buffer.publish(durable=True)
     assert await files.committed(buffer) == data
+
+
+async def test_syncs_beside_a_long_write_write_no_stripe_a_second_time(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, "UNSYNCED_BYTES_MAX", 4 * MIB)
+    append = files.store.writer.volumes.append
+    appended: list[PendingStripe] = []
+
+    async def counted(stripe: PendingStripe, after: PendingStripe | None = None) -> None:
+        appended.append(stripe)
+        await append(stripe, after)
+
+    monkeypatch.setattr(files.store.writer.volumes, "append", counted)
+    buffer = await files.make()
+    data = os.urandom(MIB)
+    for at in range(16):
+        await buffer.write(at * MIB, data)
+    await buffer.publish(durable=True)
+    assert len(appended) == len(set(appended)) == 16
+    assert await files.committed(buffer) == data * 16
 
 
 async def test_a_device_that_fails_beneath_a_file_costs_time_and_nothing_else(tmp_path: Path) -> None:

@@ -1,12 +1,19 @@
 """Layers against a plain bytearray: whatever is written, cut and harvested, the same bytes are read."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stratumfs import location
 from stratumfs.fuse.layer import Layer
 from stratumfs.fuse.pieces import Pieces
+from stratumfs.ids import Nonce, StripeNo, VolumeId
+from stratumfs.location import CELL_HEADER_SIZE, Location
+from stratumfs.store.writer import merged
 
 FULL = 16
 
@@ -78,6 +85,38 @@ def test_counts_of_pieces_stay_right(steps: list[Write | Truncate]) -> None:
     assert layer.pieces.own_count == len(own)
     assert layer.pieces.own_bytes == sum(len(piece.data) for piece in own)
     assert all(piece.length == len(piece.data) > 0 for piece in own)
+
+
+def _place(layer: Layer, gaps: Iterator[int], end: int) -> int:
+    """Append what is not yet, behind stripe number *end* and so many others of somebody else. Returns the new end."""
+    for stripe in layer.stripes:
+        if stripe.location is None:
+            end += next(gaps)
+            stripe.pending.place(
+                Location(VolumeId(b"v"), StripeNo(end), end * (CELL_HEADER_SIZE + 4), 4, 0, Nonce(end))
+            )
+            end += 1
+    return end
+
+
+@given(_steps, st.lists(st.integers(0, 1)))
+def test_rows_are_counted_as_they_are_merged(steps: list[Write | Truncate], gaps: list[int]) -> None:
+    layer, left, end = Layer(0), chain(gaps, repeat(0)), 0
+    with patch.object(location, "STRIPE_PAYLOAD_MAX", FULL):
+        for step in steps:
+            _play(layer, bytearray(), [step])
+            end = _place(layer, left, end)
+            rows = merged(stripe.extent for stripe in layer.stripes)
+            assert layer.extents == len(rows) + layer.pieces.own_count
+
+
+def test_stripes_written_backwards_make_one_row_each() -> None:
+    layer = Layer(0)
+    with patch.object(location, "STRIPE_PAYLOAD_MAX", FULL):
+        for count in (2, 1, 0):
+            layer.write(count * FULL, bytes(FULL), FULL)
+        _place(layer, repeat(0), 0)
+        assert layer.extents == 3
 
 
 def test_writing_in_order_or_again_makes_one_piece() -> None:

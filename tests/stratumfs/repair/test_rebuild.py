@@ -11,8 +11,9 @@ from stratumfs.ids import CellIndex, DeviceId, StripeNo
 from stratumfs.location import Location
 from stratumfs.repair import answer
 from stratumfs.repair import rebuild as rebuilding
-from stratumfs.repair.rebuild import RebuildPlan, Rebuilt, rebuild
-from stratumfs.repair.stripes import all_stripes
+from stratumfs.repair import stripes as listing
+from stratumfs.repair.rebuild import Pace, RebuildPlan, Rebuilt, rebuild
+from stratumfs.repair.stripes import Stripes, all_stripes
 from stratumfs.repair.verify import verify_volume
 from stratumfs.shards.layout import ShardName
 from stratumfs.shards.memory import MemoryShards
@@ -47,19 +48,27 @@ class Sealed:
     def lose(self, index: int) -> None:
         self.tier.shards_of(self.volume, index).contents.clear()
 
-    async def rebuild(self, *indexes: int, to: AttachedDevice | None = None) -> Rebuilt:
+    async def rebuild(self, *indexes: int, to: AttachedDevice | None = None, pace: Pace | None = None) -> Rebuilt:
         limiter = trio.CapacityLimiter(1)
-        sources = [CellIndex(number) for number in range(self.tier.code.n) if number not in indexes]
         plan = RebuildPlan(
             STORE,
             self.info,
-            await all_stripes(STORE, self.info, self.named, self.length, self.tier.devices, sources),
-            frozenset(at.stripe for at in self.named),
+            (await self.all_stripes(self.named)).found,
+            self.names,
             self.length,
             {CellIndex(index): to or self.target(index) for index in indexes},
             toc.pack([]),
         )
-        return await rebuild(plan, self.tier.devices, limiter, no_pace, self.lacks)
+        return await rebuild(plan, self.tier.devices, limiter, pace or no_pace, self.lacks)
+
+    async def all_stripes(self, named: Sequence[StripeAt], *sources: int) -> Stripes:
+        """As the headers of *sources* tell, of all shards if none is given."""
+        devices = {self.target(index).id: self.target(index) for index in sources or range(self.tier.code.n)}
+        return await all_stripes(STORE, self.info, named, self.length, devices)
+
+    async def names(self) -> Sequence[StripeAt]:
+        await trio.lowlevel.checkpoint()
+        return self.named
 
     async def lacks(self, cells: Collection[CellIndex]) -> None:
         await trio.lowlevel.checkpoint()
@@ -189,19 +198,39 @@ async def test_headers_of_another_shard_go_on_where_one_is_damaged() -> None:
     found.tier.shard(found.volume, 0)[found.stripes[1].position : found.stripes[2].position] = bytes(
         found.stripes[2].position - found.stripes[1].position
     )
-    sources = [CellIndex(0), CellIndex(1)]
-    stripes = await all_stripes(STORE, found.info, [], found.length, found.tier.devices, sources)
-    assert stripes == found.stripes
+    assert await found.all_stripes([], 0, 1) == Stripes(found.stripes, frozenset())
 
 
 async def test_a_gap_that_no_header_tells_of_ends_at_the_next_named_stripe() -> None:
     found = await sealed()
-    sources = [CellIndex(0)]
     found.tier.shard(found.volume, 0)[found.stripes[1].position : found.stripes[4].position] = b"?" * (
         found.stripes[4].position - found.stripes[1].position
     )
-    stripes = await all_stripes(STORE, found.info, found.stripes[3:4], found.length, found.tier.devices, sources)
-    assert [at.stripe for at in stripes] == [0, 3, 4]
+    stripes = await found.all_stripes(found.stripes[3:4], 0)
+    assert [at.stripe for at in stripes.found] == [0, 3, 4]
+
+
+async def test_headers_are_found_behind_a_stripe_that_was_never_written() -> None:
+    """Its place was given out, and the volume given up before anything was written there, but not before the next one
+    was written and synced."""
+    found = await sealed()
+    hole = slice(found.stripes[1].position, found.stripes[2].position)
+    for index in range(found.tier.code.n):
+        found.tier.shard(found.volume, index)[hole] = bytes(hole.stop - hole.start)
+    stripes = await found.all_stripes([])
+    assert [at.stripe for at in stripes.found] == [0, 2, 3, 4]
+    assert stripes.silent == set()
+
+
+async def test_headers_are_read_a_bounded_number_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "HEADERS_LISTED", 2)
+    monkeypatch.setattr(listing, "REBUILD_BYTES", 50)
+    found = await sealed()
+    found.tier.shard(found.volume, 0)[found.stripes[1].position + 4] = 99
+    found.tier.shard(found.volume, 0)[found.stripes[1].position : found.stripes[2].position - 100] = bytes(
+        found.stripes[2].position - 100 - found.stripes[1].position
+    )
+    assert [at.stripe for at in (await found.all_stripes([], 0)).found] == [0, 2, 3, 4]
 
 
 async def test_a_shard_is_made_on_another_device() -> None:
@@ -285,6 +314,55 @@ async def test_a_source_that_is_silent_is_not_lost_and_nothing_is_installed_with
     assert list(map(len, shards.unfinished.values())) == [0]
 
 
+async def test_a_stripe_that_no_row_names_yet_is_not_left_out_while_a_source_is_silent() -> None:
+    """Whoever wrote it may be about to name it."""
+    found = await sealed()
+    for index in (0, 5):
+        found.lose(index)
+    found.named = []
+    found.silence(2)
+    result = await found.rebuild(0, 5)
+    assert (result.installed, result.silent) == (set(), {2})
+
+
+async def test_what_rows_name_when_it_is_put_into_place_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilding, "REBUILD_BYTES", 1)  # stripe after stripe
+    found = await sealed()
+    found.lose(0)
+    found.named = found.stripes[:3]
+    found.spoil(3, 1, 2)
+
+    async def named_meanwhile(seconds: float, written: int) -> None:
+        await trio.lowlevel.checkpoint()
+        found.named = found.stripes
+
+    result = await found.rebuild(0, pace=named_meanwhile)
+    assert ([each.stripe for each in result.lost], found.lacking, result.installed) == ([3], {0}, {0})
+
+
+async def test_of_a_stripe_that_was_written_in_part_and_never_named_no_shard_is_bad() -> None:
+    found = await sealed()
+    found.lose(0)
+    found.named = found.stripes[:3]
+    torn = slice(found.stripes[3].position, found.stripes[4].position)
+    for index in (3, 4, 5):
+        found.tier.shard(found.volume, index)[torn] = bytes(torn.stop - torn.start)
+    result = await found.rebuild(0)
+    assert (result.installed, result.lost, result.bad, result.failures) == ({0}, [], {}, {})
+
+
+async def test_a_header_whose_payload_length_is_damaged_costs_nothing() -> None:
+    """A cell counts without that field, and the parity that could correct it."""
+    found = await sealed()
+    found.lose(0)
+    for at in found.stripes[:2]:
+        for number in (*range(56, 60), *range(100, 128)):
+            found.tier.shard(found.volume, 1)[at.position + number] ^= 255
+    result = await found.rebuild(0)
+    assert (result.installed, result.failures, result.bad, result.lost) == ({0}, {}, {}, [])
+    assert bytes(found.tier.shard(found.volume, 0))[: found.length] == found.before[0][: found.length]
+
+
 async def test_a_silent_source_that_nobody_needs_stops_nothing() -> None:
     found = await sealed()
     found.lose(0)
@@ -350,15 +428,20 @@ async def test_a_gap_is_asked_of_a_silent_device_once() -> None:
     found.lose(0)
     found.named = [found.stripes[1], found.stripes[3]]
     silent = found.silence(1)
-    sources = [CellIndex(1), CellIndex(2)]
-    stripes = await all_stripes(STORE, found.info, found.named, found.length, found.tier.devices, sources)
-    assert (stripes, silent.asked) == (found.stripes, 1)
+    assert await found.all_stripes(found.named, 1, 2) == Stripes(found.stripes, frozenset())
+    assert silent.asked == 1
+
+
+async def test_a_gap_that_only_a_silent_device_could_tell_of_is_said() -> None:
+    found = await sealed()
+    found.silence(1)
+    found.lose(2)
+    assert await found.all_stripes(found.named, 1, 2) == Stripes(found.named, frozenset({CellIndex(1)}))
 
 
 async def test_devices_in_doubt_are_asked_for_a_gap_last() -> None:
     found = await sealed()
     silent = found.silence(1)
     silent.doubtful = True
-    sources = [CellIndex(1), CellIndex(2)]
-    stripes = await all_stripes(STORE, found.info, [], found.length, found.tier.devices, sources)
-    assert (stripes, silent.asked) == (found.stripes, 0)
+    assert await found.all_stripes([], 1, 2) == Stripes(found.stripes, frozenset())
+    assert silent.asked == 0

@@ -1,22 +1,29 @@
 """Repairs of a whole store on real files."""
 
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar, TypeVarTuple
 
 import pytest
 import trio
 
 from stratumfs.catalog.damage import damage_rows
-from stratumfs.catalog.volumes import SEALED, volumes
+from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.volumes import OPEN, SEALED, volume, volumes
 from stratumfs.devices.health import DeviceState
-from stratumfs.errors import DeviceFailed, TooFewShards
-from stratumfs.ids import CellIndex, DeviceId, VolumeId
+from stratumfs.errors import DeviceFailed, DeviceUnasked, TooFewShards
+from stratumfs.ids import MIB, CellIndex, DeviceId, VolumeId
 from stratumfs.repair import repairer
 from stratumfs.repair.queue import Exposed
+from stratumfs.shards.local import LocalShards
+from stratumfs.store import maintenance
+from stratumfs.store.writer import merged
+from stratumfs.values import Conditions, Name, Publication
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import VolumeInfo
-from tests.stores import running_store
+from tests.stores import make_store, running_store
 from tests.stratumfs.repair.stores import (
     DATA,
     Another,
@@ -30,6 +37,9 @@ from tests.stratumfs.repair.stores import (
     spoil,
 )
 from tests.stratumfs.store.helpers import get, put
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 async def test_damage_that_a_read_meets_is_mended(tmp_path: Path) -> None:
@@ -121,6 +131,25 @@ async def test_a_device_that_errs_again_while_it_is_repaired_is_struck(tmp_path:
         assert store.fleet.state(row.devices[2])[0] is DeviceState.FAILED
 
 
+async def test_a_shard_that_no_descriptor_was_left_for_is_made_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin_anew(name: object) -> None:
+        raise DeviceUnasked("Too many open files", "device")
+
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        file_of(store, row, 2).unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(store.devices[row.devices[2]].shards, "begin_anew", begin_anew)
+            await store.repairer.wait_settled()
+        assert store.fleet.struck == []
+        assert len(store.repairer._put_off) == 1
+        store.repairer._put_off.hurry(trio.current_time())
+        await store.repairer.wait_settled()
+        await all_is_well(store)
+
+
 async def test_a_device_that_is_emptied_is_struck(tmp_path: Path) -> None:
     async with filled(tmp_path) as store:
         store.repairer.folders = Folders(tmp_path)
@@ -154,13 +183,80 @@ async def test_a_volume_waits_for_a_device_that_is_silent(tmp_path: Path) -> Non
         assert len(store.repairer._put_off) == 0
 
 
+async def test_what_a_client_has_not_named_yet_is_not_left_out_for_a_silent_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stripes are synced, it goes on, and is answered: then any two devices may go."""
+    data = os.urandom(3 * MIB)
+    make_store(tmp_path, 8)
+    async with running_store(tmp_path) as store:
+        await store.objects.create_bucket("bucket", 1)
+        gathered = await store.writer.gather([(0, data)])
+        await store.writer.sync({each.stripe for each in gathered})
+        [row] = await store.catalog.read(volumes, OPEN)
+        sleeper = silence(store, row.devices[2])
+        with monkeypatch.context() as patch:
+            patch.setattr(store.repairer, "_repair", _never)  # before both are gone
+            for device in row.devices[:2]:
+                del store.fleet.devices[device]
+                await store.fleet.strike(device, DeviceFailed("it burns"))
+            await store.repairer.wait_settled()
+        await store.repairer.wait_settled()
+        assert len(store.repairer._put_off) == 1
+        assert (await only_volume(store)).devices == row.devices
+        sleeper.asleep = False
+        place = (await store.objects.bucket("bucket")).ino
+        ino = (await store.files.make(place, Name(b"file"), 0o100644, 0, 0, 1)).ino
+        extents = tuple(merged(each.extent for each in gathered))
+        await store.files.publish(ino, Publication(None, extents, len(data), 1), 1, durable=True)
+        store.repairer._put_off.hurry(trio.current_time())
+        await store.repairer.wait_settled()
+        moved = await only_volume(store)
+        assert not set(row.devices[:2]) & set(moved.devices)
+        for device in moved.devices[2:4]:
+            await store.fleet.strike(device, DeviceFailed("it burns"))
+            del store.fleet.devices[device]
+        store.volume_reader._cache._cells.clear()
+        assert await store.reader.read(ino, 0, len(data)) == data
+
+
+async def test_a_bad_cell_of_a_stripe_that_no_row_names_yet_is_mended(tmp_path: Path) -> None:
+    """A mount reads what it wrote before it publishes it."""
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        await store.objects.delete("bucket", b"key 0", Conditions(), 1)
+        await store.maintenance.reap()
+        spoil(store, row, 0)
+        store.repairer.damaged(row.id, CellIndex(0), "a mount read it")
+        await store.repairer.wait_settled()
+        with file_of(store, row, 0).open("rb") as file:
+            file.seek(200)
+            assert file.read(6) != b"damage"
+        assert store.damaged == set()
+
+
+async def test_what_rows_name_behind_the_mark_is_made_too(tmp_path: Path) -> None:
+    """A volume is sealed behind the last row that can be read, and that may not be the last one."""
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        before = file_of(store, row, 0).read_bytes()
+        await store.catalog.write(_seal_earlier, row.id)
+        file_of(store, row, 0).unlink()
+        await store.repairer.wait_settled()
+        assert file_of(store, row, 0).read_bytes()[: row.length] == before[: row.length]
+
+
+def _seal_earlier(tx: Transaction, ident: VolumeId) -> None:
+    tx.run("update volume set length = 1000, stripes = 1 where id = ?", (ident,))
+
+
 async def test_what_is_lost_is_counted_though_the_shard_is_there(tmp_path: Path) -> None:
     async with filled(tmp_path, devices=7) as store:
         row = await only_volume(store)
         spoil(store, row, 1, 2)
         file_of(store, row, 3).unlink()
-        await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
         del store.fleet.devices[row.devices[0]]
+        await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
         await store.repairer.wait_settled()
         moved = await only_volume(store)
         assert moved.devices[0] != row.devices[0]
@@ -221,6 +317,73 @@ async def test_a_spare_device_that_is_silent_gets_no_shard(tmp_path: Path) -> No
         await store.fleet.strike(row.devices[3], DeviceFailed("it burns"))
         await store.repairer.wait_settled()
         assert (await only_volume(store)).devices[3] == spare
+
+
+async def test_damage_of_a_volume_that_is_freed_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repairer.Repairer, "_repair", _never)
+    monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        store.repairer.damaged(row.id, CellIndex(0), "a bad cable")
+        await store.repairer.wait_settled()
+        assert store.damaged == {(row.id, 0)}
+        for key in DATA:
+            await store.objects.delete("bucket", key, Conditions(), 1)
+        store.writer._appended.clear()
+        for _ in range(2):
+            await store.maintenance.round()
+        assert await store.catalog.read(volume, row.id) is None
+        assert store.damaged == set()
+
+
+class Slow(AttachedDevice):
+    """Says which shards it has when it may; *asked* is set when it was asked."""
+
+    asked: trio.Event
+    may: trio.Event
+
+    async def read(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        if self in args:
+            self.asked.set()
+            await self.may.wait()
+        return await super().read(fn, *args)
+
+
+async def test_a_device_that_is_replaced_in_its_place_during_a_repair_is_none_to_make_shards_on(tmp_path: Path) -> None:
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        old, other = store.devices[row.devices[1]], store.devices[row.devices[4]]
+        slow = store.fleet.devices[other.id] = Slow(other.id, other.label, other.shards, other.disk)
+        slow.asked, slow.may = trio.Event(), trio.Event()
+        own = Another(store, Folders(tmp_path))
+        store.fleet.listeners.clear()  # else both repair it
+        shutil.rmtree(old.label)
+        os.mkdir(old.label)
+        new = AttachedDevice(ident(9), old.label, LocalShards(Path(old.label)), disk="new")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(own._repair, Exposed(row.id, 1, 0))
+            await slow.asked.wait()
+            await store.fleet.replace(old.id, new)
+            del store.fleet.devices[old.id]
+            slow.may.set()
+        await store.repairer.wait_settled()
+        assert (await only_volume(store)).devices[1] == new.id
+        await all_is_well(store)
+
+
+async def test_a_fault_of_the_repairer_does_not_end_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fault(*_: object) -> None:
+        raise KeyError("a device")
+
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        file_of(store, row, 1).unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(store.repairer, "_repair", fault)
+            await store.repairer.wait_settled()
+            assert not file_of(store, row, 1).exists()
+        await store.repairer.wait_settled()
+        await all_is_well(store)
 
 
 class Recorded(Another):

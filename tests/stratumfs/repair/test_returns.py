@@ -9,6 +9,7 @@ import trio
 from stratumfs.devices.health import DeviceState
 from stratumfs.errors import DeviceFailed
 from stratumfs.ids import CellIndex, DeviceId
+from stratumfs.limits import DEVICE_DEADLINE_S
 from stratumfs.repair import answer, returns
 from stratumfs.shards.layout import ShardName, path_of
 from stratumfs.volumes.attached import AttachedDevice
@@ -24,6 +25,7 @@ from tests.stratumfs.repair.stores import (
     served,
 )
 from tests.stratumfs.store.helpers import get, put
+from tests.stratumfs.store.test_fleet import until
 
 
 async def test_a_struck_device_comes_back_verified_and_caught_up(
@@ -96,27 +98,37 @@ async def test_a_device_that_is_silent_while_it_catches_up_is_given_up(
 
 
 @pytest.mark.parametrize("verb", ["drop_unfinished", "begin_anew", "install", "names"])
-async def test_a_device_that_hangs_in_a_write_while_it_catches_up_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
-) -> None:
-    answers = threading.Event()
+async def test_a_device_that_hangs_in_a_write_while_it_catches_up_is_given_up(tmp_path: Path, verb: str) -> None:
+    hangs, answers, now = threading.Event(), threading.Event(), 0.0
+
+    def hang(*_: object) -> None:
+        hangs.set()
+        answers.wait(600)
 
     class Hanging(Folders):
         def reopen(self, device: DeviceId) -> AttachedDevice:
             opened = super().reopen(device)
-            setattr(opened.shards, verb, lambda *_: answers.wait(600))
+            opened.clock = lambda: now
+            setattr(opened.shards, verb, hang)
             return opened
 
-    async with filled(tmp_path) as store:
+    async with filled(tmp_path) as store, trio.open_nursery() as nursery:
         row = await only_volume(store)
+        for device in store.devices.values():
+            device.clock, device.answered = lambda: now, now
         await store.fleet.strike(row.devices[0], DeviceFailed("it stalls"))
         file_of(store, row, 0).unlink()
-        with monkeypatch.context() as patch:
-            patch.setattr(returns, "DEVICE_DEADLINE_S", 0.05)
-            patch.setattr(returns, "DEVICE_LOOK_S", 0.01)
-            async with served(store, Hanging(tmp_path)) as own:
-                await own.wait_settled()
-                assert own.returns.under_way is None
+        async with served(store, Hanging(tmp_path)) as own:
+            await until(hangs.is_set)
+            back = own.returns.under_way
+            assert back is not None
+            while back.struck is None:
+                now += 1
+                store.fleet.look(nursery)
+                await until(lambda: not store.fleet._probing)
+            assert DEVICE_DEADLINE_S <= now <= DEVICE_DEADLINE_S + 1  # once the others were asked
+            await own.wait_settled()
+            assert own.returns.under_way is None
         assert store.fleet.struck == [row.devices[0]]
         answers.set()
         store.repairer.folders = Folders(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from stratumfs.errors import DeviceFailed, DeviceFull, ShardMissing
+from stratumfs.errors import DeviceFailed, DeviceFull, DeviceUnasked, ShardMissing
 from stratumfs.ids import CellIndex, VolumeId
 from stratumfs.shards.layout import ShardName, path_of
 from stratumfs.shards.local import LocalOpenShard, LocalShards
@@ -111,6 +111,28 @@ def test_a_full_device_says_so(tmp_path: Path) -> None:
     with pytest.raises(DeviceFull) as caught:
         full.write_at(0, [b"x"])
     assert caught.value.device == str(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_this_process_lacks_is_no_failure_of_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    shards = LocalShards(tmp_path)
+
+    def refuse(*args: object, **options: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    calls: list[Callable[[], object]] = [
+        lambda: LocalShards(tmp_path),
+        lambda: shards.create(NAME),
+        lambda: shards.read_at(NAME, 0, 1),
+        shards.probe,
+    ]
+    for call in calls:
+        with pytest.raises(DeviceUnasked, match=os.strerror(number)) as caught:
+            call()
+        assert caught.value.device == str(tmp_path)
 
 
 def test_a_folder_that_was_emptied_under_a_new_shard_is_the_devices_failure(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import trio
 from stratumfs.catalog.devices import DeviceRow
 from stratumfs.devices.health import DeviceState
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceFailed, DeviceFull, StoreReadOnly
+from stratumfs.errors import DeviceFailed, DeviceFull, DeviceUnasked, StoreBusy
 from stratumfs.ids import DeviceId, VolumeId
 from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_SUSPECT_S
 from stratumfs.shards.layout import ShardName
@@ -88,7 +88,9 @@ class World:
         await until(lambda: all(self.devices[ident(each)].writing_since() is not None for each in numbers))
 
     async def _write(self, number: int) -> None:
-        device = self.devices[ident(number)]
+        await self._write_to(self.devices[ident(number)])
+
+    async def _write_to(self, device: AttachedDevice) -> None:
         try:
             await device.write(device.shards.probe)
         except DeviceFailed:
@@ -99,8 +101,22 @@ class World:
             device = self.devices[ident(number)]
             await device.write(device.shards.probe)
 
+    def catching_up(self, number: int, nursery: trio.Nursery) -> AttachedDevice:
+        """It is opened anew, and a write of it does not come back."""
+        self.hang[number].clear()
+        back = self.fleet.returning = self._device(number)
+        nursery.start_soon(self._write_to, back)
+        return back
+
+    async def pass_deadline(self, nursery: trio.Nursery, *but: int) -> None:
+        """All devices but these answer something, then the deadline passes."""
+        self.now += 1
+        await self.answer(*(number for number in range(6) if number not in but))
+        self.now += DEVICE_DEADLINE_S
+        await self.look(nursery)
+
     async def look(self, nursery: trio.Nursery) -> None:
-        await self.fleet.look(nursery)
+        self.fleet.look(nursery)
         await trio.testing.wait_all_tasks_blocked()
 
 
@@ -120,7 +136,7 @@ async def test_a_struck_device_is_recorded_with_the_ends_of_its_volumes() -> Non
     await world.fleet.strike(ident(0), EIO)
     assert world.recorded == [(ident(0), DeviceState.FAILED, "EIO", (MARK,))]
     assert world.steps == ["give up", "epoch", "record"]
-    assert world.told == [ident(0)]
+    assert world.told == [ident(0)] * 2  # at once, for it must not come back; and when its volumes are sealed
     assert [device.id for device in world.fleet.up("hot")] == [ident(number) for number in range(1, 6)]
     with pytest.raises(DeviceFailed, match="d0 was given up: EIO"):
         await world.devices[ident(0)].write(world.devices[ident(0)].shards.probe)
@@ -138,15 +154,35 @@ async def test_a_strike_is_done_once_and_all_who_ask_wait_for_it() -> None:
     assert len(world.recorded) == 2
 
 
-async def test_what_could_not_be_recorded_is_recorded_by_the_next_who_asks() -> None:
-    world = World()
-    world.failure = StoreReadOnly("the catalog is ill")
-    with pytest.raises(StoreReadOnly):
+async def test_what_could_not_be_recorded_is_recorded_by_a_later_look() -> None:
+    world = World(absent=[Absent(ident(5), "hot", "d5", "not mounted")])
+    world.failure = StoreBusy("8192 commits wait already")
+    with pytest.raises(StoreBusy):
         await world.fleet.strike(ident(0), EIO)
     assert world.fleet.state(ident(0)) == (DeviceState.FAILED, "EIO")
-    world.failure = None
-    await world.fleet.strike(ident(0), EIO)
+    assert world.told == [ident(0)]  # it is not taken back at once
+    async with trio.open_nursery() as nursery:
+        await world.look(nursery)
+        assert world.recorded == []
+        world.failure = None
+        for _ in range(2):
+            await world.look(nursery)
     assert world.recorded == [(ident(0), DeviceState.FAILED, "EIO", (MARK,))]
+    assert world.told == [ident(0)] * 2
+
+
+async def test_a_device_that_is_back_before_its_strike_was_recorded_leaves_no_volume_open() -> None:
+    world = World()
+    world.failure = StoreBusy("8192 commits wait already")
+    with pytest.raises(StoreBusy):
+        await world.fleet.strike(ident(0), EIO)
+    world.failure = None
+    await world.fleet.restore(world.fresh(0))
+    assert world.recorded == [(ident(0), DeviceState.FAILED, "EIO", (MARK,))]
+    assert world.steps[-3:] == ["record", "restore", "welcome"]
+    async with trio.open_nursery() as nursery:
+        await world.look(nursery)
+    assert len(world.recorded) == 1
 
 
 async def test_a_strike_is_not_cut_short_by_cancellation() -> None:
@@ -155,6 +191,14 @@ async def test_a_strike_is_not_cut_short_by_cancellation() -> None:
         scope.cancel()
         await world.fleet.strike(ident(0), EIO)
     assert len(world.recorded) == 1
+
+
+async def test_nobody_is_struck_for_what_this_process_lacks() -> None:
+    world = World()
+    with pytest.raises(DeviceUnasked):
+        await world.fleet.strike(ident(0), DeviceUnasked("Too many open files"))
+    assert world.fleet.state(ident(0)) == (DeviceState.ONLINE, None)
+    assert world.recorded == []
 
 
 async def test_struck_devices_stay_struck_over_restarts() -> None:
@@ -250,7 +294,7 @@ async def test_devices_that_stall_are_struck_while_the_others_answer() -> None:
         await world.look(nursery)
         assert states(world)[0] is states(world)[3] is DeviceState.FAILED
         assert "d0 has not answered for 30 s" in str(world.fleet.state(ident(0))[1])
-        assert [device for device, _, _, _ in world.recorded] == [ident(0), ident(3)]
+        assert sorted(device for device, _, _, _ in world.recorded) == [ident(0), ident(3)]
         assert world.fleet.waiting is None
         for event in world.hang.values():
             event.set()
@@ -270,12 +314,130 @@ async def test_who_has_not_answered_since_is_asked_before_anybody_is_struck() ->
         await world.look(nursery)
         assert world.fleet.waiting == "3 of 6 devices of tier hot do not answer"
         assert not world.recorded
-        world.hang[1].set()
-        await until(lambda: world.devices[ident(1)].answered >= world.now)
-        await world.look(nursery)
+        for number in (1, 2):
+            world.hang[number].set()
+            await until(lambda number=number: world.devices[ident(number)].answered >= world.now)  # type: ignore[misc]
+        await world.pass_deadline(nursery, 0)
         assert [device for device, _, _, _ in world.recorded] == [ident(0)]
+        world.hang[0].set()
+
+
+async def test_what_stalled_together_is_not_blamed_for_coming_back_one_after_the_other() -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        await world.stall(nursery, 0, 1, 2, 3, 4, 5)
+        for _ in range(10):
+            world.now += 4
+            await world.look(nursery)
+        world.now += 1
+        for number in range(4):
+            world.hang[number].set()
+        await until(lambda: all(world.devices[ident(each)].writing_since() is None for each in range(4)))
+        await world.look(nursery)
+        assert states(world) == [DeviceState.ONLINE] * 6
+        assert world.fleet.waiting == "2 of 6 devices of tier hot do not answer"
+        world.hang[4].set()
+        await until(lambda: world.devices[ident(4)].writing_since() is None)
+        await world.pass_deadline(nursery, 5)
+        assert [device for device, _, _, _ in world.recorded] == [ident(5)]
+        world.hang[5].set()
+
+
+async def test_what_is_idle_and_stalled_with_others_is_not_taken_for_the_one_that_answers() -> None:
+    """One had a call under way; the others are asked in the middle of the stall, and come back one after the other."""
+    world = World()
+    async with trio.open_nursery() as nursery:
+        await world.stall(nursery, 0)
+        for number in range(1, 6):
+            world.hang[number].clear()
+        for _ in range(10):
+            world.now += 4
+            await world.look(nursery)
+        for number in range(1, 5):
+            world.hang[number].set()
+        await until(lambda: all(world.devices[ident(each)].writing_since() is None for each in range(1, 5)))
+        world.now += 1
+        await world.look(nursery)
+        assert not world.recorded
         for event in world.hang.values():
             event.set()
+
+
+async def test_a_strike_that_takes_long_is_no_standstill_and_holds_up_no_other_strike() -> None:
+    world = World()
+    go_on = trio.Event()
+
+    async def epoch(device: DeviceId, reason: str) -> None:
+        await go_on.wait()
+
+    world.fleet._epoch = epoch
+    async with trio.open_nursery() as nursery:
+        await world.stall(nursery, 0)
+        world.now += 20
+        await world.stall(nursery, 1)
+        world.now += 10
+        await world.answer(2, 3, 4, 5)
+        await world.look(nursery)
+        assert states(world)[:2] == [DeviceState.FAILED, DeviceState.ONLINE]
+        world.now += 20
+        await world.answer(2, 3, 4, 5)
+        await world.look(nursery)
+        assert states(world)[:2] == [DeviceState.FAILED] * 2
+        go_on.set()
+        for event in world.hang.values():
+            event.set()
+    assert [device for device, _, _, _ in world.recorded] == [ident(0), ident(1)]
+
+
+async def test_a_device_that_catches_up_is_given_up_while_the_others_answer() -> None:
+    """Those that are struck and hang are no excuse: it keeps the repair of what they held waiting."""
+    world = World()
+    async with trio.open_nursery() as nursery:
+        await world.stall(nursery, 0, 1)
+        await world.pass_deadline(nursery, 0, 1)
+        await world.fleet.strike(ident(2), EIO)
+        back = world.catching_up(2, nursery)
+        await until(lambda: back.writing_since() is not None)
+        await world.pass_deadline(nursery, 0, 1, 2)
+        assert str(back.struck) == "device d2 has not answered for 30 s"
+        assert world.fleet.waiting is None
+        for event in world.hang.values():
+            event.set()
+
+
+async def test_a_device_that_catches_up_is_not_given_up_in_a_stall_of_all() -> None:
+    world = World()
+    await world.fleet.strike(ident(2), EIO)
+    async with trio.open_nursery() as nursery:
+        back = world.catching_up(2, nursery)
+        await until(lambda: back.writing_since() is not None)
+        for event in world.hang.values():
+            event.clear()
+        for _ in range(10):
+            world.now += 4
+            await world.look(nursery)
+        for number in (0, 1, 3, 4):
+            world.hang[number].set()
+        await until(lambda: all(world.devices[ident(each)].writing_since() is None for each in (0, 1, 3, 4)))
+        world.now += 1
+        await world.look(nursery)
+        assert back.struck is None
+        for event in world.hang.values():
+            event.set()
+
+
+async def test_a_device_that_catches_up_is_not_given_up_for_a_standstill(mock_clock: trio.testing.MockClock) -> None:
+    world = World()
+    await world.fleet.strike(ident(2), EIO)
+    async with trio.open_nursery() as nursery:
+        await world.look(nursery)
+        back = world.catching_up(2, nursery)
+        await until(lambda: back.writing_since() is not None)
+        world.now += DEVICE_DEADLINE_S
+        mock_clock.jump(DEVICE_DEADLINE_S)
+        await world.look(nursery)
+        assert back.struck is None
+        world.hang[2].set()
 
 
 async def test_when_more_than_m_stall_it_is_the_machine_and_nobody_is_struck() -> None:
@@ -319,8 +481,7 @@ async def test_a_process_that_was_stopped_blames_nobody(mock_clock: trio.testing
         await world.look(nursery)
         assert not world.recorded
         assert world.fleet.waiting is None
-        world.now += DEVICE_DEADLINE_S
-        await world.look(nursery)
+        await world.pass_deadline(nursery, 0)
         assert [device for device, _, _, _ in world.recorded] == [ident(0)]
         world.hang[0].set()
 
@@ -334,12 +495,12 @@ async def test_a_struck_device_that_hangs_still_is_one_of_the_m() -> None:
             await world.answer(3, 4, 5)
             world.now += DEVICE_DEADLINE_S
             await world.look(nursery)
-        assert [device for device, _, _, _ in world.recorded] == [ident(0), ident(1)]
+        assert sorted(device for device, _, _, _ in world.recorded) == [ident(0), ident(1)]
         assert world.fleet.waiting is not None
         world.hang[0].set()  # it is back, and struck all the same
         await until(lambda: world.devices[ident(0)].writing_since() is None)
-        await world.look(nursery)
-        assert [device for device, _, _, _ in world.recorded] == [ident(0), ident(1), ident(2)]
+        await world.pass_deadline(nursery, 0, 1, 2)
+        assert sorted(device for device, _, _, _ in world.recorded) == [ident(0), ident(1), ident(2)]
         for event in world.hang.values():
             event.set()
 
@@ -392,3 +553,18 @@ async def test_a_device_that_is_replaced_never_comes_back_and_its_successor_is_u
         [],
     )
     assert world.told[-1] == ident(9)
+
+
+async def test_a_device_that_is_replaced_while_it_comes_back_does_not() -> None:
+    """The last step of its return waits behind the replacement."""
+    world = World()
+    await world.fleet.strike(ident(2), EIO)
+    back = world.fresh(2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.fleet.replace, ident(2), world.fresh(9))
+        await until(world.fleet._turn.locked)
+        with pytest.raises(DeviceFailed, match="it was replaced by d9"):
+            await world.fleet.restore(back)
+    assert world.fleet.state(ident(2))[0] is DeviceState.GONE
+    assert world.devices[ident(2)] is not back
+    assert "restore" not in world.steps

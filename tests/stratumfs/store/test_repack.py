@@ -245,6 +245,35 @@ async def test_a_whole_volume_is_repacked(tmp_path: Path) -> None:
             assert await get(store, key) == value
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["inode", "volume"])
+async def test_what_goes_while_its_neighbours_are_moved_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """Rows are read by the chunk, long before the last of them are copied."""
+    monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
+    monkeypatch.setattr(repack, "REPACK_BYTES", 100_000)
+    async with two_tiers(tmp_path) as store:
+        ino = await new_file(store, b"f")
+        for number in range(2):
+            await write_at(store, ino, number * 100_000, os.urandom(100_000))
+            if not whole:
+                await store.volume_writer.seal_idle(0)
+        await store.volume_writer.seal_idle(0)
+        source = (await store.catalog.read(volumes, "sealed"))[0].id
+
+        async def truncated(*_: object) -> None:
+            await store.files.truncate(ino, 0, time.time_ns())
+            store.writer._appended.clear()
+            for _ in range(3):
+                await store.maintenance.round()
+
+        target = store.writer if whole else store.writers["warm"]
+        with Repack(store.catalog, store.reader, target, pace=truncated).running() as moving:
+            await (moving.volume(source) if whole else moving.inode(ino))
+            await moving.flush()
+        assert (moving.moved, moving.unreadable) == (100_000, 0)
+
+
 @pytest.mark.parametrize("cut", [0, None], ids=["truncated", "overwritten"])
 async def test_a_move_between_the_ids_of_a_publication_and_its_round_hides_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int | None

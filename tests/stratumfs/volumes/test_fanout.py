@@ -5,10 +5,7 @@ import threading
 import pytest
 import trio
 
-from stratumfs.ids import CellIndex, VolumeId
-from stratumfs.shards.layout import ShardName
-from stratumfs.shards.memory import MemoryOpenShard, MemoryShards
-from stratumfs.volumes.fanout import close_soon, in_threads
+from stratumfs.volumes.fanout import in_threads
 
 
 async def test_all_run_at_once_and_errors_keep_their_place() -> None:
@@ -47,23 +44,3 @@ async def test_a_cancelled_waiter_goes_on_and_the_threads_to_their_ends() -> Non
 @pytest.mark.parametrize("count", [1, 50])
 async def test_many_at_once(count: int) -> None:
     assert await in_threads([lambda: None] * count) == [None] * count
-
-
-class Hanging(MemoryOpenShard):
-    """A file of a disk that does not answer: close(2) waits for it too."""
-
-    def __init__(self, release: threading.Event, closed: threading.Semaphore) -> None:
-        super().__init__(MemoryShards(), ShardName(VolumeId(b"v" * 16), CellIndex(0)), bytearray())
-        self._release, self._closed = release, closed
-
-    def close(self) -> None:
-        assert self._release.wait(10)
-        self._closed.release()
-
-
-async def test_a_close_that_hangs_is_waited_for_by_nobody() -> None:
-    release, closed = threading.Event(), threading.Semaphore(0)
-    close_soon([Hanging(release, closed), Hanging(release, closed)])
-    release.set()
-    for _ in range(2):
-        assert await trio.to_thread.run_sync(closed.acquire, True, 10)

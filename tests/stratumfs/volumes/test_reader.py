@@ -11,7 +11,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stratumfs.errors import DeviceFailed, TooFewShards
+from stratumfs.errors import DeviceFailed, DeviceUnasked, TooFewShards
 from stratumfs.ids import CellIndex, Nonce
 from stratumfs.location import Location
 from stratumfs.shards.layout import ShardName
@@ -233,6 +233,23 @@ async def test_a_device_that_errs_is_read_around() -> None:
     tier.shards_of(location.volume, 1).fault = fault
     assert await tier.read(location, 0, 1000) == payload(1000)
     assert [(index, reason) for _, index, reason in tier.damage] == [(1, "EIO")]
+
+
+async def test_cells_that_this_process_could_not_ask_for_are_no_damage_and_not_lost() -> None:
+    tier = Tier()
+    location = await tier.append(payload(1000))
+
+    def fault(verb: str, name: ShardName | None) -> None:
+        raise DeviceUnasked("Too many open files", "it")
+
+    tier.shards_of(location.volume, 1).fault = fault
+    assert await tier.read(location, 0, 1000) == payload(1000)
+    tier.reader = tier.new_reader()
+    for shards in tier.shards:
+        shards.fault = fault
+    with pytest.raises(DeviceUnasked):
+        await tier.read(location, 0, 1000)
+    assert tier.damage == []
 
 
 async def test_devices_that_are_down_are_read_around_without_a_report() -> None:

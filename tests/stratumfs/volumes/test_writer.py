@@ -9,7 +9,16 @@ import trio
 
 from stratumfs.devices.health import DeviceState
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceError, DeviceFailed, DeviceFull, GeometryError, StoreClosing, StoreReadOnly
+from stratumfs.errors import (
+    DeviceError,
+    DeviceFailed,
+    DeviceFull,
+    DeviceUnasked,
+    GeometryError,
+    StoreBusy,
+    StoreClosing,
+    StoreReadOnly,
+)
 from stratumfs.ids import CellIndex, DeviceId
 from stratumfs.limits import CODING_THREADS, DEVICE_DEADLINE_S, DEVICE_FULL_S, VOLUMES_OPEN_MAX
 from stratumfs.location import NONCE_MASK, Location
@@ -53,7 +62,8 @@ async def pass_deadline(tier: Tier, nursery: trio.Nursery, but: Collection[int] 
             tier.now += 0.1
             await device.write(device.shards.probe)
     tier.now += DEVICE_DEADLINE_S
-    await tier.fleet.look(nursery)
+    tier.fleet.look(nursery)
+    await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_stripes_lie_side_by_side_in_every_shard() -> None:
@@ -294,6 +304,24 @@ async def test_a_stripe_that_was_never_written_is_written_by_its_sync() -> None:
     assert await tier.read(stripe.at, 0, 10) == payload(10)
 
 
+async def test_no_stripe_is_appended_twice_at_once() -> None:
+    tier = Tier()
+    await tier.append(payload(10))
+    gate = Gate("write_at")
+    tier.shards[0].fault = gate
+    stripe = PendingStripe(payload(500))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tier.writer.append, stripe)
+        await trio.to_thread.run_sync(gate.reached.acquire)
+        with pytest.raises(AssertionError, match="under way"):
+            await tier.writer.append(stripe)
+        with pytest.raises(AssertionError, match="under way"):
+            await tier.writer.sync([stripe])
+        gate.open.set()
+    await tier.writer.sync([stripe])
+    assert await tier.read(stripe.at, 0, 500) == payload(500)
+
+
 async def test_two_devices_that_fail_one_sync_are_both_struck() -> None:
     tier = Tier()
     at = await tier.append(payload(99))
@@ -346,6 +374,23 @@ async def test_a_strike_that_cannot_be_recorded_is_an_error_of_whoever_waits() -
     assert await tier.read(moved, 0, 1) == b"x"
 
 
+@pytest.mark.parametrize("by", ["idle", "name"])
+async def test_where_a_volume_ends_that_was_given_up_is_told_until_the_ledger_has_it(by: str) -> None:
+    """Behind what is safe, not behind what rows name: they may not name all of it yet."""
+    tier = Tier()
+    safe = await tier.append(b"safe")
+    await tier.sync(safe)
+    lost = await tier.append(payload(100))
+    tier.shards[1].fault = failing("datasync", DeviceFull("quota", "device 1"))
+    tier.ledger.failure = StoreBusy("8192 commits wait already")
+    with pytest.raises(StoreBusy):
+        await tier.sync(lost)
+    assert tier.ledger.ends == {}
+    tier.ledger.failure = None
+    await (tier.writer.seal_idle() if by == "idle" else tier.writer.seal(safe.volume))
+    assert tier.ledger.ends == {safe.volume: (safe.position + safe.stride, 1)}
+
+
 async def test_a_full_device_is_no_failed_one() -> None:
     tier = Tier()
     good = await tier.append(b"good")
@@ -361,7 +406,7 @@ async def test_a_full_device_is_no_failed_one() -> None:
     tier.shards[3].fault = None
     tier.now += DEVICE_FULL_S
     async with trio.open_nursery() as nursery:
-        await tier.fleet.look(nursery)
+        tier.fleet.look(nursery)
     assert tier.info(await tier.append(b"x")).code == tier.code
 
 
@@ -385,6 +430,33 @@ async def test_who_waits_for_room_that_there_is_not_blames_no_other_device(kind:
             nursery.start_soon(tier.append, payload(5 * STEP))
     assert tier.struck == ([] if kind is DeviceFull else [3])
     assert (await tier.sync(first) == [first]) == (kind is DeviceFull)
+
+
+@pytest.mark.parametrize("verb", ["create", "sync_folder", "preallocate", "write_at", "datasync"])
+async def test_what_this_process_lacks_is_said_and_nobody_is_struck_for_it(verb: str) -> None:
+    tier = Tier(payload_seal=STEP)
+    safe = await tier.append(payload(100))
+    await tier.sync(safe)
+    tier.shards[2].fault = failing(verb, DeviceUnasked("Too many open files", "device 2"))
+    stripe = PendingStripe(payload(2 * STEP))  # fills its volume
+
+    async def write() -> None:
+        await tier.writer.append(stripe)
+        await tier.writer.sync([stripe])
+        await tier.writer.append(PendingStripe(b"x"))  # in a new one
+
+    with pytest.raises(DeviceUnasked):
+        await write()
+    assert tier.struck == []
+    assert len(tier.fleet.up("hot")) == 6
+    tier.shards[2].fault = None
+    await tier.writer.sync([stripe])
+    assert await tier.read(stripe.at, 0, 2 * STEP) == payload(2 * STEP)
+    assert await tier.read(safe, 0, 100) == payload(100)
+    await tier.writer.close()
+    assert tier.ledger.ends.keys() == tier.ledger.volumes.keys()
+    known = {ShardName(volume, CellIndex(index)) for volume in tier.ledger.volumes for index in range(6)}
+    assert {name for shards in tier.shards for name in shards.contents} == known
 
 
 async def test_a_struck_device_gets_nothing_more_even_in_another_volume() -> None:
