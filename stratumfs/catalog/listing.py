@@ -7,7 +7,7 @@ from typing import Any
 
 from stratumfs.catalog.records import EMPTY_MD5, unpack_etag, unpack_spec
 from stratumfs.catalog.transaction import Transaction
-from stratumfs.catalog.tree import child, is_directory_name, split
+from stratumfs.catalog.tree import child, split
 from stratumfs.ids import InodeNo
 from stratumfs.values import ListedObject
 
@@ -40,6 +40,7 @@ def list_keys(
     """
     objects: list[ListedObject] = []
     prefixes: list[bytes] = []
+    seen = tx.inodes_seen
     start = max(start, prefix)
     walk = _Walk(tx, bucket, prefix, stop_at_slash=delimiter == b"/")
     while True:
@@ -47,16 +48,18 @@ def list_keys(
             if not key.startswith(prefix):
                 return Page(objects, prefixes, None)
             cut = key.find(delimiter, len(prefix)) if delimiter else -1
-            if len(objects) + len(prefixes) >= limit or (budget := budget - 1) < 0:
+            if limit <= 0 or (budget := budget - 1) < 0:
                 return Page(objects, prefixes, key)
             if cut >= 0:
+                limit -= 1
                 prefixes.append(key[: cut + len(delimiter)])
                 if delimiter != b"/":  # there the walk itself does not go down
                     start = behind(prefixes[-1])
                     budget -= start.count(b"/")  # what it costs to find the way again
                     break
             elif row is not None:
-                tx.see_inode(row[1])  # a mount's publication touches the inode alone
+                limit -= 1
+                seen.add(row[1])  # a mount's publication touches the inode alone
                 objects.append(_listed(key, row))
         else:
             return Page(objects, prefixes, None)
@@ -87,11 +90,12 @@ class _Walk:
             if row is None:
                 stack.pop()
                 continue
-            name, ino, mode, explicit, live, body, *_ = row
-            key = path + name
-            if not is_directory_name(name):
-                yield key, row if stat.S_ISREG(mode) else None
-            elif not (explicit or live):
+            key = path + row[0]
+            if not key.endswith(b"/"):
+                yield key, row if stat.S_ISREG(row[2]) else None
+                continue
+            _, ino, _, explicit, live, body, *_ = row
+            if not (explicit or live):
                 continue
             elif self._rolls_up(key):
                 yield key, None
@@ -146,8 +150,9 @@ class _Walk:
 
 
 def _listed(key: bytes, row: _Row) -> ListedObject:
-    *_, size, etag, modified_ns, column = row
+    size, etag, modified_ns, column = row[-4:]
+    text = unpack_etag(etag or EMPTY_MD5)
     if column is None:
-        return ListedObject(key, size, unpack_etag(etag or EMPTY_MD5), modified_ns, "STANDARD")
+        return ListedObject(key, size, text, modified_ns, "STANDARD")
     spec = unpack_spec(column)
-    return ListedObject(key, size, unpack_etag(etag or EMPTY_MD5), modified_ns, spec.storage_class, spec.checksum)
+    return ListedObject(key, size, text, modified_ns, spec.storage_class, spec.checksum)
