@@ -134,7 +134,7 @@ class _Lane:
 
 
 def _unchunked(body: bytes) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     at = 0
     while True:
         line = body.index(b"\r\n", at)

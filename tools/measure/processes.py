@@ -39,7 +39,7 @@ class Server:
         deadline = time.monotonic() + START_S
         while not ready():
             if self._child.poll() is not None or time.monotonic() > deadline:
-                raise NotStarted(f"{self._child.args}: {self._log.read_text(errors='replace')[-2000:]}")
+                raise NotStarted(f"{self._child.args!r}: {self._log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.05)
 
     def end(self) -> None:

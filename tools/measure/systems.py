@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ def stratumfs(doors: Doors) -> Iterator[System]:
 @contextmanager
 def bare_http(folder: Path) -> Iterator[System]:
     port = free_port()
-    command = [sys.executable, "-m", "tools.measure.floor_http", str(port), folder]
+    command: list[str | Path] = [sys.executable, "-m", "tools.measure.floor_http", str(port), folder]
     with _running(command, folder, lambda: listens(port)) as server:
         yield System(BARE_HTTP, (server.pid,), Endpoint(port, *_KEYS))
 
@@ -62,7 +62,7 @@ def bare_http(folder: Path) -> Iterator[System]:
 def bare_fuse(folder: Path) -> Iterator[System]:
     place = folder / "mount"
     place.mkdir()
-    command = [sys.executable, "-m", "tools.measure.floor_fuse", place, folder]
+    command: list[str | Path] = [sys.executable, "-m", "tools.measure.floor_fuse", place, folder]
     try:
         with _running(command, folder, lambda: is_mounted(place)) as server:
             yield System(BARE_FUSE, (server.pid,), place=place)
@@ -110,7 +110,7 @@ def rclone(folder: Path) -> Iterator[System]:
     port = free_port()
     served = folder / "served"
     served.mkdir()
-    command = [_BIN / "rclone", "serve", "s3", "--config", os.devnull, "--addr", f"127.0.0.1:{port}"]
+    command: list[str | Path] = [_BIN / "rclone", "serve", "s3", "--config", os.devnull, "--addr", f"127.0.0.1:{port}"]
     command += ["--auth-key", ",".join(_KEYS), served]
     with _running(command, folder, lambda: listens(port)) as server:
         system = System(RCLONE, (server.pid,), Endpoint(port, *_KEYS))
@@ -122,9 +122,25 @@ def rclone(folder: Path) -> Iterator[System]:
 def juice(folder: Path) -> Iterator[System]:
     meta, place = f"sqlite3://{folder / 'meta.db'}", folder / "mount"
     place.mkdir()
-    make = [_BIN / "juicefs", "format", "--storage", "file", "--bucket", f"{folder / 'data'}/", meta, BUCKET]
+    make: list[str | Path] = [
+        _BIN / "juicefs",
+        "format",
+        "--storage",
+        "file",
+        "--bucket",
+        f"{folder / 'data'}/",
+        meta,
+        BUCKET,
+    ]
     subprocess.run(make, check=True, capture_output=True)
-    command = [_BIN / "juicefs", "mount", "--no-usage-report", "--no-syslog", "--metrics", f"127.0.0.1:{free_port()}"]
+    command: list[str | Path] = [
+        _BIN / "juicefs",
+        "mount",
+        "--no-usage-report",
+        "--no-syslog",
+        "--metrics",
+        f"127.0.0.1:{free_port()}",
+    ]
     command += ["--cache-dir", folder / "cache", meta, place]
     try:
         with _running(command, folder, lambda: is_mounted(place) and (place / ".config").exists()) as server:
@@ -151,7 +167,7 @@ def _answers(endpoint: Endpoint) -> bool:
 
 @contextmanager
 def _running(
-    command: list[str | Path],
+    command: Sequence[str | Path],
     folder: Path,
     ready: Callable[[], bool],
     environment: dict[str, str] | None = None,
