@@ -42,17 +42,26 @@ def main(argv: list[str]) -> int:
     names = given.rows or list(ROWS)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     rows: list[Row] = []
+    try:
+        _run(given, names, console, rows)
+    finally:  # what was measured until an interruption stands
+        if rows:
+            console.print(table(rows))
+    return 0
+
+
+def _run(given: argparse.Namespace, names: Sequence[str], console: Console, rows: list[Row]) -> None:
+    """Adds each row to *rows* when all its rounds are measured."""
     with (
         tempfile.TemporaryDirectory(dir=given.folder, prefix="stratumfs-bench-") as folder,
         _progress(console) as say,
         _setting(Path(folder), names, given, say) as setting,
     ):
         for name in names:
-            rows += _measured(setting, name, given.rounds)
-    console.print(table(rows))
-    if given.json is not None:
-        write_json(given.json, rows, given.seed)
-    return 0
+            for row in _measured(setting, name, given.rounds):
+                rows.append(row)
+                if given.json is not None:
+                    write_json(given.json, rows, given.seed)
 
 
 def _parsed(argv: list[str]) -> argparse.Namespace:
@@ -76,14 +85,13 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     return given
 
 
-def _measured(setting: Setting, name: str, rounds: int) -> list[Row]:
+def _measured(setting: Setting, name: str, rounds: int) -> Iterator[Row]:
     setting.say(f"{name}: what it needs")
-    rows = ROWS[name](setting)
-    for row in rows:
+    for row in ROWS[name](setting):
         for round_ in range(rounds):
             setting.say(f"{row.title}: round {round_ + 1} of {rounds}")
             row.run(round_)
-    return rows
+        yield row
 
 
 @contextmanager
