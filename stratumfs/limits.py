@@ -32,6 +32,8 @@ REBUILD_BYTES = 8 * MIB
 """Of all cells of the stripes that a rebuild has in its hands at once; one stripe at least."""
 REBUILD_READ_S = 10.0
 """A device that gives a repair nothing for so long is asked last, and what needs it is put off."""
+LISTING_S = 1.0
+"""One call that lists what lies on a device ends behind the folder in which so much has passed."""
 VERIFY_STRIPES = 16
 """Of one shard, that one call verifies: it has REBUILD_READ_S."""
 HEADERS_LISTED = 64
@@ -141,6 +143,8 @@ REPACK_RUNS = 2000
 """Of one step, however few bytes they are."""
 MOVES_MAX = 100
 """Moves that wait for the one under way; further ones are refused."""
+MOVES_LOOK_S = 5.0
+"""How often a move that waits because nothing can be written looks whether that is over."""
 READAHEAD_STRIPES = 2
 VOLUMES_KNOWN_MAX = 65_536
 """Volumes whose geometry and devices are kept in memory: 16 TiB of them."""
@@ -159,6 +163,8 @@ CODING_THREADS = 4
 DEVICE_DEADLINE_S = 30.0
 """Of one call that writes to a device: one that takes longer has failed, if the others answer. A sleeping disk needs 15
 to spin up."""
+CLOSE_WAIT_S = 5.0
+"""For files that are closed at the owner's end."""
 DEVICE_LOOK_S = 1.0
 """So often the devices' calls are looked at."""
 DEVICE_STANDSTILL_S = 5.0
@@ -226,6 +232,7 @@ TRAILERS_MAX = 8 * KIB
 SIGNING_KEYS_MAX = 256
 
 assert DEVICE_LOOK_S < DEVICE_STANDSTILL_S < DEVICE_DEADLINE_S
+assert LISTING_S < DEVICE_DEADLINE_S
 assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert UNSYNCED_BYTES_MAX <= UNSYNCED_TOTAL_MAX

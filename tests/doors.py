@@ -30,7 +30,7 @@ from tests.faults.run import opened
 BIN = Path(sys.executable).parent
 REGION = "us-east-1"
 COMMAND_S = 60.0
-TEST_S = 300.0
+TEST_S = 900.0
 _LOG_TAIL = 80
 
 

@@ -1,13 +1,14 @@
 """Where the bytes of an object are: tier, volumes, devices, since when, and how many losses they survive.
 
-Observed, not remembered: each shard file is looked for on its device at the time of the question. Remembered is the
-last move: who asked for it, when, and why. What no move took along lies in the tier that takes new data.
+Observed, not remembered: each shard file of the volumes that are shown is looked for on its device at the time of the
+question. Remembered is, of further ones, what the last look at all volumes has found missing, and the last move: who
+asked for it, when, and why. What no move took along lies in the tier that takes new data.
 """
 
 import json
 import pwd
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,10 +21,8 @@ from stratumfs.catalog.volumes import VolumeRow, volume
 from stratumfs.devices.identity import DeviceEntry
 from stratumfs.errors import CatalogCorrupt, NotFound
 from stratumfs.ids import CellIndex, DeviceId, InodeNo, VolumeId
-from stratumfs.store.reader import volume_info
 from stratumfs.store.store import Store
-from stratumfs.volumes.presence import shards_present
-from stratumfs.volumes.survival import Shards, Survival, survival
+from stratumfs.store.survives import Good, good_shards, look_for, survives
 
 ANSWER_WAIT_S = 5.0
 """A device that does not say by then what it has counts as one that has nothing."""
@@ -41,6 +40,19 @@ class _Part:
     row: VolumeRow
     bytes: int = 0
     extents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a look at the devices said of a volume: cells that are there, and devices that said nothing."""
+
+    part: _Part
+    present: set[CellIndex]
+    silent: set[DeviceId]
+
+    @property
+    def missing(self) -> set[CellIndex]:
+        return {CellIndex(cell) for cell in range(len(self.part.row.devices))} - self.present
 
 
 @dataclass(slots=True)
@@ -71,20 +83,18 @@ class Explainer:
             found = await self._store.catalog.read(described, ino)
             content = await self._content(found)
             shown = list(content.volumes.values())[:VOLUMES_SHOWN_MAX]
-            present, _ = await shards_present(
-                self._store.fleet.counted(), [volume_info(part.row) for part in shown], ANSWER_WAIT_S
-            )
+            present, silent = await look_for(self._store, [part.row for part in shown], ANSWER_WAIT_S)
             moved = await self._store.catalog.read(last_move, ino)
-        volumes = [self._volume(part, present[part.row.id]) for part in shown]
+        looked = [_Found(part, present[part.row.id], silent) for part in shown]
         tiers = _tiers(content)
-        total = self._survival(shown, present)
+        total = survives(self._store, self._good_shards(content, looked), silent)
         return {
             **_about(found),
             "tier": next(iter(tiers), None),
             "tiers": tiers,
             "moved": await _moved(moved) if moved is not None and moved.move.tier in tiers else None,
             "inline_bytes": content.inline_bytes,
-            "volumes": volumes,
+            "volumes": [self._volume(each) for each in looked],
             "volumes_left_off": len(content.volumes) - len(shown),
             "devices_survived": total.devices,
             "disks_survived": total.disks,
@@ -126,10 +136,17 @@ class Explainer:
             raise CatalogCorrupt(f"an extent names volume {ident.hex()}, which has no row")
         return row
 
-    def _volume(self, part: _Part, present: set[CellIndex]) -> dict[str, Any]:
-        row = part.row
-        shards = [self._shard(row, CellIndex(cell), device, present) for cell, device in enumerate(row.devices)]
-        found = self._survival([part], {row.id: present})
+    def _good_shards(self, content: _Content, found: Sequence[_Found]) -> Iterator[Good]:
+        """Of all volumes, those that are not looked at too."""
+        for each in found:
+            yield good_shards(self._store, each.part.row, each.missing)
+        missing = self._store.repairer.seen.missing
+        for part in list(content.volumes.values())[len(found) :]:
+            yield good_shards(self._store, part.row, missing.get(part.row.id, ()))
+
+    def _volume(self, found: _Found) -> dict[str, Any]:
+        part, row = found.part, found.part.row
+        survived = survives(self._store, [good_shards(self._store, row, found.missing)])
         return {
             "id": row.id.hex(),
             "tier": row.tier,
@@ -139,39 +156,27 @@ class Explainer:
             "bytes": part.bytes,
             "extents": part.extents,
             "since": _time(row.created_ns),
-            "shards": shards,
-            "devices_survived": found.devices,
-            "disks_survived": found.disks,
+            "shards": [self._shard(found, CellIndex(cell), device) for cell, device in enumerate(row.devices)],
+            "devices_survived": survived.devices,
+            "disks_survived": survived.disks,
         }
 
-    def _shard(self, row: VolumeRow, cell: CellIndex, device: DeviceId, present: set[CellIndex]) -> dict[str, Any]:
+    def _shard(self, found: _Found, cell: CellIndex, device: DeviceId) -> dict[str, Any]:
         entry = self._entry(device)
         attached = self._store.devices.get(device)
         if device in self._refused:
             state = self._refused[device]
         elif attached is not None and attached.struck is not None:
             state = str(attached.struck)
-        elif cell not in present:
+        elif device in found.silent:
+            state = f"not known: no answer within {ANSWER_WAIT_S:.0f} s"
+        elif cell not in found.present:
             state = "missing"
-        elif (row.id, cell) in self._store.damaged:
+        elif (found.part.row.id, cell) in self._store.damaged:
             state = "damaged"
         else:
             state = "present"
         return {"cell": cell, "device": str(entry.path) if entry else device.hex(), "state": state}
-
-    def _survival(self, parts: Sequence[_Part], present: Mapping[VolumeId, set[CellIndex]]) -> Survival:
-        """Of these volumes, beside the catalog; what is inline alone is as safe as the catalog."""
-        volumes = []
-        for part in parts:
-            row = part.row
-            good = [row.devices[cell] for cell in present[row.id] if (row.id, cell) not in self._store.damaged]
-            there = [self._store.devices[each] for each in good if each in self._store.devices]  # not replaced since
-            volumes.append(Shards(row.k, tuple(each.disk for each in there)))
-        if not volumes:
-            code = self._store.code
-            up = [device.disk for device in self._store.fleet.up(self._store.tier)][: code.n]
-            volumes.append(Shards(max(1, len(up) - code.m), tuple(up)))
-        return survival(volumes, self._store.catalog.disks or (None,))
 
 
 def _tiers(content: _Content) -> dict[str, int]:

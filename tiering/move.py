@@ -28,7 +28,7 @@ from stratumfs.catalog.moves import (
 )
 from stratumfs.errors import CatalogCorrupt, ConfigError, NotFound, StoreBusy, StoreClosing, StratumError
 from stratumfs.ids import InodeNo, random_id
-from stratumfs.limits import MOVES_MAX
+from stratumfs.limits import MOVES_LOOK_S, MOVES_MAX
 from stratumfs.store.repack import Repack, foreign
 from stratumfs.store.store import Store
 
@@ -45,6 +45,7 @@ class Move:
     total       bytes that were to move when it began, and those that had moved before
     files       looked at; damaged: those of them whose rows fail their check
     unreadable  bytes of the others that could not be read
+    waits       why it does not go on, while the store takes no writes
     outcome     empty until it ends, and of one that is left to the next owner
     """
 
@@ -52,6 +53,7 @@ class Move:
     total: int = 0
     files: int = 0
     damaged: int = 0
+    waits: str | None = None
     outcome: str = ""
     error: Exception | None = None
     ended: trio.Event = field(default_factory=trio.Event)
@@ -80,6 +82,7 @@ class Move:
             "files": self.files,
             "files_damaged": self.damaged,
             "bytes_unreadable": self.unreadable,
+            "waits": self.waits,
             "outcome": self.outcome,
         }
 
@@ -98,10 +101,9 @@ class Mover:
         return iter(tuple(self._queue))
 
     async def resume(self) -> None:
-        """Queue what the last owner left; nothing where nothing can be written."""
-        if self._store.read_only is None:
-            rows = await self._store.catalog.read(unfinished_moves)
-            self._queue.extend(Move(row) for row in rows)
+        """Queue what the last owner left."""
+        rows = await self._store.catalog.read(unfinished_moves)
+        self._queue.extend(Move(row) for row in rows)
 
     async def serve(self) -> None:
         """Until cancelled; then what has not ended is left to the next owner."""
@@ -160,6 +162,7 @@ class Mover:
     async def _carry_out(self, move: Move) -> None:
         try:
             with move.scope:
+                await self._wait_writable(move)
                 self._check(move.row.tier)
                 await self._run(move)
             await self._end(move, STOPPED if move.scope.cancelled_caught else DONE)
@@ -168,6 +171,15 @@ class Mover:
             _log.error("move_failed", path=move.row.path, error=str(error), exc_info=unforeseen)
             move.error = error
             await self._end(move, f"failed: {error}")
+
+    async def _wait_writable(self, move: Move) -> None:
+        """Its end could not be recorded before: a move that another owner began is not lost for a bad start."""
+        while (reason := self._store.read_only) is not None:
+            if move.waits != reason:
+                _log.warning("move_waits", path=move.row.path.decode("utf-8", "replace"), reason=reason)
+            move.waits = reason
+            await trio.sleep(MOVES_LOOK_S)
+        move.waits = None
 
     async def _end(self, move: Move, outcome: str) -> None:
         move.outcome = outcome

@@ -17,15 +17,18 @@ import structlog
 import trio
 
 from stratumfs.catalog import chains
+from stratumfs.catalog.calls import Calls
 from stratumfs.catalog.chains import SALTS, Chain, ChainDamaged, Form, Manifest
 from stratumfs.catalog.copies import fits
-from stratumfs.catalog.deadlines import call_within
+from stratumfs.catalog.deadlines import Stalled, call_within
 from stratumfs.catalog.durability import PrimaryLost
 from stratumfs.catalog.epochs import Candidate, Choice, FoundChain, choose, choose_members, newest_in_force
+from stratumfs.catalog.holders import Holders
 from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.migrations import Migration
 from stratumfs.catalog.opening import Database, begin, check_version, open_database
 from stratumfs.catalog.places import Found, Place, chain_of, labels, look
+from stratumfs.catalog.progress import Step
 from stratumfs.errors import CatalogCorrupt, ConfigError, DeviceError, StoreReadOnly
 from stratumfs.ids import STORE_PLACE, PlaceId
 from stratumfs.limits import STRIKE_S
@@ -65,7 +68,8 @@ class Survey:
 
     @property
     def closed_in_order(self) -> bool:
-        """Whether the chain that was chosen ends where its own place was told last, as it does after a close."""
+        """Whether the chain that was chosen ends where its own place was told last: all of it was synced, as it is
+        behind a close, or by an owner that was killed when it had written nothing since it last told."""
         named = self.found[self.choice.holder].named
         return named is not None and named.sequence == self.chains[self.choice.holder].sequence
 
@@ -143,16 +147,14 @@ async def boot(
     files: Mapping[str, str],
     version: int,
     migrations: Sequence[Migration],
-    *,
-    read_only: str = "",
 ) -> Booted:
-    """Open what was chosen: for writing if that may be, and *read_only* gives no reason against it.
+    """Open what was chosen: for writing if that may be.
 
     *listed* are all places of the store, *m* the losses that must be survived, *files* what travels with the catalog.
     Raises: ConfigError, CatalogCorrupt, StoreFull, OSError.
     """
-    why_not = read_only or seen.choice.why_not
-    struck, damaged = dict(seen.silent), dict[PlaceId, str]()
+    why_not = seen.choice.why_not
+    struck, damaged, stalled = dict(seen.silent), dict[PlaceId, str](), set[PlaceId]()
     while not why_not:
         holder = seen.choice.holder
         primary = STORE_PLACE if STORE_PLACE in seen.places else holder
@@ -165,6 +167,18 @@ async def boot(
                 raise
             _log.error("a damaged catalog is left out", place=seen.places[holder].label, reason=str(error))
             damaged[holder] = str(error)
+        except Stalled as error:
+            if len(seen.places) == 1:
+                raise
+            # Of the two that it was copied between it may be either: the primary, if another one stalls with it too.
+            if holder == primary or primary in stalled:
+                struck[primary] = str(error)
+                damaged.clear()  # who stalled with it may be whole
+            else:
+                damaged[holder] = str(error)
+                stalled.add(primary)
+            hangs = primary if primary in struck else holder
+            _log.warning("a place hangs while the catalog is opened", place=seen.places[hangs].label)
         except (PrimaryLost, CatalogCorrupt, DeviceError, OSError) as error:
             if len(seen.places) == 1:
                 raise
@@ -198,23 +212,24 @@ async def boot(
 async def _open_for_writing(
     seen: Survey,
     primary: PlaceId,
-    struck: Mapping[PlaceId, str],
+    struck: dict[PlaceId, str],
     listed: frozenset[PlaceId],
     m: int,
     files: Mapping[str, str],
     version: int,
     migrations: Sequence[Migration],
 ) -> Booted:
-    chain = await _in_thread(_prepare, seen, primary)
+    """*struck* are not used, and those are added that fail, for the next attempt too."""
+    chain = await Calls(m, lambda: 0).long(seen.choice.holder, partial(_prepare, seen, primary))
     database = await _in_thread(open_database, seen.places[primary].folder / chain.folder)
     try:
         named = {ident: each.named for ident, each in seen.found.items() if each.named is not None}
-        members = Membership(seen.places, listed, m, seen.choice.parent, named, files)
-        members.struck |= struck
+        holders = Holders(database, primary, chain)
+        members = Membership(seen.places, listed, m, seen.choice.parent, named, files, holders)
+        members.struck = struck
         fitting = _spread(seen.places, primary, await _fitting(seen, primary, chain, database), m + 2)
-        await members.begin(database, primary, chain, fitting)
+        await members.begin(fitting)
         ids, mark = await _in_thread(begin, database, version, migrations)
-        await _in_thread(database.primary.hold, mark)
         await members.hold(mark)
     except BaseException:
         with trio.CancelScope(shield=True):
@@ -223,7 +238,7 @@ async def _open_for_writing(
     return Booted(database, ids, members)
 
 
-def _prepare(seen: Survey, primary: PlaceId) -> Chain:
+def _prepare(seen: Survey, primary: PlaceId, step: Step) -> Chain:
     """The chain to write to at the place *primary*: the one that was chosen, or a database made of it there. Blocks.
 
     What is copied is checked as a whole. What is opened where it lies is checked if its owner did not close it: that
@@ -233,10 +248,10 @@ def _prepare(seen: Survey, primary: PlaceId) -> Chain:
     manifest, holder = seen.manifest, seen.choice.holder
     if holder == primary and manifest.form is Form.DATABASE:
         if not seen.closed_in_order:
-            chains.check_database(seen.places[primary].folder / manifest.folder)
+            chains.check_database(seen.places[primary].folder / manifest.folder, step)
         return Chain(manifest.folder, Form.DATABASE, manifest.salt)
     folder = chains.new_chain(seen.places[primary].folder)
-    salt = chains.build_database(seen.places[holder].folder, manifest, folder)
+    salt = chains.build_database(seen.places[holder].folder, manifest, folder, step)
     _log.warning("the catalog is made anew of a copy", place=seen.places[primary].label, copy=seen.places[holder].label)
     return Chain(folder.name, Form.DATABASE, salt)
 
@@ -256,10 +271,10 @@ async def _fitting(seen: Survey, primary: PlaceId, chain: Chain, database: Datab
     await _side_by_side(
         [
             partial(one, ident, manifest)
-            for ident, each in seen.found.items()
+            for ident in seen.chains  # none of those that are damaged, or could not be read
             if ident != primary
             and ident in seen.places
-            and (manifest := each.manifest) is not None
+            and (manifest := seen.found[ident].manifest) is not None
             and (manifest.form, manifest.salt) == (Form.COPY, chain.salt)
             and seen.choice.parent.id in manifest.epoch.line
         ]

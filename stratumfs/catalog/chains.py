@@ -79,15 +79,6 @@ class Chain:
     salt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Length:
-    """How far a chain goes: its last transaction; and in which generation, after how many frames that lies."""
-
-    sequence: int
-    generation: int
-    frames: int
-
-
 def read_manifest(place: Path) -> Manifest | None:
     """Of the catalog folder *place*; None if it has none. Raises: CatalogCorrupt, OSError."""
     path = place / MANIFEST
@@ -139,24 +130,28 @@ def new_chain(place: Path) -> Path:
     return folder
 
 
-def tidy(place: Path, named: str) -> None:
-    """Remove chains that are neither *named* by the manifest nor among the ASIDE_MAX newest of the others."""
-    others = [each for each in place.iterdir() if _CHAIN.fullmatch(each.name) and each.name != named]
+def tidy(place: Path) -> None:
+    """Remove chains that are neither named by the manifest that lies there nor among the ASIDE_MAX newest of the
+    others. Raises: CatalogCorrupt, OSError: then none."""
+    manifest = read_manifest(place)
+    chains = [each for each in place.iterdir() if _CHAIN.fullmatch(each.name)] if place.exists() else []
+    others = [each for each in chains if manifest is None or each.name != manifest.folder]
     others.sort(key=lambda each: each.stat().st_mtime_ns)
     for folder in others[: max(0, len(others) - ASIDE_MAX)]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def length(place: Path, manifest: Manifest) -> Length:
-    """How far the chain goes that *manifest* names. Folds what a copy has closed. Raises: CatalogCorrupt, OSError."""
+def last_sequence(place: Path, manifest: Manifest) -> int:
+    """The last transaction in the chain that *manifest* names. Folds what a copy has closed.
+
+    Raises: CatalogCorrupt, OSError.
+    """
     folder = place / manifest.folder
     if manifest.form is Form.COPY:
-        return _length_of_copy(folder, manifest.salt)
-    frames, sequence = _count(folder / DATABASE)
-    salt = wal_salt(folder / WAL)
-    if salt is None:
+        return _last_of_copy(folder, manifest.salt)
+    if wal_salt(folder / WAL) is None:
         raise CatalogCorrupt(f"{folder / WAL} is missing or cut")
-    return Length(sequence, (salt - manifest.salt) % SALTS, frames)
+    return _count(folder / DATABASE)[1]
 
 
 def build_database(source: Path, manifest: Manifest, target: Path, step: Step = unwatched) -> int:
@@ -220,19 +215,19 @@ class CopyFiles:
 
 
 def copy_files(folder: Path) -> CopyFiles:
-    """Raises: CatalogCorrupt if there is no base."""
+    """Raises: ChainDamaged if there is no base; OSError."""
     names = [each.name for each in folder.iterdir()]
     bases = [int(found[1]) for name in names if (found := _BASE.fullmatch(name))]
     closed = {int(found[1]): int(found[2]) for name in names if (found := _CLOSED.fullmatch(name))}
     if not bases:
-        raise CatalogCorrupt(f"{folder} has no base")
+        raise ChainDamaged(f"{folder} has no base")
     return CopyFiles(max(bases), closed)
 
 
 def fold(folder: Path, step: Step = unwatched) -> None:
     """Fold all closed generations of a copy into its base, by SQLite. A crash anywhere leaves what can be folded again.
 
-    Raises: CatalogCorrupt if a log has not all the frames that it was closed with; OSError.
+    Raises: ChainDamaged, also if a log has not all the frames that it was closed with; CatalogCorrupt, OSError.
     """
     files = copy_files(folder)
     base = files.base
@@ -256,13 +251,12 @@ def wal_salt(path: Path) -> int | None:
     return int.from_bytes(header[16:20], "big") if len(header) == 32 else None
 
 
-def _length_of_copy(folder: Path, salt: int) -> Length:
+def _last_of_copy(folder: Path, salt: int) -> int:
     fold(folder)
     base = copy_files(folder).base
     path, log = folder / f"base.{base}", folder / f"wal.{base}"
     with _log_beside(path, log if log.exists() else None, salt + base):
-        frames, sequence = _count(path)
-    return Length(sequence, base, frames)
+        return _count(path)[1]
 
 
 class _log_beside:  # noqa: N801 - used as a context
@@ -293,11 +287,11 @@ def _fold_one(base: Path, log: Path, frames: int) -> None:
         finally:
             db.close()
     except apsw.Error as error:
-        raise translate(error) from error
+        raise _translated(error) from error
     finally:
         link.unlink(missing_ok=True)
     if done != (frames, frames):  # SQLite has checked every checksum when it opened the log
-        raise CatalogCorrupt(f"{log}: {done} frames of {frames} could be folded")
+        raise ChainDamaged(f"{log}: {done} frames of {frames} could be folded")
 
 
 def _count(database: Path) -> tuple[int, int]:

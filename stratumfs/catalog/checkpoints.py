@@ -3,10 +3,14 @@
 The bulk runs beside writers and rounds. The end phase holds the rounds' turn and closes the gate: nobody writes until
 the rest is folded and the WAL was started over. A hundred megabytes stop the writers for some milliseconds. A copy that
 is being seeded needs the WAL as it is: a checkpoint waits for it, until the WAL is too long.
+
+A step that takes long is waited for, but the members are asked meanwhile to hold what they hold: where that finds the
+primary lost, the step is left to itself.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import apsw
@@ -14,12 +18,13 @@ import structlog
 import trio
 
 from stratumfs.catalog.connection import is_fatal, translate
-from stratumfs.catalog.durability import Checkpointer, PrimaryLost
+from stratumfs.catalog.deadlines import patiently
+from stratumfs.catalog.durability import Checkpointer, Mark, PrimaryLost
 from stratumfs.catalog.members import Members
 from stratumfs.catalog.opening import Database
 from stratumfs.catalog.rounds import Rounds
 from stratumfs.errors import StoreReadOnly, StratumError, is_starved
-from stratumfs.limits import CHECKPOINT_BYTES, CHECKPOINT_LATE_BYTES, CHECKPOINT_LOOKS_S
+from stratumfs.limits import CHECKPOINT_BYTES, CHECKPOINT_LATE_BYTES, CHECKPOINT_LOOKS_S, STRIKE_S
 
 T = TypeVar("T")
 
@@ -34,12 +39,13 @@ class Checkpoints:
         self._database = database
         self._members = members
         self._running = trio.Lock()
-        self._limiter = trio.CapacityLimiter(1)
         self._due = trio.Event()
         self._due_at = CHECKPOINT_BYTES
         self._closed = False
         self.gate: trio.Event | None = None
         """Whoever writes waits for this first, if it is there."""
+        self.waiting: str | None = None
+        """Why those wait for longer than they should; None if they do not."""
         self.done = 0
         self.put_off = 0
 
@@ -117,20 +123,23 @@ class Checkpoints:
                 lock.release()
 
     async def _fold(self, checkpointer: Checkpointer) -> bool:
+        thread = trio.CapacityLimiter(1)
+        step = partial(self._blocking, thread, partial(self._ask_beside, checkpointer))
         try:
             # The pin keeps the loop's own commits from starting the WAL over (an fsync on the loop) before our turn,
             # and the bulk from folding what came after it: a copy that a round seeds beside it would be torn by that.
-            await self._blocking(checkpointer.pin)
+            await step(checkpointer.pin)
             async with self._rounds.turn:
                 await self._rounds.hold()  # what is folded must be held before
             self._rounds.check()
-            await self._blocking(checkpointer.bulk)
+            await step(checkpointer.bulk)
             async with self._rounds.turn:
-                return await self._fold_rest(checkpointer)
+                return await self._fold_rest(checkpointer, thread)
         finally:
-            await self._blocking(checkpointer.unpin)
+            if not thread.borrowed_tokens:  # else it hangs, and the database is lost
+                await step(checkpointer.unpin)
 
-    async def _fold_rest(self, checkpointer: Checkpointer) -> bool:
+    async def _fold_rest(self, checkpointer: Checkpointer, thread: trio.CapacityLimiter) -> bool:
         """The end phase."""
         gate = self.gate = trio.Event()
         try:
@@ -138,16 +147,39 @@ class Checkpoints:
             self._rounds.check()
             if self._database.checkpointer is not checkpointer:
                 return False  # a fail-over has put another database in the place of what was to be folded
-            await self._blocking(checkpointer.unpin)
-            restarted = await self._blocking(checkpointer.finish)
+            step = partial(self._blocking, thread, partial(self._ask_held, self._rounds.mark()))
+            await step(checkpointer.unpin)
+            restarted = await step(checkpointer.finish)
         finally:
-            self.gate = None
+            self.gate = self.waiting = None
             gate.set()
         await self._rounds.hold_again()  # members learn that a generation was closed
         return restarted
 
-    async def _blocking(self, step: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(step, limiter=self._limiter)
+    async def _blocking(
+        self, thread: trio.CapacityLimiter, late: Callable[[], Awaitable[None]], step: Callable[[], T]
+    ) -> T:
+        """*step* in a thread, which is left to itself where *late* finds that the primary does not answer.
+
+        How long a step takes depends on the disk and on how much is to be folded, so that it takes long says nothing.
+        """
+        return await patiently(
+            STRIKE_S, partial(trio.to_thread.run_sync, step, limiter=thread, abandon_on_cancel=True), late
+        )
+
+    async def _ask_beside(self, checkpointer: Checkpointer) -> None:
+        """Rounds run beside: is there one that the primary holds? Raises: PrimaryLost, StoreReadOnly."""
+        async with self._rounds.turn:
+            await self._rounds.hold_again()
+        self._rounds.check()
+        if self._database.checkpointer is not checkpointer:
+            raise PrimaryLost("a copy has taken the place of what was to be folded")
+
+    async def _ask_held(self, mark: Mark) -> None:
+        """No round may run, for the log is started over: does the primary hold what it holds? Raises: PrimaryLost."""
+        await self._members.demand_primary(mark)
+        self.waiting = "a checkpoint of the catalog takes long"
+        _log.warning("writes wait for a checkpoint")
 
 
 def _loss(error: apsw.Error | OSError | PrimaryLost) -> StratumError | None:

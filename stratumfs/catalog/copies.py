@@ -10,7 +10,7 @@ import threading
 from io import FileIO
 from pathlib import Path
 
-from stratumfs.catalog.chains import COPY_CHUNK, SALTS, Copied, CopyFiles, copy_files, fold
+from stratumfs.catalog.chains import COPY_CHUNK, COPY_SYNC, SALTS, Copied, CopyFiles, copy_files, fold
 from stratumfs.catalog.connection import WAL_HEADER_BYTES, fsync_path, still_named, wal_end
 from stratumfs.catalog.durability import Mark, Primary
 from stratumfs.catalog.progress import Step, unwatched
@@ -35,18 +35,20 @@ class Copy:
         self._file: Descriptor | None = None
         self._folding = threading.Lock()
 
-    def hold(self, mark: Mark) -> None:
-        """See `Member.hold`. Raises: also PrimaryLost, which says nothing against this copy."""
+    def hold(self, mark: Mark) -> bool:
+        """See `Member.hold`; a piece is COPY_SYNC. Raises: also PrimaryLost, which says nothing against this copy."""
         generation = (mark.salt - self.salt) % SALTS
         file = self._file or self._open()
         if generation != self.generation:
             file = self._turn(generation)
-        while self.shipped < mark.end:
-            data = self._primary.read_wal(self.shipped, min(COPY_CHUNK, mark.end - self.shipped))
+        end = min(mark.end, self.shipped + COPY_SYNC)
+        while self.shipped < end:
+            data = self._primary.read_wal(self.shipped, min(COPY_CHUNK, end - self.shipped))
             self.shipped += os.pwrite(file.number, data, self.shipped)
         os.fdatasync(file.number)
         if not still_named(self.folder / f"wal.{self.generation}", file.number):
             raise CatalogCorrupt(f"{self.folder / f'wal.{self.generation}'} was removed or replaced")
+        return self.shipped < mark.end
 
     def demand_same_log(self, primary: Primary, mark: Mark) -> None:
         """What this was seeded of is *primary*, and its log goes on up to *mark*. Raises: StoreReadOnly."""

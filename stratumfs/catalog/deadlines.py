@@ -6,6 +6,7 @@ whole process, has stood still, everybody would seem not to have answered.
 
 import errno
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 import structlog
@@ -46,33 +47,51 @@ async def comes_within(done: trio.Event, limit_s: float) -> bool:
 
 
 async def call_within(limit_s: float, limiter: trio.CapacityLimiter, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-    """Run *fn* in a thread, which is left to itself if it does not come back.
+    """Run *fn* in a thread, which is left to itself if it does not come back. Raises: as `within`."""
+    return await within(limit_s, partial(trio.to_thread.run_sync, fn, *args, abandon_on_cancel=True, limiter=limiter))
 
-    Raises: what *fn* raises; Stalled if it does not come back.
+
+async def within(limit_s: float, call: Callable[[], Awaitable[T]]) -> T:
+    """Raises: what *call* raises; Stalled if it does not come back, then it was cancelled."""
+
+    async def late() -> None:
+        raise Stalled(limit_s)
+
+    return await patiently(limit_s, call, late)
+
+
+async def patiently(limit_s: float, call: Callable[[], Awaitable[T]], late: Callable[[], Awaitable[None]]) -> T:
+    """What *call* returns. Each time that it is not back within the limit *late* is awaited, and decides by returning
+    that it is waited for further.
+
+    Raises: what *call* raises; what *late* raises, then the call was cancelled.
     """
     done = trio.Event()
     results: list[T] = []
     errors: list[Exception] = []
 
-    async def call() -> None:
+    async def run() -> None:
         try:
-            results.append(await trio.to_thread.run_sync(fn, *args, abandon_on_cancel=True, limiter=limiter))
+            results.append(await call())
         except Exception as error:
             errors.append(error)
         done.set()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(call)
-        if not await comes_within(done, limit_s):
-            nursery.cancel_scope.cancel()
-    for error in errors:
-        raise error
-    if not results:
-        raise Stalled(limit_s)
-    return results[0]
+        nursery.start_soon(run)
+        while not await comes_within(done, limit_s):
+            try:
+                await late()
+            except Exception as error:
+                errors.append(error)
+                nursery.cancel_scope.cancel()
+                break
+    if results:
+        return results[0]
+    raise errors[0]
 
 
-async def until_fed(call: Callable[[], Awaitable[None]], key: object, starving: set[object]) -> None:
+async def until_fed(call: Callable[[], Awaitable[T]], key: object, starving: set[object]) -> T:
     """*call*, again and again while this process has no file descriptor for it; *key* is among *starving* meanwhile.
 
     Nobody is to be blamed for that, and nobody for being late as long as there are such. Raises: what *call* raises.

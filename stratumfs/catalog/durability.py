@@ -14,6 +14,7 @@ import apsw
 
 from stratumfs.catalog.connection import DATABASE, WAL, WAL_HEADER_BYTES, connect, rollback, still_named, wal_end
 from stratumfs.catalog.state import TICK
+from stratumfs.descriptor import Descriptor
 from stratumfs.errors import CatalogCorrupt
 from stratumfs.limits import CHECKPOINT_BUSY_TRIES_MAX
 
@@ -37,8 +38,9 @@ class PrimaryLost(CatalogCorrupt):
 class Member(Protocol):
     """One place that must hold what is answered."""
 
-    def hold(self, mark: Mark) -> None:
-        """Return when everything up to *mark* is on this member's stable storage.
+    def hold(self, mark: Mark) -> bool:
+        """Return when everything up to *mark* is on this member's stable storage, or a piece more of it, and then True:
+        it is called again. A piece takes a bounded time.
 
         Called in a thread, by one round at a time, with marks that never go back; *mark* may be the last one again.
         Raises: OSError or CatalogCorrupt, which are final: a failed fdatasync may have dropped the very pages that
@@ -63,14 +65,14 @@ class Primary:
         checkpoint's while the gate is closed."""
         self.page_size = 0
         self._salt: int | None = None
-        self._database = os.open(folder / DATABASE, os.O_RDONLY | os.O_CLOEXEC)
+        self._database = Descriptor(os.open(folder / DATABASE, os.O_RDONLY | os.O_CLOEXEC))
         try:
-            self._wal = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
+            self._wal = Descriptor(os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC))
         except FileNotFoundError as error:
-            os.close(self._database)
+            self._database.close()
             # Never deleted by us, so it was lost, and with it what was acknowledged since the last checkpoint.
             raise CatalogCorrupt(f"{self._wal_path} is missing") from error
-        if os.fstat(self._wal).st_size < WAL_HEADER_BYTES:
+        if os.fstat(self._wal.number).st_size < WAL_HEADER_BYTES:
             self.close()
             raise CatalogCorrupt(f"{self._wal_path} was cut")
 
@@ -106,17 +108,18 @@ class Primary:
     def wal_bytes(self) -> int:
         return wal_end(self.frames, self.page_size)
 
-    def hold(self, mark: Mark) -> None:
-        os.fdatasync(self._wal)
-        if not still_named(self._wal_path, self._wal):
+    def hold(self, mark: Mark) -> bool:
+        os.fdatasync(self._wal.number)
+        if not still_named(self._wal_path, self._wal.number):
             raise CatalogCorrupt(f"{self._wal_path} was removed or replaced")
-        if os.fstat(self._wal).st_size < mark.end:
+        if os.fstat(self._wal.number).st_size < mark.end:
             raise CatalogCorrupt(f"{self._wal_path} was cut")
+        return False
 
     def read_wal(self, position: int, length: int) -> bytes:
         """Bytes of the log. Raises: PrimaryLost: it is not a copy's doing."""
         try:
-            data = os.pread(self._wal, length, position)
+            data = os.pread(self._wal.number, length, position)
         except OSError as error:
             raise PrimaryLost(f"{self._wal_path} cannot be read: {error.strerror}") from error
         if not data:
@@ -127,17 +130,18 @@ class Primary:
         """Bytes of the database, by our own descriptor: closing another one would drop SQLite's locks. Empty at its
         end. Raises: PrimaryLost."""
         try:
-            return os.pread(self._database, length, position)
+            return os.pread(self._database.number, length, position)
         except OSError as error:
             raise PrimaryLost(f"{self.folder / DATABASE} cannot be read: {error.strerror}") from error
 
     def sync_database(self) -> None:
         """A PASSIVE checkpoint that stops short does not; paid beside the writers, the end phase is short."""
-        os.fdatasync(self._database)
+        os.fdatasync(self._database.number)
 
     def close(self) -> None:
-        os.close(self._wal)
-        os.close(self._database)
+        """A thread that hangs in a call keeps the file it is about, and its next call fails."""
+        self._wal.close()
+        self._database.close()
 
 
 class Checkpointer:

@@ -106,12 +106,12 @@ class Catalog:
         database, ids = await trio.to_thread.run_sync(
             _open_alone, folder, schema_version, migrations, read_only, limiter=trio.CapacityLimiter(1)
         )
-        return cls(database, ids, Alone(members))
+        return cls(database, ids, Alone(database, members))
 
     @classmethod
     def among(cls, booted: Booted) -> "Catalog":
         """The catalog over what `boot` has opened. The caller removes ``booted.scratch`` after `close`."""
-        catalog = cls(booted.database, booted.ids, booted.members or Alone())
+        catalog = cls(booted.database, booted.ids, booted.members or Alone(booted.database))
         catalog._why_not = booted.why_not
         return catalog
 
@@ -123,8 +123,8 @@ class Catalog:
         members = self._members
         if not isinstance(members, Membership):
             return
-        failed = {place: DeviceFailed(reason)}
-        await self._exclusive(partial(members.strike_places, failed))
+        members.give_up(place, reason)
+        await self._exclusive(partial(members.strike_places, {place: DeviceFailed(reason)}))
 
     async def change_places(self, listed: frozenset[PlaceId], new: Place) -> None:
         """Return when an epoch of these places is in force; *new* is one of them, and can be reached.
@@ -140,10 +140,24 @@ class Catalog:
         """Of those who hold it, one entry a place; empty if nothing is known of them."""
         return self._members.disks
 
+    def standing(self, place: PlaceId) -> tuple[str | None, str | None]:
+        """What *place* has of it (``primary``, ``copy``, or None), and why it was struck, if it was."""
+        members = self._members
+        if not isinstance(members, Membership):
+            return None, None
+        role = "primary" if place == members.primary else "copy" if place in members.members else None
+        return role, members.struck.get(place)
+
     @property
     def folder(self) -> Path:
         """Where the database lies that is written to now."""
         return self._database.primary.folder
+
+    @property
+    def waiting(self) -> str | None:
+        """Why what is written waits for longer than it should; None if it does not. Reads go on."""
+        checkpoint = self._checkpoints.waiting if self._checkpoints is not None else None
+        return self._members.waiting or checkpoint
 
     @property
     def diverged(self) -> bool:
@@ -299,9 +313,10 @@ class Catalog:
                 if self._checkpoints is not None:
                     await self._rounds.finish()
                     await self._checkpoints.close()
-                self._closed = True
-                await trio.to_thread.run_sync(self._database.close, limiter=trio.CapacityLimiter(1))
-                await self._members.close(self._rounds.synced)
+                async with self._rounds.turn:  # behind a strike that is under way; none comes later
+                    self._closed = self._rounds.closed = True
+                    await trio.to_thread.run_sync(self._database.close, limiter=trio.CapacityLimiter(1))
+                    await self._members.close(self._rounds.synced)
 
     def statistics(self) -> CatalogStatistics:
         return CatalogStatistics(

@@ -89,7 +89,8 @@ def next_epoch(parent: Epoch, named: Iterable[Named], members: Iterable[PlaceId]
     known = [parent, *(epoch for each in named for epoch in (each.begun, each.in_force))]
     ident = _random_id()
     line = (*parent.line, ident)[-EPOCH_LINE_MAX:]
-    aside = dict.fromkeys(each for epoch in known for each in (*epoch.aside, *epoch.line) if each not in line)
+    in_line = frozenset(line)
+    aside = dict.fromkeys(each for epoch in known for each in (*epoch.aside, *epoch.line) if each not in in_line)
     return Epoch(
         max(epoch.number for epoch in known) + 1,
         ident,
@@ -152,6 +153,11 @@ def other_history(parent: Epoch, named: Named, end: int, label: str) -> str:
     Empty if it is.
     """
     if named.in_force.id not in parent.line and named.in_force.id not in parent.aside:
+        if len(parent.line) == EPOCH_LINE_MAX and named.in_force.number <= parent.number - EPOCH_LINE_MAX:
+            return (
+                f"{label} was away for more than {EPOCH_LINE_MAX} epochs, and nobody can tell whether it is of this "
+                "history any more: take its disk away, and replace it"
+            )
         return (
             f"there are two histories of this store: epoch {named.in_force.number} ({named.in_force.id}) on {label}, "
             f"and epoch {parent.number} ({parent.id}); one is a clone, or was forced: take its disks away"

@@ -1,12 +1,15 @@
 """Who must hold a round besides the primary, and what is done about one that cannot: the seam below `rounds`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import trio
 
-from stratumfs.catalog.durability import Mark, Member
-from stratumfs.errors import StoreReadOnly
+from stratumfs.catalog.deadlines import until_fed
+from stratumfs.catalog.durability import Mark, Member, PrimaryLost
+from stratumfs.catalog.opening import Database
+from stratumfs.errors import StoreReadOnly, StratumError
 from stratumfs.ids import Disk
 
 
@@ -20,11 +23,6 @@ class Members(Protocol):
     log_kept: trio.Lock
 
     @property
-    def copies(self) -> Sequence[Member]:
-        """Those who must hold what the primary holds."""
-        ...
-
-    @property
     def disks(self) -> tuple[Disk, ...]:
         """Those that hold the catalog, one entry a member."""
         ...
@@ -35,17 +33,24 @@ class Members(Protocol):
         ...
 
     @property
-    def strikes_max(self) -> int:
-        """More than so many that stall at once are the machine's doing: nobody is struck, and writes wait."""
+    def complete(self) -> bool:
+        """Whether all are asked whose chain the next opening may choose: nothing may be answered without them."""
         ...
 
     @property
-    def complete(self) -> bool:
-        """Whether all are asked that the epoch in force names: nothing may be answered without one of them."""
+    def waiting(self) -> str | None:
+        """What writes wait for longer than they should, and nobody is blamed for it; None if they do not."""
         ...
 
-    async def strike(self, failed: Mapping[Member, Exception], mark: Mark) -> None:
-        """Go on without these copies; the others hold *mark*. Raises: StratumError if that cannot be."""
+    async def hold(self, mark: Mark) -> None:
+        """Return when the primary and every copy hold *mark*, those aside that cannot, which are struck.
+
+        Raises: PrimaryLost; StratumError if those that are left may not go on.
+        """
+        ...
+
+    async def demand_primary(self, mark: Mark) -> None:
+        """Let all hold *mark* once more, which they hold. Raises: PrimaryLost if the primary does not."""
         ...
 
     async def generation_closed(self) -> None:
@@ -56,9 +61,8 @@ class Members(Protocol):
         """The catalog is closed, its database too; *synced* is the last transaction that all members hold."""
         ...
 
-    async def fail_over(self, reason: str, failed: Mapping[Member, Exception], show_again: Callable[[], int]) -> None:
-        """Put another database in the primary's place: it has all that was ever answered. *failed* are copies that met
-        an error of their own in the same round.
+    async def fail_over(self, lost: StratumError, show_again: Callable[[], int]) -> None:
+        """Put another database in the place of the primary, which is *lost*: one that has all that was ever answered.
 
         *show_again* is called in the very step that puts it there, for nobody may see it as it is before, and returns
         the last transaction that it has then; the copies hold that on return.
@@ -72,15 +76,33 @@ class Alone:
 
     disks = ()
     can_fail_over = False
-    strikes_max = 0
     complete = True
+    waiting = None
 
-    def __init__(self, copies: Sequence[Member] = ()) -> None:
-        self.copies = copies
+    def __init__(self, database: Database, copies: Sequence[Member] = ()) -> None:
+        self._database, self._copies = database, copies
         self.log_kept = trio.Lock()
 
-    async def strike(self, failed: Mapping[Member, Exception], mark: Mark) -> None:
-        raise StoreReadOnly(f"the catalog cannot reach stable storage: {next(iter(failed.values()))}")
+    async def hold(self, mark: Mark) -> None:
+        failed: dict[Member, OSError | StratumError] = {}
+
+        async def one(member: Member) -> None:
+            try:
+                while await until_fed(partial(trio.to_thread.run_sync, member.hold, mark), member, set()):
+                    pass
+            except (OSError, StratumError) as error:
+                failed[member] = error
+
+        async with trio.open_nursery() as nursery:
+            for member in (self._database.primary, *self._copies):
+                nursery.start_soon(one, member)
+        for member, error in failed.items():
+            if isinstance(error, StratumError) and member is self._database.primary:
+                raise PrimaryLost(str(error)) from error
+            raise unreachable(error)
+
+    async def demand_primary(self, mark: Mark) -> None:
+        return  # nobody could take its place
 
     async def generation_closed(self) -> None:
         return
@@ -88,5 +110,12 @@ class Alone:
     async def close(self, synced: int) -> None:
         return
 
-    async def fail_over(self, reason: str, failed: Mapping[Member, Exception], show_again: Callable[[], int]) -> None:
-        raise StoreReadOnly(f"the catalog has no copy: {reason}")
+    async def fail_over(self, lost: StratumError, show_again: Callable[[], int]) -> None:
+        raise StoreReadOnly(f"the catalog has no copy: {lost}")
+
+
+def unreachable(error: Exception) -> StoreReadOnly:
+    """What an error of a disk means where nobody takes its place."""
+    broken = StoreReadOnly(f"the catalog cannot reach stable storage: {error}")
+    broken.__cause__ = error
+    return broken

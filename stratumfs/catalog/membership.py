@@ -9,16 +9,17 @@ import trio
 
 from stratumfs.catalog import chains, seeding
 from stratumfs.catalog.calls import Calls, Failures, blamed, is_blameless
-from stratumfs.catalog.chains import COPY_CHUNK, COPY_SYNC, SALTS, Chain, Form, Manifest
+from stratumfs.catalog.chains import COPY_CHUNK, Chain
 from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.deadlines import Stalled
-from stratumfs.catalog.durability import Mark, Member, PrimaryLost
-from stratumfs.catalog.epochs import Epoch, Named, may_begin, next_epoch
+from stratumfs.catalog.durability import Mark, Primary, PrimaryLost
+from stratumfs.catalog.epochs import Epoch, Named
+from stratumfs.catalog.holders import Holders
 from stratumfs.catalog.identities import Identities
-from stratumfs.catalog.opening import Database
 from stratumfs.catalog.places import Place
 from stratumfs.catalog.spares import Spares
-from stratumfs.catalog.takeover import close_lost, first_to_take_over
+from stratumfs.catalog.succession import Succession
+from stratumfs.catalog.takeover import first_to_take_over
 from stratumfs.errors import StoreReadOnly, StratumError, is_starved
 from stratumfs.ids import Disk, PlaceId
 from stratumfs.limits import JOIN_RETRY_S, REMOVED_S, SEQUENCE_NOTED_S, STRIKE_S
@@ -48,20 +49,20 @@ class Membership:
         epoch: Epoch,
         named: Mapping[PlaceId, Named],
         files: Mapping[str, str],
+        holders: Holders,
     ) -> None:
-        self.places, self.listed, self.m, self.epoch = dict(places), listed, m, epoch
-        self.files = files
+        self.places, self.listed, self.m = dict(places), listed, m
         self.struck: dict[PlaceId, str] = {}
         self.on_strike: Struck = lambda place, reason: None
-        self._calls = Calls(listed, m)
+        self._calls = Calls(m, self._to_spare)
+        self._needed, self._wanted = m + 1, m + 2
+        self._serving = False
         self._identities = Identities(self._calls, self.places, named, epoch)
-        self._chains: dict[PlaceId, Chain] = {}
-        self._copies: dict[PlaceId, Copy] = {}
-        self._database: Database | None = None
-        self._replaced: list[Database] = []
-        self._primary = next(iter(places))
+        self._succession = Succession(self._calls, self.places, self._identities, files)
+        self._holders = holders
         self._spares = Spares(self.places)
         self._doubtful: dict[PlaceId, Exception] = {}
+        """Those that have met an error where nobody could be struck: no round is answered before they are."""
         self._changed = trio.Event()
         self._joining = trio.CancelScope()
         self._unused: Copy | None = None
@@ -72,7 +73,7 @@ class Membership:
 
     @property
     def copies(self) -> Sequence[Copy]:
-        return tuple(self._copies.values())
+        return tuple(self._holders.copies.values())
 
     @property
     def disks(self) -> tuple[Disk, ...]:
@@ -80,27 +81,43 @@ class Membership:
 
     @property
     def can_fail_over(self) -> bool:
-        return bool(self._copies)
-
-    @property
-    def strikes_max(self) -> int:
-        return self.m
+        return bool(self._holders.copies)
 
     @property
     def complete(self) -> bool:
-        return self.epoch.members.issubset(self.members)
+        return self._succession.may_count.issubset(self.members)
+
+    @property
+    def epoch(self) -> Epoch:
+        """The one in force."""
+        return self._succession.epoch
+
+    @property
+    def waiting(self) -> str | None:
+        silent = sorted(self._label(place) for place in self._calls.silent)
+        return f"places that hold the catalog do not answer: {', '.join(silent)}" if silent else None
 
     @property
     def primary(self) -> PlaceId:
         """The place of the database that is written to."""
-        return self._primary
+        return self._holders.primary
 
     @property
     def members(self) -> tuple[PlaceId, ...]:
-        return (self._primary, *self._copies)
+        return tuple(self._holders.members)
 
-    async def strike(self, failed: Mapping[Member, Exception], mark: Mark) -> None:
-        await self.strike_places({copy.place: failed[copy] for copy in self.copies if copy in failed}, mark)
+    async def hold(self, mark: Mark) -> None:
+        failed = await self._ask(mark)
+        if failed or self._doubtful:
+            await self.strike_places({**self._take_doubtful(), **failed}, mark)
+
+    async def demand_primary(self, mark: Mark) -> None:
+        self._doubtful |= await self._ask(mark)  # the next round judges the others
+
+    def give_up(self, place: PlaceId, reason: str) -> None:
+        """It is about to be struck: who waits for it, perhaps under the turn, need not any more."""
+        if place in self.places:
+            self._calls.strike(place, reason)
 
     async def strike_places(self, failed: Failures, mark: Mark) -> None:
         """Go on without the copies at these places, and do not use them again. Under the turn; all others hold *mark*.
@@ -109,59 +126,52 @@ class Membership:
         """
         members = set(self.members)
         self._drop(failed)
-        if self._primary in failed:
-            raise PrimaryLost(str(failed[self._primary]))
+        if self.primary in failed:
+            raise _lost(failed[self.primary])
         if members.intersection(failed):
-            await self._settle(mark, self.m + 1)
+            await self._settle(mark)
 
     async def change_places(self, listed: frozenset[PlaceId], new: Place, mark: Mark) -> None:
         """The store has the places *listed* from now on, *new* among them. Under the turn; all others hold *mark*.
 
         Raises: StoreReadOnly, then the list is as before; PrimaryLost if the primary is no place of it any more.
         """
-        self._demand_majority(self.epoch, listed, listed.intersection(self.places) | {new.id})
+        self._succession.demand_majority(listed, listed.intersection(self.places) | {new.id})
         before, self.listed = self.listed, listed
         self.welcome(new)
         gone = {place: PrimaryLost("it is no place of the store any more") for place in self.places.keys() - listed}
         self._drop(gone)
-        if self._primary in gone:
-            raise gone[self._primary]
+        if self.primary in gone:
+            raise gone[self.primary]
         try:
-            await self._settle(mark, self.m + 1)
+            await self._settle(mark)
         except StoreReadOnly as error:
             self.listed = before
             self._drop({new.id: error})
             raise
 
-    async def fail_over(self, reason: str, failed: Mapping[Member, Exception], show_again: Callable[[], int]) -> None:
+    async def fail_over(self, lost: StratumError, show_again: Callable[[], int]) -> None:
         """Make the longest copy the primary, on its own place; under the turn. See `Members.fail_over`."""
-        database = self._database
-        assert database is not None
-        self._drop({copy.place: failed[copy] for copy in self.copies if copy in failed})
-        if not self._spares.rests(self._primary):  # else it is full, and has not failed
-            self._drop({self._primary: PrimaryLost(reason)})
+        cause = lost.__cause__
+        self._drop(self._take_doubtful())
+        self._drop({self.primary: cause if isinstance(cause, Exception) and is_blameless(cause) else lost})
         longest = sorted(self.copies, key=lambda copy: (copy.generation, copy.shipped), reverse=True)
         taken, left = await first_to_take_over(
             self._calls,
-            [(copy, self.places[copy.place], self._chains[copy.place]) for copy in longest],
+            [(copy, self.places[copy.place], self._holders.chains[copy.place]) for copy in longest],
             lambda copy, error: self._drop({copy.place: error}),
         )
         for copy in left:  # a thread may still read and fold there: it is made anew, if it is needed
-            self._copies.pop(copy.place).give_up()
+            self._holders.remove(copy.place)
             self._rest(copy.place, Stalled(STRIKE_S))
         if not taken:
-            raise StoreReadOnly(f"no copy of the catalog can take over: {reason}")
-        (copy, chain, made), *others = taken
-        self._replaced += [database for _, _, database in others]
-        del self._copies[copy.place]
-        self._primary = copy.place
-        self._chains = {place: each for place, each in self._chains.items() if place in self._copies}
-        self._chains[copy.place] = chain
-        self._replaced.append(database.become(made))
+            raise StoreReadOnly(f"no copy of the catalog can take over: {lost}")
+        first, *others = taken
+        self._holders.take_over(first, others)
         sequence = show_again()  # nothing is awaited in between
-        self._follow(chain.salt)
-        await self._settle(made.primary.mark(sequence), self.m + 1)
-        _log.warning("the catalog goes on", place=self._label(self._primary), sequence=sequence)
+        self._holders.follow()
+        await self._settle(self._holders.database.primary.mark(sequence))
+        _log.warning("the catalog goes on", place=self._label(self.primary), sequence=sequence)
         self._changed.set()
 
     async def generation_closed(self) -> None:
@@ -173,52 +183,39 @@ class Membership:
 
     async def close(self, synced: int) -> None:
         await self.note(synced)
-        for copy in self.copies:
-            copy.give_up()
-        for database in self._replaced:
-            with trio.move_on_after(STRIKE_S):
-                await trio.to_thread.run_sync(partial(close_lost, database), abandon_on_cancel=True)
-        there = [place for place in self.members if place in self.places]
-        await self._calls.each(there, self._tidy, patient=False)
+        await self._holders.close()
+        await self._calls.each(self.places, self._tidy, patient=False)
 
     async def _tidy(self, place: PlaceId) -> None:
-        await self._calls.short(place, chains.tidy, self.places[place].folder, self._chains[place].folder)
+        await self._calls.short(place, chains.tidy, self.places[place].folder)
 
     # For the opening
 
-    async def begin(self, database: Database, primary: PlaceId, chain: Chain, fitting: Mapping[PlaceId, Chain]) -> None:
-        """Begin the first epoch of this opening around *primary*; *fitting* are copies that can be continued.
+    async def begin(self, fitting: Mapping[PlaceId, Chain]) -> None:
+        """Begin the first epoch of this opening; *fitting* are copies that can be continued.
 
-        Raises: StoreReadOnly if there are too few places.
+        Raises: StoreReadOnly if there are too few places; PrimaryLost.
         """
-        self._database, self._primary, self._chains = database, primary, {primary: chain, **fitting}
-        generation = (database.primary.salt() - chain.salt) % SALTS
-        for place, each in fitting.items():
-            folder = self.places[place].folder / each.folder
-            disk = self.places[place].disk
-            self._copies[place] = Copy(place, disk, folder, database.primary, chain.salt, generation)
-        mark = database.primary.mark(database.sequence)
-        await self._choose(self.m + 2, set())
-        await self._settle(mark, self.m + 1)
-
-    async def hold(self, mark: Mark) -> None:
-        """Every copy holds *mark*, before rounds run. Raises: StoreReadOnly."""
-        if failed := await self._hold_all(mark):
-            await self.strike_places(failed, mark)
+        for place, chain in fitting.items():
+            self._holders.go_on(self.places[place], chain)
+        database = self._holders.database
+        await self._settle(database.primary.mark(database.sequence), self._wanted)
 
     # Beside the rounds
 
     async def serve(self, exclusive: Exclusive, synced: Callable[[], int]) -> None:
         """Let new members join where there are too few, and tell identity files what is synced; until cancelled."""
+        self._serving = True
         while True:
-            with trio.move_on_after(SEQUENCE_NOTED_S if self._enough and self._next_beside is None else JOIN_RETRY_S):
+            with trio.move_on_after(SEQUENCE_NOTED_S if self._is_as_wanted else JOIN_RETRY_S):
                 await self._changed.wait()
             self._changed = trio.Event()
             try:
                 await self.note(synced())
                 if self._doubtful:
-                    failed, self._doubtful = self._doubtful, {}
-                    await exclusive(partial(self.strike_places, failed))
+                    await exclusive(self._strike_doubtful)
+                if not self._settled:
+                    await exclusive(self._settle_again)
                 await self.join_spares(exclusive)
             except StratumError as error:
                 _log.warning("the catalog's members stay as they are", reason=str(error))
@@ -232,22 +229,43 @@ class Membership:
         failed = await self._identities.change(behind, lambda named: replace(named, sequence=synced), patient=False)
         self._doubtful |= blamed(failed)
 
+    async def _strike_doubtful(self, mark: Mark) -> None:
+        await self.strike_places(self._take_doubtful(), mark)
+
+    def _take_doubtful(self) -> Failures:
+        failed, self._doubtful = self._doubtful, {}
+        return failed
+
     def welcome(self, place: Place, named: Named | None = None) -> None:
         """A place that was struck, or is new, can be used (again). *named*: what its file says, if it was read."""
         self.places[place.id] = place
         if named is not None:
             self._identities.said(place.id, named)
         self.struck.pop(place.id, None)
-        self._calls.renew(place.id)
+        self._calls.welcome(place.id)
         self._changed.set()
 
     @property
     def _next_beside(self) -> PlaceId | None:
         return self._spares.next_beside(self.members, self._enough)
 
+    def _to_spare(self) -> int:
+        """At an opening no write waits yet, so who is silent is not waited for."""
+        needed = max(self._needed, len(self.listed) // 2 + 1)
+        return len(self.places) - needed if self._serving else len(self.places)
+
+    @property
+    def _settled(self) -> bool:
+        """Not so: an epoch was begun that names one more, and is not in force."""
+        return self.epoch.members == {*self.members}
+
+    @property
+    def _is_as_wanted(self) -> bool:
+        return self._enough and self._settled and self._next_beside is None
+
     @property
     def _enough(self) -> bool:
-        return len(self.members) >= min(self.m + 2, len(self.places))
+        return len(self.members) >= min(self._wanted, len(self.places))
 
     async def join_spares(self, exclusive: Exclusive) -> None:
         """Let places become members until there are enough, if there are places; one that cannot rests for a while.
@@ -259,19 +277,23 @@ class Membership:
                 await exclusive(_nothing)  # whatever strikes goes first, and its epoch
                 if (place := self._next_beside) is not None and not await self._let_join(place, exclusive):
                     return
-                if len(self.members) > self.m + 2:
+                if len(self.members) > self._wanted:
                     await exclusive(self._leave)
 
     async def _let_join(self, place: PlaceId, exclusive: Exclusive) -> bool:
         """Returns whether another one may be asked."""
         self._spares.taken(place)
+        primary = self._holders.database.primary
         with trio.CancelScope() as self._joining:
             try:
-                copy, chain = await self._seed(place)
+                copy, chain = await self._holders.seed(self._calls, self.places[place])
                 self._unused = copy
                 await self._ship(copy, exclusive)
                 await exclusive(partial(self._join, copy, chain))
-            except (StoreReadOnly, PrimaryLost) as error:  # not its doing
+            except PrimaryLost as error:
+                await exclusive(partial(self._demand_read, primary, error))
+                return False
+            except StoreReadOnly as error:  # not its doing
                 self._rest(place, error)
                 return False
             except Stalled as error:  # perhaps not its doing
@@ -283,23 +305,28 @@ class Membership:
                 self._spares.not_taken(place)
         return True
 
+    async def _demand_read(self, primary: Primary, error: PrimaryLost, _: Mark) -> None:
+        """That it could not be read is its loss, if a copy has not taken its place since. Raises: *error*."""
+        if self._holders.database.primary is primary:
+            raise error
+
     async def _leave(self, mark: Mark) -> None:
         """One of two copies on one disk goes, if there are more members than there must be."""
-        if len(self.members) > self.m + 2 and (place := self._spares.crowded(self.members)) is not None:
+        if len(self.members) > self._wanted and (place := self._spares.crowded(self.members)) is not None:
             _log.info("a copy of the catalog leaves a disk that has another one", place=self._label(place))
-            copy = self._copies.pop(place)
+            copy, chain = self._holders.copies.pop(place), self._holders.chain(place)
             try:
-                await self._settle(mark, self.m + 1)
+                await self._settle(mark)
             except StoreReadOnly:
                 if place in self.places:
-                    self._copies[place] = copy  # nothing was answered without it
+                    self._holders.add(copy, chain)  # nothing was answered without it
                 raise
             copy.give_up()
 
     async def _ship(self, copy: Copy, exclusive: Exclusive) -> None:
         """Bring *copy* what was written while it was seeded, beside the rounds: they wait for what comes then."""
-        assert self._database is not None
-        if self._database.primary.wal_bytes() <= COPY_CHUNK:
+        primary = self._holders.database.primary
+        if primary.wal_bytes() <= COPY_CHUNK:
             return
         marks: list[Mark] = []
 
@@ -307,9 +334,8 @@ class Membership:
             marks.append(mark)
 
         await exclusive(here)
-        copy.demand_same_log(self._database.primary, marks[0])
-        for end in (*range(COPY_SYNC, marks[0].end, COPY_SYNC), marks[0].end):
-            await self._calls.alone(copy.place, copy.hold, replace(marks[0], end=end))
+        copy.demand_same_log(self._holders.database.primary, marks[0])
+        await self._calls.hold_alone(copy.place, copy, marks[0])
 
     async def _remove_unused(self) -> None:
         """The folder of a copy that no epoch was begun with, at once: each may be as large as the catalog."""
@@ -320,55 +346,68 @@ class Membership:
                 await self._calls.long(copy.place, partial(seeding.remove, copy.folder))
 
     async def _join(self, copy: Copy, chain: Chain, mark: Mark) -> None:
-        assert self._database is not None
-        copy.demand_same_log(self._database.primary, mark)
+        copy.demand_same_log(self._holders.database.primary, mark)
         if copy.place not in self.places:
             raise StoreReadOnly("the place was struck meanwhile")
-        if copy.place in self._copies:
+        if copy.place in self._holders.copies:
             raise StoreReadOnly("the place has a copy meanwhile")
-        await self._calls.alone(copy.place, copy.hold, mark)
-        self._unused = None
-        self._copies[copy.place], self._chains[copy.place] = copy, chain
+        await self._calls.hold_alone(copy.place, copy, mark)
+        self._holders.add(copy, chain)
         self._spares.joined(copy.place)
-        await self._settle(mark, self.m + 1)
+        try:
+            await self._settle(mark)
+        except StoreReadOnly:
+            if copy.place not in self._succession.may_count:
+                self._holders.remove(copy.place)  # no opening looks for it
+            raise
+        finally:
+            if copy.place in self._succession.may_count:
+                self._unused = None
 
     # Epochs
 
-    async def _settle(self, mark: Mark, at_least: int) -> None:
-        """All copies hold *mark*, members that fail are replaced, and an epoch names what is left.
+    async def _settle_again(self, mark: Mark) -> None:
+        if not self._settled:
+            await self._settle(mark)
 
-        Raises: StoreReadOnly if fewer than *at_least* members can be had, or too few places to begin an epoch;
-        PrimaryLost.
+    async def _settle(self, mark: Mark, wanted: int = 0) -> None:
+        """All members hold *mark*, those that fail are replaced, and an epoch names what is left: *wanted* members if
+        there are places for them, and as many as there must be.
+
+        Raises: StoreReadOnly if fewer can be had, or too few places to begin an epoch; PrimaryLost.
         """
         out = set[PlaceId]()  # one that is only full could be asked for ever
-        while True:
-            stalled = await self._choose(at_least, out)
-            if stalled and len(self.members) < at_least:
-                continue  # that may be the machine: writes wait for it
-            failed = await self._hold_all(mark)
-            if not failed:
-                if len(self.members) < at_least:
-                    raise StoreReadOnly(
-                        f"the catalog is on {len(self.members)} places, and must be on {at_least}: attach more devices"
-                    )
-                failed = dict(await self._begin(self.listed))
-            if not failed:
-                return
-            out |= failed.keys()
-            self._drop(failed)
-            if self._primary in failed:
-                raise PrimaryLost(str(failed[self._primary]))
+        try:
+            while failed := await self._try_to_settle(mark, max(wanted, self._needed), out):
+                out |= failed.keys()
+                self._drop(failed)
+                if self.primary in failed:
+                    raise _lost(failed[self.primary])
+        finally:
+            self._calls.silent.clear()
+        _log.info("the catalog has a new epoch", number=self.epoch.number, members=self._labels(self.members))
+
+    async def _try_to_settle(self, mark: Mark, count: int, out: set[PlaceId]) -> Failures:
+        """Returns places that failed in this; raises as `_settle`."""
+        self._succession.demand_majority(self.listed, self.places)
+        while await self._choose(count, out, mark) and len(self.members) < self._needed:
+            pass  # who does not answer may be the machine: writes wait for it
+        if failed := await self._ask(mark):
+            return failed
+        if len(self.members) < self._needed:
+            raise StoreReadOnly(
+                f"the catalog is on {len(self.members)} places, and must be on {self._needed}: attach more devices"
+            )
+        return await self._succession.begin(self._holders.chains, self.listed)
 
     def _drop(self, failed: Failures) -> None:
-        """Use these places no more; one that is only full may be tried again later."""
+        """Use these places no more; one that has not failed itself may be tried again later."""
         for place, error in failed.items():
             if place not in self.places:
                 continue
             if place in self.members or not is_blameless(error):
                 _log.warning("a place does not hold the catalog any more", place=self._label(place), reason=str(error))
-            copy = self._copies.pop(place, None)
-            if copy is not None:
-                copy.give_up()
+            self._holders.remove(place)
             if is_blameless(error):
                 self._rest(place, error)
             else:
@@ -381,8 +420,8 @@ class Membership:
         _log.warning("a copy of the catalog could not be made", place=self._label(place), reason=str(error))
         self._spares.rest(place)
 
-    async def _choose(self, count: int, failed: set[PlaceId]) -> bool:
-        """Seed copies until there are *count* members, or nobody is left who could be one.
+    async def _choose(self, count: int, failed: set[PlaceId], mark: Mark) -> bool:
+        """Make copies that hold *mark* until there are *count* members, or nobody is left who could be one.
 
         *failed* are not asked, and those are added that cannot. Returns whether one that was asked did not answer.
         Writes wait for this, so nobody is seeded beside.
@@ -392,90 +431,41 @@ class Membership:
             asked.add(place)
             self._joining.cancel()
             try:
-                copy, chain = await self._seed(place)
+                copy, chain = await self._holders.seed(self._calls, self.places[place])
+                await self._calls.hold_alone(place, copy, mark)
             except PrimaryLost:
                 raise
             except Stalled as error:
                 self._rest(place, error)
+                self._calls.silent.add(place)
                 stalled = True
             except (OSError, StratumError) as error:
                 failed.add(place)
                 self._drop({place: error})
             else:
-                self._copies[place], self._chains[place] = copy, chain
+                self._holders.add(copy, chain)
                 self._spares.joined(place)
         return stalled
 
-    async def _begin(self, listed: frozenset[PlaceId]) -> Failures:
-        """See `epochs`: begun, manifests, in force. Returns places that failed in this: then another one is due.
-
-        Raises: StoreReadOnly.
-        """
-        parent = self.epoch
-        epoch = next_epoch(parent, self._identities.all_known, self.members, listed)
-        begun = await self._identities.change(self.places, lambda named: replace(named, begun=epoch))
-        told = self.places.keys() - begun.keys()
-        self._demand_majority(parent, listed, told)
-        if failed := await self._write_manifests(epoch):
-            return failed
-        untold: dict[PlaceId, Exception] = {}
-        for some in (told.intersection(self.members), told.difference(self.members)):  # see `epochs`
-            untold |= await self._identities.change(some, lambda named: Named(epoch, epoch, named.sequence))
-        self._demand_majority(parent, listed, told.intersection(self.places) - untold.keys())
-        self.epoch = self._identities.epoch = epoch
-        self.listed = listed
-        _log.info("the catalog has a new epoch", number=epoch.number, members=[self._label(p) for p in self.members])
-        return blamed(begun | untold)
-
-    async def _write_manifests(self, epoch: Epoch) -> dict[PlaceId, Exception]:
-        async def one(place: PlaceId) -> None:
-            chain = self._chains[place]
-            manifest = Manifest(epoch, chain.folder, chain.form, chain.salt, self.files)
-            await self._calls.short(place, chains.write_manifest, self.places[place].folder, manifest)
-
-        return await self._calls.each(self.members, one)
-
-    def _demand_majority(self, parent: Epoch, listed: frozenset[PlaceId], told: Collection[PlaceId]) -> None:
-        if not may_begin(parent, listed, told):
-            raise StoreReadOnly(
-                f"{len(told)} of {len(listed)} places take writes, and more than half must: attach more devices"
-            )
-
     # Copies
 
-    async def _seed(self, place: PlaceId) -> tuple[Copy, Chain]:
-        """A new copy at *place*, without a manifest; it has the base, and nothing of the log yet."""
-        assert self._database is not None
-        found = self.places[place]
-        primary, salt = self._database.primary, self._chains[self._primary].salt
-        generation = (primary.salt() - salt) % SALTS
-        folder = await self._calls.long(place, partial(seeding.make_base, found, primary, generation))
-        copy = Copy(place, found.disk, folder, primary, salt, generation)
-        return copy, Chain(folder.name, Form.COPY, salt)
+    async def _ask(self, mark: Mark) -> Failures:
+        """Let all members hold *mark*, side by side. Returns those that cannot, none of them the primary.
 
-    async def _hold_all(self, mark: Mark) -> dict[PlaceId, Exception]:
-        """Which copies cannot hold *mark*. Raises: PrimaryLost."""
-        copies = dict(self._copies)
+        Raises: PrimaryLost; who failed beside it is a member no more.
+        """
+        asked = self._holders.members
 
-        async def one(place: PlaceId) -> None:
-            await self._calls.short(place, copies[place].hold, mark)
+        async def one(place: PlaceId) -> bool:
+            return await self._calls.hold(place, asked[place], mark)
 
-        failed = await self._calls.each(copies, one)
-        for error in failed.values():
-            if isinstance(error, PrimaryLost):
-                raise error
+        failed = await self._calls.each(asked, one)
+        for place, error in failed.items():
+            if place == self.primary or isinstance(error, PrimaryLost):
+                of_its_own = {each for each, other in failed.items() if not isinstance(other, PrimaryLost)}
+                self._drop({each: failed[each] for each in of_its_own - {self.primary}})
+                raise _lost(error)
         return failed
-
-    def _follow(self, salt: int) -> None:
-        """Copies of the same log go on with the new primary; others are seeded anew."""
-        assert self._database is not None
-        primary = self._database.primary
-        generation = (primary.salt() - salt) % SALTS
-        for copy in self.copies:
-            if copy.salt == salt and copy.generation == generation:
-                copy.follow(primary)
-            else:
-                self._copies.pop(copy.place).give_up()
 
     async def _fold(self, copy: Copy) -> None:
         try:
@@ -487,8 +477,20 @@ class Membership:
             if not is_starved(error):
                 self._doubtful[copy.place] = error
 
+    def _labels(self, places: Collection[PlaceId]) -> list[str]:
+        return [self._label(place) for place in places]
+
     def _label(self, place: PlaceId) -> str:
         return self.places[place].label if place in self.places else place.hex()
+
+
+def _lost(error: Exception) -> PrimaryLost:
+    """What an error at the primary's place means for its database."""
+    if isinstance(error, PrimaryLost):
+        return error
+    lost = PrimaryLost(str(error))
+    lost.__cause__ = error
+    return lost
 
 
 async def _nothing(_: Mark) -> None:

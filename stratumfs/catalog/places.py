@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from stratumfs.catalog.chains import Length, Manifest, length, read_manifest
+from stratumfs.catalog.chains import Manifest, last_sequence, read_manifest
 from stratumfs.catalog.epochs import FoundChain, Named
 from stratumfs.errors import StratumError
 from stratumfs.ids import Disk, PlaceId
@@ -68,11 +68,11 @@ def look(place: Place) -> Found:
 def chain_of(place: Place, manifest: Manifest) -> FoundChain | None:
     """The chain there, if it can be read."""
     try:
-        found: Length = length(place.folder, manifest)
+        sequence = last_sequence(place.folder, manifest)
     except (StratumError, OSError) as error:
         _log.warning("a copy of the catalog cannot be read", place=place.label, reason=str(error))
         return None
-    return FoundChain(manifest.epoch, found.sequence)
+    return FoundChain(manifest.epoch, sequence)
 
 
 def labels(places: Mapping[PlaceId, Place]) -> dict[PlaceId, str]:

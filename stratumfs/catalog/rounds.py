@@ -9,21 +9,17 @@ those that re-checked after each round starved the checkpoint.
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
-from weakref import WeakKeyDictionary
 
 import structlog
 import trio
 
 from stratumfs.catalog.connection import is_fatal
-from stratumfs.catalog.deadlines import Stalled, comes_within, until_fed
-from stratumfs.catalog.durability import Mark, Member, PrimaryLost
-from stratumfs.catalog.members import Members
+from stratumfs.catalog.durability import Mark, PrimaryLost
+from stratumfs.catalog.members import Members, unreachable
 from stratumfs.catalog.opening import Database
 from stratumfs.catalog.unsynced import Unsynced
 from stratumfs.catalog.writer import Slot, Waiter, Writer
-from stratumfs.errors import CatalogCorrupt, StoreReadOnly, StratumError
-from stratumfs.limits import STRIKE_S
+from stratumfs.errors import CatalogCorrupt, StoreClosing, StoreReadOnly, StratumError
 
 _log = structlog.get_logger(__name__)
 
@@ -55,12 +51,10 @@ class Rounds:
         self._unsynced = unsynced
         self._database = database
         self._members = members
-        self._limiters: WeakKeyDictionary[Member, trio.CapacityLimiter] = WeakKeyDictionary()
         self._waiters: list[Waiter] = []
         self._taken: list[Slot] = []
         self._holding = 0
         self._lost: StratumError | None = None
-        self._failed_beside: dict[Member, OSError | StratumError] = {}
         self.turn = trio.Lock()
         """Held by a round, and by whoever must have none beside it."""
         self.queue: deque[Slot] = deque()
@@ -69,13 +63,13 @@ class Rounds:
         """The last transaction that every member holds."""
         self.usable = trio.Event()
         self.usable.set()
-        self.stalled: tuple[str, ...] = ()
-        """Members that a round waits for longer than it should, where too many do for one to be blamed."""
         self.failure: StratumError | None = None
         self.behind = False
         """The database does not show all that was shown before: nobody may see it as it is."""
         self.diverged = trio.Event()
         """And never will: nobody may take what comes for the same."""
+        self.closed = False
+        """Under the turn: nothing is open any more that a step could change."""
         self.statistics = RoundStatistics()
 
     @property
@@ -130,11 +124,15 @@ class Rounds:
                     await self._run()
 
     async def exclusive(self, step: Callable[[Mark], Awaitable[None]]) -> None:
-        """Run *step* in a round of its own, behind all that is queued now; every member holds the mark it is given.
+        """Run *step* in a round of its own, behind all that is queued now. The mark that it is given is of this moment,
+        and it is for the step to see that who is a member at its end holds it.
 
-        Raises: what *step* raises; what broke the catalog, as does a step that is stopped between two epochs.
+        Raises: what *step* raises; what broke the catalog, as does a step that is stopped between two epochs;
+        StoreClosing.
         """
         async with self.turn:
+            if self.closed:
+                raise StoreClosing("the catalog is closed")
             with trio.CancelScope(shield=True):
                 await self._run()
                 mark = await self._mark_at_last()
@@ -203,10 +201,14 @@ class Rounds:
         if self.queue:
             self.wake.set()  # more than one round takes
 
+    def mark(self) -> Mark:
+        """Of this moment. Raises: PrimaryLost."""
+        return self._database.primary.mark(self._writer.sequence)
+
     def _mark(self) -> Mark | None:
         """None: the WAL is not what it was, and the database lost."""
         try:
-            return self._database.primary.mark(self._writer.sequence)
+            return self.mark()
         except PrimaryLost as error:
             self.lost(error)
         return None
@@ -253,8 +255,7 @@ class Rounds:
         """By the first copy whose own place lasts until it is done."""
         while True:
             try:
-                failed, self._failed_beside = self._failed_beside, {}
-                await self._members.fail_over(str(reason), failed, self._show_again)
+                await self._members.fail_over(reason, self._show_again)
             except PrimaryLost as error:
                 if not self._members.can_fail_over:
                     raise
@@ -286,19 +287,9 @@ class Rounds:
         self._holding = mark.sequence
         began = trio.current_time()
         try:
-            failed = await self._ask(mark)
-            primary = failed.pop(self._database.primary, None)
-            lost = primary or next((each for each in failed.values() if isinstance(each, PrimaryLost)), None)
-            if lost is not None:
-                self._failed_beside = {
-                    each: error for each, error in failed.items() if not isinstance(error, PrimaryLost)
-                }
-                self.lost(_unreachable(lost) if isinstance(lost, OSError) else lost)
-                return False
-            if failed:
-                await self._members.strike(failed, mark)
+            await self._members.hold(mark)
         except PrimaryLost as error:
-            self.lost(error)
+            self.lost(unreachable(error.__cause__) if isinstance(error.__cause__, OSError) else error)
             return False
         except StratumError as error:
             self.fail(error)
@@ -309,36 +300,6 @@ class Rounds:
         self._unsynced.synced(mark.sequence)
         self.statistics.held(len(self._taken), trio.current_time() - began)
         return True
-
-    async def _ask(self, mark: Mark) -> dict[Member, OSError | StratumError]:
-        """Let all members hold *mark*, side by side. Returns those that failed, or stalled while others did not."""
-        copies = self._members.copies
-        members = (self._database.primary, *copies)
-        asked = _Asked(set(members))
-        async with trio.open_nursery() as nursery:
-            for member in members:
-                nursery.start_soon(self._ask_one, member, mark, asked)
-            while not await comes_within(asked.done, STRIKE_S):
-                # All copies at once are the machine, though the primary answers: `Calls.each` asks these alone.
-                may_strike = len(asked.pending) <= self._members.strikes_max and not asked.starving
-                if may_strike and not asked.pending.issuperset(copies):
-                    asked.failed |= dict.fromkeys(asked.pending, Stalled(STRIKE_S))
-                    nursery.cancel_scope.cancel()  # their threads keep what they were lent until they return
-                    break
-                self.stalled = tuple(sorted(map(str, asked.pending)))
-        self.stalled = ()
-        return asked.failed
-
-    async def _ask_one(self, member: Member, mark: Mark, asked: "_Asked") -> None:
-        limiter = self._limiters.setdefault(member, trio.CapacityLimiter(1))
-        hold = partial(trio.to_thread.run_sync, member.hold, mark, limiter=limiter, abandon_on_cancel=True)
-        try:
-            await until_fed(hold, member, asked.starving)
-        except (OSError, StratumError) as error:
-            asked.failed[member] = error
-        asked.pending.discard(member)
-        if not asked.pending:
-            asked.done.set()
 
     def _answer(self) -> None:
         taken, self._taken = self._taken, []
@@ -355,28 +316,11 @@ class Rounds:
         self._waiters = later
 
 
-@dataclass(slots=True)
-class _Asked:
-    """Members that are asked to hold a mark: who has not said, who failed, whether all have said; and whom this process
-    has no file descriptor for."""
-
-    pending: set[Member]
-    failed: dict[Member, OSError | StratumError] = field(default_factory=dict)
-    done: trio.Event = field(default_factory=trio.Event)
-    starving: set[object] = field(default_factory=set)
-
-
 def finish(waiter: Waiter) -> None:
     """Raises: the waiter's error. Returns only if its slot was synced."""
     if waiter.error is not None:
         raise waiter.error
     assert waiter.synced, "a waiter was woken and neither answered nor refused"
-
-
-def _unreachable(error: OSError) -> StoreReadOnly:
-    broken = StoreReadOnly(f"the catalog cannot reach stable storage: {error}")
-    broken.__cause__ = error
-    return broken
 
 
 def _call(slot: Slot, committed: Callable[..., None]) -> None:

@@ -36,9 +36,6 @@ class Spares:
     def joined(self, place: PlaceId) -> None:
         self._resting.pop(place, None)
 
-    def rests(self, place: PlaceId) -> bool:
-        return place in self._resting
-
     def next(self, members: Collection[PlaceId], count: int, asked: Collection[PlaceId]) -> PlaceId | None:
         """For *count* members, of those that were not *asked* yet; who rests comes last."""
         keep = self._there(members)

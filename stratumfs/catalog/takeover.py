@@ -2,10 +2,8 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 
-import apsw
 import trio
 
 from stratumfs.catalog import chains
@@ -26,16 +24,20 @@ async def first_to_take_over(
 ) -> tuple[list[Taken], set[Copy]]:
     """The first of *copies* made a database; while one does nothing the next is tried beside. *failed* is told.
 
-    As long as one has not failed it is waited for, for nobody else is left. Returns what was made: nothing if all
-    failed, and perhaps more than one; and copies whose thread was left behind.
+    Each holds all that was ever answered. As long as one has not failed it is waited for, for nobody else is left.
+    Returns what was made: nothing if all failed, and perhaps more than one; and copies whose thread was left behind.
     """
     made: list[Taken] = []
     trying: set[Copy] = set()
 
     async def one(copy: Copy, place: Place, chain: Chain, next_one: trio.Event) -> None:
+        def stalled() -> None:
+            calls.silent.add(copy.place)
+            next_one.set()
+
         trying.add(copy)
         try:
-            taken = await calls.long(copy.place, partial(_take_over, place, chain), stalled=next_one.set)
+            taken = await calls.long(copy.place, partial(_take_over, place, chain), stalled=stalled)
         except (StratumError, OSError) as error:
             failed(copy, error)
         else:
@@ -49,6 +51,7 @@ async def first_to_take_over(
             next_one = trio.Event()
             nursery.start_soon(one, *each, next_one)
             await next_one.wait()
+    calls.silent.difference_update(copy.place for copy, _, _ in copies)
     return made, trying
 
 
@@ -63,11 +66,6 @@ def _take_over(place: Place, chain: Chain, step: Step) -> tuple[Chain, Database]
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def close_lost(database: Database) -> None:
-    with suppress(apsw.Error, OSError):
-        database.close()
 
 
 _NOBODY = Epoch(0, "", frozenset(), frozenset(), ("",))

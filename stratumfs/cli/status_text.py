@@ -40,6 +40,15 @@ def survives_text(devices: int, disks: int) -> str:
     return f"all data survives the loss of {_any(devices, 'device')}, of {_any(disks, 'disk')}"
 
 
+def time_text(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def again_text(at: float | None) -> str:
+    """When something is tried again, in Unix seconds, if that is known."""
+    return f"; tried again at {time_text(at)}" if at is not None else ""
+
+
 def _head(found: Mapping[str, Any]) -> Iterator[str]:
     owner = f"owner: process {found['owner']}" if found["owner"] else "no owner: no door is open"
     yield f"store {found['store']} ({found['k']}+{found['m']}), {owner}"
@@ -69,7 +78,8 @@ def _devices(found: Mapping[str, Any]) -> Table:
 def _tail(found: Mapping[str, Any]) -> Iterator[str]:
     for each in found["devices"]:
         if each["reason"]:
-            yield f"{each['tier']} {each['slot']} is {each['state']}: {each['reason']}"
+            yield f"{each['tier']} {each['slot']} is {each['state']}: {each['reason']}{again_text(each['again'])}"
+    yield from _catalog(found)
     for tier in found["tiers"]:
         yield (
             f"tier {tier['name']} ({tier['k']}+{tier['m']}): {size_text(tier['used'])} used, "
@@ -77,7 +87,10 @@ def _tail(found: Mapping[str, Any]) -> Iterator[str]:
             + (f"; READ-ONLY: {tier['read_only']}" if tier["read_only"] else "")
         )
     counts = ", ".join(f"{number} {state}" for state, number in found["volumes"].items())
-    yield f"volumes: {counts}; shards missing: {found['missing_shards']}, damaged: {found['damaged_shards']}"
+    yield (
+        f"volumes: {counts}; shards missing: {found['missing_shards']}, damaged: {found['damaged_shards']}"
+        + (f", not known: {found['unknown_shards']}" if found["unknown_shards"] else "")
+    )
     space = found["space"]
     yield (
         f"space: {size_text(space['used'])} used (inline {size_text(space['inline'])}, unfinished uploads "
@@ -85,13 +98,35 @@ def _tail(found: Mapping[str, Any]) -> Iterator[str]:
         f"{size_text(space['usable_total'])} usable are free; raw {size_text(space['raw_total'])}"
     )
     yield from _repairs(found["repairs"])
+    if found["put_off"]["volumes"]:
+        yield (
+            f"volumes whose repair is put off, for devices that do not answer or are away: "
+            f"{found['put_off']['volumes']}{again_text(found['put_off']['again'])}"
+        )
     for move in found["moves"]:
-        yield f"move of {move['path']} to {move['to']}: {size_text(move['bytes'])} of {size_text(move['total'])}"
+        waits = f"; WAITS: {move['waits']}" if move["waits"] else ""
+        yield f"move of {move['path']} to {move['to']}: {size_text(move['bytes'])} of {size_text(move['total'])}{waits}"
     if not found["doors"]:
         yield "doors: none"
     for door in found["doors"]:
-        since = datetime.fromtimestamp(door["since"], UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        yield f"{door['kind']}: {', '.join(door.get('urls') or door['where'])} ({door['state']} since {since})"
+        where = ", ".join(door.get("urls") or door["where"])
+        yield f"{door['kind']}: {where} ({door['state']} since {time_text(door['since'])})"
+
+
+def _catalog(found: Mapping[str, Any]) -> Iterator[str]:
+    """Where it lies, and of which places it makes no use any more."""
+    places = [("the store folder", found["store_folder"])]
+    places += [(f"{each['tier']} {each['slot']}", each) for each in found["devices"]]
+    held = [
+        f"{name}{' (written to first)' if each['catalog'] == 'primary' else ''}"
+        for name, each in places
+        if each["catalog"]
+    ]
+    if held:
+        yield f"catalog: on {', '.join(held)}"
+    for name, each in places:
+        if each["catalog_reason"]:
+            yield f"catalog: NOT on {name}: {each['catalog_reason']}"
 
 
 def _repairs(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:

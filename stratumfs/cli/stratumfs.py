@@ -91,10 +91,9 @@ def umount(
 @app.command
 def stop(store: Store = None, /) -> Exit:
     """Close all doors of a store, wait until all is safe, and end its owner; no owner is no error."""
-    folder = _folder(store)
-    owner = client.connect(folder)
+    owner = client.connect_to_holder(lambda: _folder(store))
     if owner is None:
-        print(f"{NAME}: {folder} has no open doors")
+        print(f"{NAME}: {_folder(store)} has no open doors")
         return Exit.OK
     with owner:
         result = owner.ask(Shutdown(), lambda text: command.complain(NAME, text))

@@ -45,3 +45,11 @@ def ask(calls: Mapping[K, Callable[[], T]]) -> dict[K, T | DeviceError]:
             raise answer
         answers[key] = answer
     return answers
+
+
+def ask_one(call: Callable[[], T]) -> T:
+    """As `ask`. Raises: also the DeviceError."""
+    answer = ask({None: call})[None]
+    if isinstance(answer, DeviceError):
+        raise answer
+    return answer

@@ -36,6 +36,7 @@ async def _answer(store: Path, request: Question, report: Callable[[Progress], N
     settings = load(store / SETTINGS_FILE)
     async with wire.locked(store) as parts, wire.opened(parts, settings) as running:
         if isinstance(request, Status):
+            await running.mover.resume()  # to be told of: nobody carries them out
             return await status(running, ()) | {"owner": None}
         if isinstance(request, Move):
             return await move_here(running.mover, request, report)

@@ -11,12 +11,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import msgspec
 
+from stratumfs.devices.identity import read_identity
 from stratumfs.errors import StoreBusy, StoreClosing, StoreInUse
+from stratumfs.owner.asking import ask as ask_all
+from stratumfs.owner.lock import is_held
 from stratumfs.owner.messages import (
     ANSWER_BYTES_MAX,
     CONTROL_SOCKET,
@@ -201,6 +205,29 @@ def connect(store: Path) -> Owner | None:
     finally:
         os.close(folder)
     return Owner(connection)
+
+
+def connect_to_holder(find: Callable[[], Path]) -> Owner | None:
+    """As `connect`; None only if nobody holds the store either.
+
+    An owner whose store folder dies is heard some seconds later in the folder that commands are led to then, which
+    *find* says. Raises: StoreInUse after TAKEOVER_WAIT_S; as `connect`; what *find* raises.
+    """
+    until = time.monotonic() + TAKEOVER_WAIT_S
+    while True:
+        folder = find()
+        owner = connect(folder)
+        if owner is not None or not _is_held(folder):
+            return owner
+        if time.monotonic() > until:
+            raise StoreInUse(f"{folder} is in use by a process that does not answer")
+        time.sleep(_POLL_S)
+
+
+def _is_held(store: Path) -> bool:
+    """By its folder, or any of its devices that answers."""
+    folders = (store, *(entry.path for entry in read_identity(store).devices))
+    return True in ask_all({folder: partial(is_held, folder) for folder in folders}).values()
 
 
 def start(store: Path, log: Path | None) -> Owner:

@@ -6,9 +6,11 @@ What blocks is called in threads; on the loop only what is said so.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+
+import trio
 
 from stratumfs.devices.check import check_device
 from stratumfs.devices.folder import FolderFacts
@@ -37,6 +39,8 @@ class Folders:
     store     its facts; None where the store folder is lost
     identity  what the identity files say, but for the catalog's epochs: those are each file's own
     admit     set once, before any device comes back
+    turn      held by whoever changes the list of devices
+    asking    which folders somebody is asked of in vain, perhaps: the threads keep these until they return
     """
 
     folder: Path
@@ -45,6 +49,8 @@ class Folders:
     attached: Attached
     locks: Locks
     admit: Admit = admit_all
+    turn: trio.Lock = field(default_factory=trio.Lock)
+    asking: dict[Path, trio.CapacityLimiter] = field(default_factory=dict)
 
     def places(self) -> list[IdentityPlace]:
         """Of the catalog: those that are there. On the loop."""
@@ -76,6 +82,7 @@ class Folders:
         self._lock(facts)
         self.admit(self._place(device, facts))
         opened = self._open(entry, facts)
+        self.know(device, facts)
         if errors := refresh_identities(self.identity, None, {device: facts}, ()):  # what changed while it was away
             raise errors[device]
         return opened
@@ -83,14 +90,16 @@ class Folders:
     def prepare(self, new: DeviceEntry, identity: Identity, facts: FolderFacts) -> AttachedDevice:
         """Lock and open a folder that is to be *new*, as *identity* says; from now on it says so itself.
 
-        Raises: DeviceError, StoreInUse.
+        It is known by `know` alone: nobody may wait for this any more. Raises: DeviceError, StoreInUse.
         """
         self.locks.take(facts.path)
         write_identity(facts.path, identity.of_device(new.id).without_epochs())
-        device = self._open(new, facts)
-        if left := list(device.shards.names()):  # of the old one, emptied or not: no row places them on the new one
-            device.shards.quarantine(left)
-        return device
+        return self._open(new, facts)
+
+    def know(self, device: DeviceId, facts: FolderFacts) -> None:
+        """It is there."""
+        self.attached.facts[device] = facts
+        self.attached.refused.pop(device, None)
 
     def name_in_stand_in(self) -> None:
         """What stands in for a store folder is no place of the catalog, whose epochs write the other files."""
@@ -131,8 +140,6 @@ class Folders:
             raise DeviceFailed(f"the file system of {facts.path} is read-only", str(facts.path))
         device = attach(entry, facts)
         device.shards.probe()
-        self.attached.facts[entry.id] = facts
-        self.attached.refused.pop(entry.id, None)
         return device
 
 

@@ -1,13 +1,14 @@
 """From what a user names to a store's folder: the folder itself, or any of its devices. Blocking."""
 
 import os
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from stratumfs.devices.identity import STORE_FILE, Identity, has_identity, read_identity
 from stratumfs.errors import ConfigError, DeviceRefused, NotFound
 from stratumfs.ids import DeviceId
+from stratumfs.owner.asking import ask
 from stratumfs.owner.places import epoch_number, said_by_devices
 from stratumfs.owner.stand_in import is_stand_in, make_anew
 
@@ -83,14 +84,19 @@ def _seen_from(folder: Path, identity: Identity) -> Identity:
 
 def _of_device(path: Path, device: Identity) -> Path:
     """Where the store of a device is now: as its identity file says, or around the device if all was moved; where it
-    is lost, a folder that stands in for it."""
+    is lost, or hangs, a folder that stands in for it."""
     for folder in (device.store_path, *path.parents):
-        with suppress(DeviceRefused):
-            if is_store(folder):
-                found = read_identity(folder)
-                if found.own is None and found.store == device.store:
-                    return folder
+        if ask({folder: partial(_is_of, folder, device)})[folder] is True:
+            return folder
     return make_anew(device)
+
+
+def _is_of(folder: Path, device: Identity) -> bool:
+    """Whether it is the store folder of that device's store. Raises: DeviceRefused if it cannot be read."""
+    if not is_store(folder):
+        return False
+    found = read_identity(folder)
+    return found.own is None and found.store == device.store
 
 
 def _rebased(path: Path, before: Path, now: Path) -> Path:

@@ -9,14 +9,14 @@ removed, for a lock on a file that lost its name protects nothing.
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from stratumfs.errors import DeviceError, DeviceFailed, StoreInUse
 from stratumfs.ids import DeviceId
-from stratumfs.owner.asking import Silent, ask
+from stratumfs.owner.asking import Silent, ask, ask_one
 
 LOCK_FILE = "lock"
 
@@ -41,7 +41,7 @@ class Locks:
                 if isinstance(answer, DeviceError):
                     failed[ident] = f"{folder}: {answer}" if isinstance(answer, Silent) else str(answer)
             if store is not None:
-                self.take(store)
+                ask_one(partial(self.take, store))
         except BaseException:
             self.release()
             raise
@@ -69,11 +69,14 @@ class Locks:
         self._write_pid(descriptor)
 
     def release(self) -> None:
-        """Give up all locks, the last taken first. Never raises."""
-        while self._held:
-            _, descriptor = self._held.popitem()
-            with suppress(OSError):
-                os.close(descriptor)
+        """Give up all locks, the last taken first. Never raises. Blocking."""
+        for give_up in self.given_up():
+            give_up()
+
+    def given_up(self) -> list[Callable[[], None]]:
+        """All locks, the last taken first: each is given up by a call, which may hang with its disk."""
+        held, self._held = list(self._held.values()), {}
+        return [partial(_close, descriptor) for descriptor in reversed(held)]
 
     @staticmethod
     def _write_pid(descriptor: int) -> None:
@@ -81,6 +84,29 @@ class Locks:
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a living process holds the lock of *folder*, as far as can be seen. Blocking.
+
+    Who takes it in the same moment may find it held: whoever starts an owner tries again.
+    """
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _close(descriptor: int) -> None:
+    with suppress(OSError):
+        os.close(descriptor)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -11,15 +11,14 @@ import trio
 
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.volumes import OPEN, VolumeRow, readable_extents_in, volumes
-from stratumfs.erasure.code import Code
 from stratumfs.errors import DeviceFailed, StratumError
 from stratumfs.ids import DeviceId, StoreId
 from stratumfs.limits import CODING_THREADS, TRANSACTION_ROWS_MAX
 from stratumfs.repair.quarantine import quarantine_unknown
+from stratumfs.repair.rows import volume_info
 from stratumfs.repair.seal import seal_left_open
 from stratumfs.store.ledger import CatalogLedger
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.format import VolumeInfo
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +45,7 @@ async def _seal_volumes_left_open(
     while rows := await catalog.read(volumes, OPEN, b"", TRANSACTION_ROWS_MAX):
         for row in rows:
             length, stripes = await _named_end(catalog, row)
-            info = VolumeInfo(row.id, row.tier, Code(row.k, row.m), row.devices)
+            info = volume_info(row)
             failures = await seal_left_open(store, info, length, stripes, devices, ledger, threads)
             for error in failures.values():
                 _log.warning("volume_sealed_without_a_table", volume=row.id.hex(), error=str(error))

@@ -19,11 +19,12 @@ from stratumfs.devices.check import check_distinct, check_empty
 from stratumfs.devices.folder import FolderFacts, look_at
 from stratumfs.devices.identity import DeviceEntry, Identity, has_identity, read_identity
 from stratumfs.devices.space import space_of
-from stratumfs.errors import DeviceFailed, DeviceRefused, NotFound, StratumError
+from stratumfs.errors import DeviceRefused, NotFound
 from stratumfs.ids import DeviceId, random_id
-from stratumfs.owner.folders import Folders, with_device
+from stratumfs.owner.exchange import exchange, finish, in_time
+from stratumfs.owner.folders import Folders
 from stratumfs.owner.messages import Progress, ReplaceDevice
-from stratumfs.owner.places import CATALOG_FOLDER, listed, place_of
+from stratumfs.owner.places import CATALOG_FOLDER
 from stratumfs.owner.status import status
 from stratumfs.owner.wire import Running
 from stratumfs.shards.layout import QUARANTINE_FOLDER, VOLUMES_FOLDER
@@ -48,44 +49,18 @@ class Replacement:
 async def replace_device(running: Running, request: ReplaceDevice, follow: Follow, left: trio.Event) -> dict[str, Any]:
     """Do it, and wait until all that can be rebuilt is, or whoever asked has *left*. What it says: see ``_outcome``.
 
-    Raises: NotFound, DeviceRefused, DeviceFailed: then nothing was changed; what the catalog raises.
+    Raises: NotFound, DeviceError, StoreInUse: then nothing was changed; what the catalog raises: asked again, it goes
+    on.
     """
-    found = await trio.to_thread.run_sync(plan, running.folders, request)
-    if found.old is not None:
-        await _check_room(running, found.old, found.facts)
-        await _exchange(running, found.old, found.new, found.facts)
-        _log.warning("device_replaced", old=str(found.old.path), new=str(found.new.path), slot=found.new.slot)
+    async with running.folders.turn:
+        found = await in_time(running.folders, Path(request.new), plan, running.folders, request)
+        if found.old is not None:
+            await _check_room(running, found.old, found.facts)
+            await exchange(running, found.old, found.new, found.facts)
+        await finish(running, found.new)
     running.store.repairer.returns.try_soon(found.new.id)
     await _wait_rebuilt(running, follow, left)
     return await _outcome(running, found)
-
-
-async def _exchange(running: Running, old: DeviceEntry, new: DeviceEntry, facts: FolderFacts) -> None:
-    """*new* takes the slot of *old*: in its own identity file, then in those of all places, with an epoch of the
-    catalog, then in the fleet.
-
-    A stop before that of the store folder leaves the old list, and a folder that says what it was to become; a stop
-    behind it the new list, which the next opening writes to the others. Those of devices that are not up learn of it
-    when they come back. Raises: DeviceError, StoreInUse, what the catalog raises; the old list stays then.
-    """
-    folders, store = running.folders, running.store
-    if old.path == new.path:
-        await store.fleet.strike(old.id, DeviceFailed("it was emptied", str(old.path)))
-        await store.catalog.strike(place_of(old.id), "it was emptied")  # struck before, it may be a place again
-    before, after = folders.identity, with_device(folders.identity, old, new)
-    device = await trio.to_thread.run_sync(folders.prepare, new, after, facts)
-    folders.adopt(after)
-    try:
-        await store.catalog.change_places(listed(after), folders.place(new.id))
-    except StratumError:
-        folders.adopt(before)
-        folders.forget(new.id)
-        raise
-    folders.forget(old.id)
-    await store.fleet.replace(old.id, device)
-    if old.path == new.path:
-        store.fleet.devices.pop(old.id, None)
-    await trio.to_thread.run_sync(folders.name_in_stand_in)
 
 
 def plan(folders: Folders, request: ReplaceDevice) -> Replacement:
@@ -150,7 +125,7 @@ def _check_place(folders: Folders, old: DeviceEntry, facts: FolderFacts) -> None
 
 async def _check_room(running: Running, old: DeviceEntry, facts: FolderFacts) -> None:
     needed = await running.store.catalog.read(bytes_on, old.id)
-    free = (await trio.to_thread.run_sync(space_of, facts.path)).free
+    free = (await in_time(running.folders, facts.path, space_of, facts.path)).free
     if free < needed:
         message = f"{facts.path} has {free} bytes free, and {needed} are to be rebuilt there: give a larger disk"
         raise DeviceRefused(message, str(facts.path))

@@ -7,9 +7,8 @@ the list of devices. Blocking.
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-
-import structlog
 
 from stratumfs.devices.folder import look_at
 from stratumfs.devices.identity import (
@@ -21,10 +20,9 @@ from stratumfs.devices.identity import (
     sync_folder,
     write_identity,
 )
-from stratumfs.errors import DeviceError, DeviceRefused, StratumError
+from stratumfs.errors import DeviceFailed, DeviceRefused, StratumError
+from stratumfs.owner.asking import ask
 from stratumfs.owner.places import CATALOG_FOLDER, epoch_number, said_by_devices
-
-_log = structlog.get_logger(__name__)
 
 STAND_IN = "stand-in"
 """Below a device: what a store folder has, while the store folder cannot be used."""
@@ -55,12 +53,10 @@ def make_anew(device: Identity) -> Path:
         (newest.store_path, newest.store_mount_point),
         *((path / STAND_IN, False) for path in identities),
     ):
-        try:
-            _make(folder, mount_point, newest, files)
-        except (DeviceError, OSError) as error:
-            problems.append(f"{folder}: {error}")
-        else:
+        problem = ask({folder: partial(_make, folder, mount_point, newest, files)})[folder]
+        if problem is None:
             return folder
+        problems.append(f"{folder}: {problem}")
     raise DeviceRefused(
         f"the store folder {newest.store_path} is lost, and no other can be made: {'; '.join(problems)}",
         str(newest.store_path),
@@ -81,6 +77,14 @@ def _files(devices: Sequence[Path]) -> Mapping[str, str] | None:
 
 
 def _make(folder: Path, mount_point: bool, identity: Identity, files: Mapping[str, str]) -> None:
+    """Raises: DeviceError."""
+    try:
+        _make_there(folder, mount_point, identity, files)
+    except OSError as error:
+        raise DeviceFailed(str(error), str(folder)) from error
+
+
+def _make_there(folder: Path, mount_point: bool, identity: Identity, files: Mapping[str, str]) -> None:
     """Raises: DeviceError, OSError."""
     if mount_point and not look_at(folder).mount_point:
         raise DeviceRefused(f"{folder} was a mount point and is none now", str(folder))
@@ -106,7 +110,9 @@ def _is_named(folder: Path, identity: Identity) -> bool:
     try:
         found = read_identity(folder)
     except IdentityDamaged as error:
-        _log.warning("identity_set_aside", reason=str(error), aside=str(set_aside(folder)))
+        import structlog  # as long to import as all else of a command, which needs it nowhere else
+
+        structlog.get_logger(__name__).warning("identity_set_aside", reason=str(error), aside=str(set_aside(folder)))
         return False
     if (found.store, found.own) != (identity.store, None):
         raise DeviceRefused(f"{folder} belongs to another store ({found.store.hex()})", str(folder))

@@ -1,57 +1,76 @@
 """What ``stratumfs status`` tells: one plain value, made from the store, its devices, and the doors that are open."""
 
 import os
+import time
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+import trio
 
 from stratumfs.catalog.damage import shard_counts
 from stratumfs.catalog.devices import device_rows
 from stratumfs.catalog.reap import usage
-from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, volume_summary, volumes
+from stratumfs.catalog.volumes import FREED, OPEN, SEALED, volume_summary, volumes
 from stratumfs.devices.health import DeviceState
 from stratumfs.devices.identity import DeviceEntry
 from stratumfs.devices.space import Space, space_of, total_space
 from stratumfs.errors import DeviceError
-from stratumfs.ids import CellIndex, DeviceId, VolumeId
+from stratumfs.ids import STORE_PLACE, CellIndex, DeviceId, PlaceId, VolumeId
 from stratumfs.limits import TRANSACTION_ROWS_MAX
 from stratumfs.owner.doors import Door
+from stratumfs.owner.places import place_of
 from stratumfs.owner.wire import Running
-from stratumfs.store.reader import volume_info
-from stratumfs.volumes.presence import Present, shards_present
-from stratumfs.volumes.survival import Shards, Survival, survival
+from stratumfs.store.survives import Good, good_shards, survives
+from stratumfs.volumes.attached import AttachedDevice
 
 ANSWER_WAIT_S = 5.0
-"""A device that does not say by then what it has counts as one that has nothing."""
+"""A device that does not say by then how much room it has counts as lost."""
+SILENT_S = ANSWER_WAIT_S / 2
+"""So does one in which a read hangs for so long: a file system may know its room without asking the disk."""
 REPAIRS_SHOWN_MAX = 100
 
 
 async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
-    """The whole state as plain values for JSON. A device that hangs delays it by ANSWER_WAIT_S, not for ever."""
+    """The whole state as plain values for JSON. A device that hangs delays it by ANSWER_WAIT_S, not for ever.
+
+    Of shards it tells what the last look at all volumes has found; if that is quick, one that begins now.
+    """
     store = running.store
-    rows = [*await _rows(running, OPEN), *await _rows(running, SEALED)]
-    infos = [volume_info(row) for row in rows]
-    present, silent = await shards_present(store.fleet.counted(), infos, ANSWER_WAIT_S)
-    spaces = await _spaces(running, silent)
-    total = _survival(running, rows, present, silent)
+    asked, spaces = store.fleet.counted(), dict[DeviceId, Space]()
+    with trio.move_on_after(ANSWER_WAIT_S):
+        async with trio.open_nursery() as nursery:
+            for device in asked.values():
+                nursery.start_soon(_space, device, spaces)
+            if (store.repairer.seen.took_s or 0) < ANSWER_WAIT_S:
+                await store.repairer.wait_looked()
+    missing = dict(store.repairer.seen.missing)  # before any of them are made anew
+    silent = {ident for ident, device in asked.items() if ident not in spaces or device.stalled(SILENT_S)}
+    shards = await _shards(running, missing, silent)
+    total = survives(store, shards.good, silent)
     used = await store.catalog.read(usage)
-    raw = total_space({running.folders.attached.facts[ident].st_dev: space for ident, space in spaces.items()})
+    facts, again = running.folders.attached.facts, store.repairer.put_off.next()
+    raw = total_space({facts[ident].st_dev: space for ident, space in spaces.items() if ident in facts})
     return {
         "store": str(running.folder),
         "id": store.id.hex(),
         "owner": os.getpid(),
         "read_only": store.read_only,
-        "waiting": store.fleet.waiting,
+        "waiting": store.fleet.waiting or store.catalog.waiting,
         "k": store.code.k,
         "m": store.code.m,
         "devices_survived": total.devices,
         "disks_survived": total.disks,
-        "devices": await _devices(running, rows, present, spaces, silent),
+        "store_folder": _store_folder(running),
+        "devices": await _devices(running, shards, spaces, silent),
         "tiers": await _tiers(running),
         "volumes": await _volume_counts(running),
         "damaged_shards": len(store.damaged),
-        "missing_shards": sum(len(row.devices) - len(present[row.id]) for row in rows),
+        "missing_shards": shards.missing.total(),
+        "unknown_shards": shards.unknown.total(),
         "space": {
             "raw_total": raw.total,
             "raw_free": raw.free,
@@ -64,19 +83,46 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
         "inodes": await store.files.count(),
         "uploads": used.uploads,
         "repairs": _repairs(running),
+        "put_off": {
+            "volumes": len(store.repairer.put_off),
+            "again": _at(None if again is None else again - trio.current_time()),
+        },
         "moves": [move.summary() for move in running.mover],
         "doors": [door.summary() for door in doors],
         "catalog": asdict(store.catalog.statistics()),
     }
 
 
-async def _rows(running: Running, state: str) -> list[VolumeRow]:
-    """All volumes in one state that hold data."""
-    found: list[VolumeRow] = []
-    after = b""
-    while chunk := await running.store.catalog.read(volumes, state, after, TRANSACTION_ROWS_MAX):
-        found += [row for row in chunk if row.live]
-        after = chunk[-1].id
+@dataclass(slots=True)
+class _Shards:
+    """Of all volumes with data: good, what their shards are alike in; missing and unknown, how many by device."""
+
+    good: set[Good] = field(default_factory=set)
+    missing: Counter[DeviceId] = field(default_factory=Counter)
+    unknown: Counter[DeviceId] = field(default_factory=Counter)
+
+
+async def _shards(
+    running: Running, missing: Mapping[VolumeId, Collection[CellIndex]], silent: Collection[DeviceId]
+) -> _Shards:
+    """By rows, in chunks that yield. Of a device that does not answer, or was not asked yet, nothing is known; until
+    it is, what such a one that answers shall hold is counted upon."""
+    store, found = running.store, _Shards()
+    for state in (OPEN, SEALED):
+        after = b""
+        while chunk := await store.catalog.read(volumes, state, after, TRANSACTION_ROWS_MAX):
+            after = chunk[-1].id
+            counted = store.fleet.counted()
+            known = {ident for ident in counted if ident not in silent and store.repairer.seen.knows(ident)}
+            for row in filter(lambda each: each.live, chunk):
+                lost = missing.get(row.id, ())
+                found.good.add(good_shards(store, row, lost, silent))
+                for cell, device in enumerate(row.devices):
+                    if device not in counted or cell in lost:
+                        found.missing[device] += 1
+                    elif device not in known:
+                        found.unknown[device] += 1
+            await trio.lowlevel.checkpoint()
     return found
 
 
@@ -106,34 +152,9 @@ async def _volume_counts(running: Running) -> dict[str, int]:
     return counts
 
 
-async def _spaces(running: Running, silent: set[DeviceId]) -> dict[DeviceId, Space]:
-    spaces = {}
-    for ident, device in running.store.fleet.counted().items():
-        if ident in silent:
-            continue
-        try:
-            spaces[ident] = await device.read(space_of, running.folders.attached.facts[ident].path)
-        except DeviceError:
-            continue
-    return spaces
-
-
-def _survival(running: Running, rows: list[VolumeRow], present: Present, silent: set[DeviceId]) -> Survival:
-    """Over all volumes with data, struck devices counted as lost; of an empty store, what its next volume survives."""
-    store = running.store
-    found = [Shards(row.k, tuple(_disks(running, row, present[row.id]))) for row in rows]
-    if not found:
-        up = [device.disk for device in store.fleet.up(store.tier) if device.id not in silent][: store.code.n]
-        found.append(Shards(max(1, len(up) - store.code.m), tuple(up)))
-    return survival(found, store.catalog.disks or (None,))
-
-
-def _disks(running: Running, row: VolumeRow, cells: set[CellIndex]) -> Iterable[Any]:
-    ident: VolumeId = row.id
-    for cell in cells:
-        device = running.store.devices.get(row.devices[cell])  # replaced since it was asked: lost
-        if device is not None and (ident, cell) not in running.store.damaged:
-            yield device.disk
+async def _space(device: AttachedDevice, spaces: dict[DeviceId, Space]) -> None:
+    with suppress(DeviceError):
+        spaces[device.id] = await device.read(space_of, Path(device.label))
 
 
 def _repairs(running: Running) -> list[dict[str, Any]]:
@@ -152,28 +173,46 @@ def _repairs(running: Running) -> list[dict[str, Any]]:
 
 
 async def _devices(
-    running: Running, rows: list[VolumeRow], present: Present, spaces: dict[DeviceId, Space], silent: set[DeviceId]
+    running: Running, shards: _Shards, spaces: Mapping[DeviceId, Space], silent: Collection[DeviceId]
 ) -> list[dict[str, Any]]:
     catalog = running.store.catalog
-    missing = Counter(device for row in rows for cell, device in enumerate(row.devices) if cell not in present[row.id])
     since = {row.id: row.since_ns / 1e9 for row in await catalog.read(device_rows)}
     counts = {ident: (held, damaged) for ident, held, damaged in await catalog.read(shard_counts)}
     found = []
     for entry in running.folders.identity.devices:
         held, damaged = counts.get(entry.id, (0, 0))
-        shards = {"shards": held, "missing": missing[entry.id], "damaged": damaged}
-        found.append(_device(running, entry, spaces, silent) | {"since": since.get(entry.id)} | shards)
+        about = _device(running, entry, spaces, silent) | {"since": since.get(entry.id), "shards": held}
+        lacks = {"missing": shards.missing[entry.id], "unknown": shards.unknown[entry.id], "damaged": damaged}
+        found.append(about | lacks)
     return found
 
 
+def _store_folder(running: Running) -> dict[str, str | None]:
+    if running.folders.store is None:
+        lost = running.folders.identity.store_path
+        return {"catalog": None, "catalog_reason": f"{lost} is lost, and {running.folder} stands in for it"}
+    return _catalog_at(running, STORE_PLACE)
+
+
+def _catalog_at(running: Running, place: PlaceId) -> dict[str, str | None]:
+    role, struck = running.store.catalog.standing(place)
+    return {"catalog": role, "catalog_reason": struck}
+
+
+def _at(in_s: float | None) -> float | None:
+    """In Unix seconds."""
+    return None if in_s is None else time.time() + in_s
+
+
 def _device(
-    running: Running, entry: DeviceEntry, spaces: dict[DeviceId, Space], silent: set[DeviceId]
+    running: Running, entry: DeviceEntry, spaces: Mapping[DeviceId, Space], silent: Collection[DeviceId]
 ) -> dict[str, Any]:
     state, reason = running.store.fleet.state(entry.id)
     if state is DeviceState.ONLINE and entry.id in silent:
         state = DeviceState.SUSPECT
         reason = f"no answer within {ANSWER_WAIT_S:.0f} s"
     space = spaces.get(entry.id)
+    facts = running.folders.attached.facts.get(entry.id)
     return {
         "id": entry.id.hex(),
         "tier": entry.tier,
@@ -181,8 +220,10 @@ def _device(
         "path": str(entry.path),
         "state": str(state),
         "reason": reason,
+        "again": _at(running.store.repairer.returns.again_in_s(entry.id)),
+        **_catalog_at(running, place_of(entry.id)),
         "mount_point": entry.mount_point,
-        "disk": running.folders.attached.facts[entry.id].st_dev if entry.id in running.folders.attached.facts else None,
+        "disk": facts.st_dev if facts else None,
         "total": space.total if space else None,
         "free": space.free if space else None,
     }

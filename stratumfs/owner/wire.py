@@ -5,7 +5,7 @@ Nothing forks after the catalog is open; commands that an open door needs (fuser
 
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from stratumfs.devices.health import STRUCK, DeviceState
 from stratumfs.erasure.code import Code
 from stratumfs.errors import AnotherHistory, ConfigError, DeviceFailed, StoreReadOnly, StratumError
 from stratumfs.ids import DeviceId, PlaceId, StoreId
+from stratumfs.limits import CLOSE_WAIT_S
 from stratumfs.owner.attach import (
     attach_devices,
     leave_out,
@@ -43,6 +44,7 @@ from stratumfs.owner.stand_in import is_stand_in
 from stratumfs.store.fleet import Absent, Fleet
 from stratumfs.store.ledger import CatalogLedger
 from stratumfs.store.store import Store, opened_store
+from stratumfs.volumes.fanout import in_threads
 from tiering.explain import Explainer
 from tiering.move import Mover
 
@@ -86,10 +88,15 @@ async def locked(folder: Path) -> AsyncIterator[Locked]:
         try:
             yield found
         finally:
-            for device in found.folders.attached.devices.values():
-                device.shards.close()
+            await _let_go([device.shards.close for device in found.folders.attached.devices.values()])
     finally:
-        locks.release()
+        await _let_go(locks.given_up())
+
+
+async def _let_go(closes: Sequence[Callable[[], None]]) -> None:
+    """Of a disk that hangs close(2) may hang too: what it keeps the kernel takes when the process ends."""
+    with trio.move_on_after(CLOSE_WAIT_S, shield=True):
+        await in_threads(closes)
 
 
 def _lock(folder: Path, locks: Locks) -> Locked:

@@ -43,6 +43,10 @@ class PutOff:
         """Those whose time has come; they stay until they are dropped or put off again."""
         return [volume for volume, wait in self._waiting.items() if wait.until <= now]
 
+    def next(self) -> float | None:
+        """When the first of them is due; None if there is none."""
+        return min((wait.until for wait in self._waiting.values()), default=None)
+
     def hurry(self, now: float) -> None:
         """A device is back, new, or struck, so that more can be done, or less time is left: all are due."""
         self._waiting = {volume: _Wait(now, wait.next_s) for volume, wait in self._waiting.items()}

@@ -1,7 +1,8 @@
 """Moves shards aside that no row places where they are: files come before their row, and a power cut can unmake that
 row; or a shard was made anew on another device while this one was away."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 
 import structlog
 import trio
@@ -10,8 +11,8 @@ from stratumfs.catalog.damage import misplaced
 from stratumfs.catalog.engine import Catalog
 from stratumfs.errors import DeviceError
 from stratumfs.ids import DeviceId
-from stratumfs.limits import TRANSACTION_ROWS_MAX
-from stratumfs.shards.layout import ShardName
+from stratumfs.limits import LISTING_S, TRANSACTION_ROWS_MAX
+from stratumfs.shards.layout import FOLDERS, ShardName
 from stratumfs.volumes.attached import AttachedDevice
 
 _log = structlog.get_logger(__name__)
@@ -42,19 +43,41 @@ async def quarantine_unknown(
     return failures
 
 
+async def drop_unfinished(device: AttachedDevice) -> None:
+    """What was begun there and never came to be a shard goes. Nobody writes to the device. Raises: DeviceError."""
+    await _in_each_folder(device, device.shards.drop_unfinished)
+
+
 async def _list(
     device: AttachedDevice, found: dict[DeviceId, list[ShardName]], failures: dict[DeviceId, DeviceError]
 ) -> None:
+    names: list[ShardName] = []
+
+    def list_one(folder: str) -> None:
+        device.shards.drop_unfinished(folder)
+        names.extend(device.shards.names(folder))
+
     try:
-        found[device.id] = await device.write(_names, device)
+        await _in_each_folder(device, list_one)
+        found[device.id] = names
     except DeviceError as error:
         _log.warning("shards_not_listed", device=device.label, error=str(error))
         failures[device.id] = error
 
 
-def _names(device: AttachedDevice) -> list[ShardName]:
-    device.shards.drop_unfinished()
-    return list(device.shards.names())
+async def _in_each_folder(device: AttachedDevice, do: Callable[[str], None]) -> None:
+    """*do* it in each folder in which shards may lie, in calls that keep their deadline however many there are."""
+    left = deque(FOLDERS)
+
+    def some() -> None:
+        until = device.clock() + LISTING_S
+        while left:
+            do(left.popleft())
+            if device.clock() >= until:
+                return
+
+    while left:
+        await device.write(some)
 
 
 async def _misplaced(catalog: Catalog, device: DeviceId, names: list[ShardName]) -> list[ShardName]:

@@ -33,6 +33,7 @@ from stratumfs.limits import (
     CODING_THREADS,
     DAMAGE_NOTED_MAX,
     REBUILD_READ_S,
+    REPAIR_AGAIN_S,
     REPAIR_LOOK_S,
     REPAIR_SURVEY_S,
     TRANSACTION_ROWS_MAX,
@@ -40,10 +41,12 @@ from stratumfs.limits import (
 )
 from stratumfs.repair.answer import ask
 from stratumfs.repair.fleet import Fleet, Folders, NoFolders
+from stratumfs.repair.needs import Needs, needs_of
 from stratumfs.repair.put_off import PutOff
 from stratumfs.repair.queue import Exposed, RepairQueue
 from stratumfs.repair.rebuild import RebuildPlan, Rebuilt, rebuild
 from stratumfs.repair.returns import Returns
+from stratumfs.repair.seen import Seen
 from stratumfs.repair.stripes import Stripes, all_stripes, cells_end, named_stripes
 from stratumfs.repair.verify import shard_damage
 from stratumfs.shards.layout import ShardName
@@ -52,7 +55,6 @@ from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import StripeAt, VolumeInfo
 from stratumfs.volumes.ledger import VolumeLedger
 from stratumfs.volumes.placement import Candidate, choose_devices
-from stratumfs.volumes.presence import shards_present
 
 _log = structlog.get_logger(__name__)
 
@@ -72,6 +74,8 @@ class Repairer:
     """One task in the store's nursery; all is done by it but for what others tell: `damaged`, `heed`, `forget`.
 
     known  damaged shards: what the table says, and what was heard of since
+    seen   which files are missing
+    put_off  volumes that could not be repaired, and when they are tried again
     seal   seals a volume that is open, if it can be
     moved  told of each volume whose devices changed
     """
@@ -88,6 +92,7 @@ class Repairer:
         folders: Folders | None = None,
     ) -> None:
         self.known: set[tuple[VolumeId, CellIndex]] = set()
+        self.seen = Seen()
         self.queue = RepairQueue()
         self.work: Work | None = None
         self._store, self._catalog, self._fleet, self._ledger = store, catalog, fleet, ledger
@@ -96,9 +101,10 @@ class Repairer:
         self._wake = trio.Event()
         self._surveyed_at = float("-inf")
         self.returns = Returns(catalog, fleet, self._catch_up_shard)
-        self._put_off = PutOff()
+        self.put_off = PutOff()
         self._up: set[DeviceId] = set()
         self._settled: list[trio.Event] = []
+        self._looking: set[trio.Event] = set()
         self._threads = trio.CapacityLimiter(CODING_THREADS)
 
     def damaged(self, ident: VolumeId, index: CellIndex, reason: str) -> bool:
@@ -116,17 +122,28 @@ class Repairer:
         self.returns.heed(device)
         self.look_soon()
 
-    def forget(self, ident: VolumeId) -> None:
-        """The volume is no more."""
-        self.known = {shard for shard in self.known if shard[0] != ident}
-        self._heard = {shard: why for shard, why in self._heard.items() if shard[0] != ident}
-        self._put_off.drop(ident)
-        self.queue.drop(ident)
-
     def look_soon(self) -> None:
         """Something changed about devices: look at all volumes again."""
         self._surveyed_at = float("-inf")
         self._wake.set()
+
+    def forget(self, ident: VolumeId) -> None:
+        """A volume that nothing named is gone from the catalog, too."""
+        self.known = {shard for shard in self.known if shard[0] != ident}
+        self._heard = {shard: reason for shard, reason in self._heard.items() if shard[0] != ident}
+        self.seen.forget(ident)
+        self.queue.drop(ident)
+        self.put_off.drop(ident)
+
+    async def wait_looked(self) -> None:
+        """Return when a look at all volumes that begins after this call has ended, or has failed."""
+        event = trio.Event()
+        self._looking.add(event)
+        self.look_soon()
+        try:
+            await event.wait()
+        finally:
+            self._looking.discard(event)
 
     async def wait_settled(self) -> None:
         """Return when a look that begins after this call has found nothing that can be done, or has failed."""
@@ -163,6 +180,8 @@ class Repairer:
     async def round(self) -> None:
         """Look, and do all that can be done now."""
         if self._catalog.read_only:
+            if self._is_survey_due():
+                await self._survey()  # what cannot be mended can be said
             return
         await self._offer_again()
         while True:
@@ -170,7 +189,7 @@ class Repairer:
             await self._note_damage()
             await self._check_folders()
             await self.returns.look(self.folders)
-            if trio.current_time() - self._surveyed_at >= REPAIR_SURVEY_S or (self.queue.more and not len(self.queue)):
+            if self._is_survey_due() or (self.queue.more and not len(self.queue)):
                 await self._survey()
             if not len(self.queue) and self.returns.under_way is None:
                 return
@@ -215,61 +234,61 @@ class Repairer:
                     with trio.CancelScope(shield=True):
                         await self._fleet.strike(device.id, DeviceFailed(str(error), device.label))
 
+    def _is_survey_due(self) -> bool:
+        age_s = trio.current_time() - self._surveyed_at
+        devices = self._fleet.devices
+        answers = any(each in devices and not devices[each].stalled(REBUILD_READ_S) for each in self.seen.silent)
+        return age_s >= (REPAIR_AGAIN_S if answers else REPAIR_SURVEY_S)
+
     async def _survey(self) -> None:
         """Look at every volume, also at one that no row names yet: by rows, and by whether the files are there."""
-        self._surveyed_at = trio.current_time()
+        looking, self._looking = self._looking, set()
+        try:
+            await self._look_at_all()
+        finally:
+            for event in looking:
+                event.set()
+
+    async def _look_at_all(self) -> None:
+        self._surveyed_at = began = trio.current_time()
         self.queue.more = False
         up = {each.id for each in self._fleet.devices.values() if each.struck is None}
         if up != self._up:
             self._up = up
-            self._put_off.hurry(self._surveyed_at)
+            self.put_off.hurry(self._surveyed_at)
         silent: set[DeviceId] = set()
         for state in (OPEN, SEALED):
             after = b""
             while rows := await self._catalog.read(volumes, state, after, TRANSACTION_ROWS_MAX):
                 after = rows[-1].id
                 await self._offer(rows, silent)
+        self.seen.looked(silent, trio.current_time() - began)
 
     async def _offer(self, rows: Sequence[VolumeRow], silent: set[DeviceId] | None = None) -> None:
         now = trio.current_time()
         for row, needs in await self._needs(rows, silent if silent is not None else set()):
-            if self._put_off.waits(row.id, now):
+            if self.put_off.waits(row.id, now):
                 self.queue.drop(row.id)
             elif needs.can_be_met(self._fleet.taking(row.tier), row):
                 self.queue.offer(Exposed(row.id, row.m - needs.count, row.created_ns))
             else:
                 self.queue.drop(row.id)
-                self._put_off.drop(row.id)
+                self.put_off.drop(row.id)
 
     async def _offer_again(self) -> None:
         """Volumes that were put off, and whose time has come."""
-        due = self._put_off.due(trio.current_time())
+        due = self.put_off.due(trio.current_time())
         for start in range(0, len(due), TRANSACTION_ROWS_MAX):
             rows = [(ident, await self._catalog.read(volume, ident)) for ident in due[start:][:TRANSACTION_ROWS_MAX]]
             for ident, row in rows:
                 if row is None:
-                    self._put_off.drop(ident)
+                    self.put_off.drop(ident)
             await self._offer([row for _, row in rows if row is not None])
 
-    async def _needs(self, rows: Sequence[VolumeRow], silent: set[DeviceId]) -> "list[tuple[VolumeRow, _Needs]]":
-        """What each of a chunk of volumes lacks. *silent* devices are not asked, and those that are now join them."""
-        up = {each.id: each for tier in {row.tier for row in rows} for each in self._fleet.up(tier)}
-        silent |= {each.id for each in up.values() if each.stalled(REBUILD_READ_S)}
-        asked = {ident: device for ident, device in up.items() if ident not in silent}
-        present, mute = await shards_present(asked, [_info(row) for row in rows], REBUILD_READ_S)
-        silent |= mute
-        found = []
-        for row in rows:
-            needs = _Needs(set(), set(), set())
-            for number, ident in enumerate(row.devices):
-                cell = CellIndex(number)
-                if ident not in up:
-                    needs.homeless.add(cell)
-                elif cell not in present[row.id] and ident not in silent:
-                    needs.missing.add(cell)
-                elif (row.id, cell) in self.known:
-                    needs.doubted.add(cell)
-            found.append((row, needs))
+    async def _needs(self, rows: Sequence[VolumeRow], silent: set[DeviceId]) -> list[tuple[VolumeRow, Needs]]:
+        found = await needs_of(self._fleet, rows, silent, self.known)
+        for row, needs in found:
+            self.seen.note(row.id, needs.missing)
         return found
 
     # Repairing one volume
@@ -302,12 +321,12 @@ class Repairer:
     def _try_again(self, row: VolumeRow, left: Collection[CellIndex]) -> None:
         """Later, if some shards are *left*: they could not be made, or nobody knows whether they are bad."""
         if left:
-            wait_s = self._put_off.put_off(row.id, trio.current_time())
+            wait_s = self.put_off.put_off(row.id, trio.current_time())
             _log.warning("repair_put_off", volume=row.id.hex(), cells=sorted(left), seconds=wait_s)
         else:
-            self._put_off.drop(row.id)
+            self.put_off.drop(row.id)
 
-    async def _targets(self, row: VolumeRow, needs: "_Needs") -> tuple[dict[CellIndex, AttachedDevice], set[CellIndex]]:
+    async def _targets(self, row: VolumeRow, needs: Needs) -> tuple[dict[CellIndex, AttachedDevice], set[CellIndex]]:
         """Where each shard that is not as it should be shall be made; those that turn out sound are no longer known.
         And those whose devices did not say."""
         silent: set[CellIndex] = set()
@@ -394,6 +413,7 @@ class Repairer:
         """Make what was built count, and see to what failed."""
         whole = not result.lost
         for cell in sorted(result.installed):
+            self.seen.made(row.id, cell)
             if targets[cell].id != row.devices[cell]:
                 await self._swap(row, cell, targets[cell], whole)
             elif whole:
@@ -471,26 +491,6 @@ class Repairer:
         self._try_again(row, result.silent)
         if cell not in result.installed:
             await self._note(row, [cell], "it could not be made anew")
-
-
-@dataclass(frozen=True, slots=True)
-class _Needs:
-    """missing: their device is up, their file is not there; doubted: a read met a bad cell; homeless: their device is
-    not up."""
-
-    missing: set[CellIndex]
-    doubted: set[CellIndex]
-    homeless: set[CellIndex]
-
-    @property
-    def count(self) -> int:
-        return len(self.missing) + len(self.doubted) + len(self.homeless)
-
-    def can_be_met(self, taking: Iterable[AttachedDevice], row: VolumeRow) -> bool:
-        """Whether anything can be done now: where no device is spare, homeless shards wait for one."""
-        if self.missing or self.doubted:
-            return True
-        return bool(self.homeless) and any(each.id not in row.devices for each in taking)
 
 
 def _info(row: VolumeRow) -> VolumeInfo:

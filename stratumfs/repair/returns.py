@@ -16,7 +16,7 @@ from stratumfs.ids import CellIndex, DeviceId, VolumeId
 from stratumfs.limits import REPAIR_RETURN_S
 from stratumfs.repair.answer import in_time
 from stratumfs.repair.fleet import Fleet, Folders
-from stratumfs.repair.quarantine import quarantine_unknown
+from stratumfs.repair.quarantine import drop_unfinished, quarantine_unknown
 from stratumfs.volumes.attached import AttachedDevice
 
 _log = structlog.get_logger(__name__)
@@ -57,6 +57,11 @@ class Returns:
         if device in self._fleet.struck:
             delay = REPAIR_RETURN_S * 2 ** min(self._tries.get(device, 0), 10)
             self._not_before.setdefault(device, trio.current_time() + delay)
+
+    def again_in_s(self, device: DeviceId) -> float | None:
+        """For how long it is not tried to take a struck device back; None if it is tried with every look."""
+        left_s = self._not_before.get(device, float("-inf")) - trio.current_time()
+        return left_s if left_s > 0 else None
 
     def try_soon(self, device: DeviceId) -> None:
         """Somebody says that it is well."""
@@ -112,7 +117,7 @@ class Returns:
     async def _step(self, found: _Return) -> bool:
         device = found.device
         if not found.tidy:
-            await device.write(device.shards.drop_unfinished)
+            await drop_unfinished(device)
             found.tidy = True
         if not found.waiting:
             found.waiting = await self._catalog.read(shards_on, device.id, found.after)

@@ -8,7 +8,7 @@ from several threads at once. None retries. Errors, everywhere:
     DeviceFailed   anything else that the device answers; ``device`` names it
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from stratumfs.ids import Buffer
@@ -80,8 +80,8 @@ class ShardBackend(Protocol):
         """
         ...
 
-    def drop_unfinished(self) -> None:
-        """Remove what `begin_anew` gave and nobody installed. Nobody may be writing one meanwhile."""
+    def drop_unfinished(self, folder: str) -> None:
+        """Remove what `begin_anew` gave and nobody installed, in one of FOLDERS. Nobody may write one meanwhile."""
         ...
 
     def sync_folder(self, name: ShardName) -> None:
@@ -123,8 +123,8 @@ class ShardBackend(Protocol):
         """Return when the device has answered a sync of little or nothing: asked when it is in doubt."""
         ...
 
-    def names(self) -> Iterator[ShardName]:
-        """All shards, in no order. Files that are no shards are skipped."""
+    def names(self, folder: str) -> list[ShardName]:
+        """All shards in one of FOLDERS, in no order. Files that are no shards are skipped."""
         ...
 
     def close(self) -> None:

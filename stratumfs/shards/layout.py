@@ -11,6 +11,7 @@ from stratumfs.ids import CellIndex, VolumeId
 
 VOLUMES_FOLDER = "volumes"
 QUARANTINE_FOLDER = "quarantine"
+FOLDERS = tuple(f"{first:02x}" for first in range(256))
 UNFINISHED = ".new"
 _FILE = re.compile(r"([0-9a-f]{32})\.(0|[1-9][0-9]{0,2})")
 

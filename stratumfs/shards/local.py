@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +24,6 @@ from stratumfs.shards.layout import (
     unfinished_path_of,
 )
 
-_FOLDER = re.compile(r"[0-9a-f]{2}")
 _NO_PREALLOCATION = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
@@ -80,12 +78,12 @@ class LocalShards:
         self._forget(name)
         self.sync_folder(name)
 
-    def drop_unfinished(self) -> None:
-        with self._translated("tidy", VOLUMES_FOLDER):
-            for folder in filter(_FOLDER.fullmatch, self._list(VOLUMES_FOLDER)):
-                for name in self._list(f"{VOLUMES_FOLDER}/{folder}"):
-                    if name.endswith(UNFINISHED):
-                        os.unlink(f"{VOLUMES_FOLDER}/{folder}/{name}", dir_fd=self._folder.number)
+    def drop_unfinished(self, folder: str) -> None:
+        path = f"{VOLUMES_FOLDER}/{folder}"
+        with self._translated("tidy", path):
+            for name in self._list(path):
+                if name.endswith(UNFINISHED):
+                    os.unlink(f"{path}/{name}", dir_fd=self._folder.number)
 
     def sync_folder(self, name: ShardName) -> None:
         folder = folder_of(name)
@@ -144,20 +142,16 @@ class LocalShards:
     def probe(self) -> None:
         self._sync_folders(".")
 
-    def names(self) -> Iterator[ShardName]:
-        with self._translated("list", VOLUMES_FOLDER):
-            folders = sorted(self._list(VOLUMES_FOLDER))
-            found = [name for folder in folders if _FOLDER.fullmatch(folder) for name in self._names_in(folder)]
-        return iter(found)
+    def names(self, folder: str) -> list[ShardName]:
+        path = f"{VOLUMES_FOLDER}/{folder}"
+        with self._translated("list", path):
+            found = map(parse_file_name, self._list(path))
+        return [name for name in found if name is not None and folder_of(name).name == folder]
 
     def close(self) -> None:
         with self._lock:
             self._files.clear()
         self._folder.close()
-
-    def _names_in(self, folder: str) -> list[ShardName]:
-        names = map(parse_file_name, self._list(f"{VOLUMES_FOLDER}/{folder}"))
-        return [name for name in names if name is not None and folder_of(name).name == folder]
 
     def _list(self, folder: str) -> list[str]:
         """Names in a folder; none if there is no such folder."""

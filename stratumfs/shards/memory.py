@@ -1,12 +1,12 @@
 """Shards in memory, with hooks for faults, for tests and rehearsals. Knows what a power cut would leave."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from stratumfs.errors import DeviceFailed, ShardMissing
 from stratumfs.ids import Buffer
 from stratumfs.shards.backend import OpenShard
-from stratumfs.shards.layout import ShardName
+from stratumfs.shards.layout import ShardName, folder_of
 
 Fault = Callable[[str, ShardName | None], None]
 """Called before each verb with its name and the shard; raises what the verb shall raise, or blocks."""
@@ -56,10 +56,11 @@ class MemoryShards:
             self.keep(name, self.contents[name])
             self._linked.add(name)
 
-    def drop_unfinished(self) -> None:
+    def drop_unfinished(self, folder: str) -> None:
         self.enter("drop_unfinished", None)
         with self._lock:
-            self.unfinished.clear()
+            for name in [each for each in self.unfinished if folder_of(each).name == folder]:
+                del self.unfinished[name]
 
     def sync_folder(self, name: ShardName) -> None:
         self.enter("sync_folder", name)
@@ -99,9 +100,9 @@ class MemoryShards:
     def probe(self) -> None:
         self.enter("probe", None)
 
-    def names(self) -> Iterator[ShardName]:
+    def names(self, folder: str) -> list[ShardName]:
         self.enter("names", None)
-        return iter(list(self.contents))
+        return [name for name in list(self.contents) if folder_of(name).name == folder]
 
     def close(self) -> None:
         pass

@@ -86,6 +86,7 @@ class Fleet:
 
     codes       of each tier that there is
     devices     those that are there, struck ones too: they serve verified reads if they can
+    joining     devices that are about to take a slot, and whose
     waiting     why writes wait for devices and nobody is struck, while it is so
     returning   a struck device that catches up, by the object that it was opened anew by: given up if it stalls
     listeners   told of each device that is struck or gives bad reads; the same one may be told of often
@@ -104,6 +105,7 @@ class Fleet:
         deadline_s: float = DEVICE_DEADLINE_S,
     ) -> None:
         self.devices = devices
+        self.joining: dict[DeviceId, tuple[DeviceId, AttachedDevice]] = {}
         self.waiting: str | None = None
         self.returning: AttachedDevice | None = None
         self.listeners: list[Listener] = []
@@ -159,7 +161,8 @@ class Fleet:
         up = len(self.up(tier))
         if up >= needed:
             return None
-        all_of = [each for each in self._standings.values() if each.tier == tier]
+        none = (DeviceState.GONE, DeviceState.JOINING)
+        all_of = [each for each in self._standings.values() if each.tier == tier and each.state not in none]
         bad = "; ".join(f"{each.label} ({each.reason})" for each in all_of if each.state in STRUCK)
         return f"{up} of {len(all_of)} devices of tier {tier} are up, and writes need {needed}: replace {bad}"
 
@@ -187,7 +190,7 @@ class Fleet:
     @property
     def struck(self) -> list[DeviceId]:
         """Those that are not up, and may come back."""
-        back = STRUCK - {DeviceState.GONE}
+        back = STRUCK - {DeviceState.GONE, DeviceState.JOINING}
         return [ident for ident, standing in self._standings.items() if standing.state in back]
 
     async def restore(self, device: AttachedDevice) -> None:
@@ -211,11 +214,21 @@ class Fleet:
             self._set(device.id, DeviceState.ONLINE, None)
         self._welcome(device.id)
 
+    def join(self, device: DeviceId, by: AttachedDevice) -> None:
+        """From now on *by* is one of the store's, that has a state: it is to `replace` the device."""
+        self.joining[by.id] = device, by
+        reason = f"it is taking the place of {self._standings[device].label}"
+        self._standings[by.id] = _Standing(by.tier, by.label, DeviceState.JOINING, reason)
+
+    def leave(self, device: DeviceId) -> None:
+        """It joins no more: none of the store's."""
+        del self.joining[device], self._standings[device]
+
     async def replace(self, device: DeviceId, by: AttachedDevice) -> None:
-        """The device is gone for good, and another one is in its slot, empty and up. Durable on return.
+        """The device is gone for good, and another one is in its slot and up. Durable on return.
 
         As long as its folder is there it serves verified reads. Runs to its end if cancelled. Raises: what the ledger
-        raises.
+        raises; called again, it is recorded again.
         """
         error = DeviceFailed(f"it was replaced by {by.label}", by.label)
         with trio.CancelScope(shield=True):
@@ -224,8 +237,10 @@ class Fleet:
                 await self._record(device)
                 self._set(device, DeviceState.GONE, str(error))
                 await self._ledger.struck(device, DeviceState.GONE, str(error), ())
+                self.joining.pop(by.id, None)
                 self.devices[by.id] = by
-                self._standings[by.id] = _Standing(by.tier, by.label)
+                self._standings.setdefault(by.id, _Standing(by.tier, by.label))
+                self._set(by.id, DeviceState.ONLINE, None)
         self._tell(by.id)
 
     def read_only(self, device: DeviceId, reason: str) -> None:

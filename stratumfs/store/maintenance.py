@@ -39,6 +39,7 @@ class Maintenance:
     ``_waiting`` holds orphans that somebody still has open; they are looked at again when they are let go.
 
     writer   of the tier that takes new data; writers: of all tiers
+    forget   told of each volume that is gone
     """
 
     def __init__(

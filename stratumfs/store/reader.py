@@ -10,12 +10,12 @@ import trio
 from stratumfs.catalog.engine import Catalog, Transaction
 from stratumfs.catalog.extents import clipped, layout
 from stratumfs.catalog.objects import unchanged_layout
-from stratumfs.catalog.volumes import VolumeRow, volume
-from stratumfs.erasure.code import Code
+from stratumfs.catalog.volumes import volume
 from stratumfs.errors import CatalogCorrupt, NotFound
 from stratumfs.ids import Buffer, InodeNo, VolumeId
 from stratumfs.limits import READAHEAD_STRIPES, STRIPE_PAYLOAD_MAX, TRANSACTION_ROWS_MAX, VOLUMES_KNOWN_MAX
 from stratumfs.location import Location
+from stratumfs.repair.rows import volume_info
 from stratumfs.values import Extent, ObjectInfo
 from stratumfs.volumes.format import VolumeInfo
 from stratumfs.volumes.reader import VolumeReader
@@ -25,10 +25,6 @@ _ZEROS = bytes(STRIPE_PAYLOAD_MAX)
 
 def volumes_of(extents: Iterable[Extent]) -> set[VolumeId]:
     return {each.location.volume for each in extents if each.location is not None}
-
-
-def volume_info(row: VolumeRow) -> VolumeInfo:
-    return VolumeInfo(row.id, row.tier, Code(row.k, row.m), row.devices)
 
 
 class Reader:

@@ -199,10 +199,14 @@ class Device:
         assert ready, "the passthrough does not come up"
         assert self._process.stdout.readline() == b"READY\n"
 
-    def close(self) -> None:
-        """Kill it, stopped or not: whoever waits for it gets an error."""
+    def die(self) -> None:
+        """Kill it, stopped or not: whoever waits for it, or asks it from now on, gets an error."""
         self._process.kill()
         self._process.wait()
+
+    def close(self) -> None:
+        """Kill it, and take its mount away: its mount point is an empty folder."""
+        self.die()
         assert self._process.stdout is not None
         assert self._process.stdin is not None
         self._process.stdout.close()

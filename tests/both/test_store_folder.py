@@ -109,14 +109,17 @@ def test_the_store_folder_dies_under_load_and_nothing_acknowledged_is_lost(tmp_p
             pid = doors.pid
             assert pid is not None
             busy.wait_for(5)
-            device.close()
+            device.die()
             busy.wait_for(20)
             wanted |= busy.stop()
             _check_by(doors, reader, wanted)
             with pytest.raises(CommandFailed, match="is lost"):
                 run([BIN / "stratumfs", "umount", doors.mount])
-            while Path(f"/proc/{pid}").exists():  # the owner looks every few seconds where it is looked for
-                subprocess.run([BIN / "stratumfs", "stop", doors.devices[5]], check=False, timeout=60)
+            device.close()  # as long as it is there, dead, no store folder can be made anew in it
+            run(
+                [BIN / "stratumfs", "stop", doors.devices[5]]
+            )  # the owner looks every few seconds where it is looked for
+            subprocess.run(["tail", f"--pid={pid}", "-f", "/dev/null"], timeout=60, check=True)
             words = f"gateway=127.0.0.1:{doors.port}"
             run([BIN / "mount.stratumfs", doors.devices[0], doors.mount, "-o", words, "--log", doors.log])
             _check(doors, wanted)

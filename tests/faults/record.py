@@ -40,11 +40,9 @@ class Recorded:
         return Outline(calls, self.stories)
 
     def thinned(self, rng: random.Random) -> Iterator[Moment]:
-        """Of each kind of step the first, the last and another moment, in the order of the run, and its end."""
-        chosen = {len(self.moments) - 1}
-        for numbers in self.outline().calls.values():
-            chosen.update((numbers[0], rng.choice(numbers), numbers[-1]))
-        return (self.moments[at] for at in sorted(chosen))
+        """Of each kind of step a moment, in the order of the run, and its end."""
+        chosen = [rng.choice(numbers) for numbers in self.outline().calls.values()]
+        return (self.moments[at] for at in sorted((*chosen, len(self.moments) - 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +124,15 @@ def stops_at(moment: Moment, stories: Sequence[Story], rng: random.Random, numbe
 
 
 def stops(recorded: Recorded, rng: random.Random) -> Iterator[Stop]:
-    """The stops of a run, a few of each kind of step; those that leave the same only once."""
+    """The stops of a run, at one step of each kind.
+
+    Of those that leave the same and may show the same one is enough: what is wrong with it depends on nothing else.
+    """
     seen: set[int] = set()
     for number, moment in enumerate(recorded.thinned(rng)):
         for stop in stops_at(moment, recorded.stories, rng, number):
-            key = hash((stop.how == "a kill", moment.said, tuple(sorted(stop.image.items()))))
+            allowed = tuple(id(tree) for _, trees in stop.expected.parts for tree in trees)
+            key = hash((allowed, tuple(sorted(stop.image.items()))))
             if key not in seen:
                 seen.add(key)
                 yield stop

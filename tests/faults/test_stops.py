@@ -1,6 +1,6 @@
 """Every write path, stopped at each of its steps: by a kill, and by power cuts of several kinds.
 
-Of steps that a path takes often, as each copy of the catalog does, at a few; at all in ``tools/rehearse crash``.
+Of steps that a path takes often, as each copy of the catalog does, at one; at all in ``tools/rehearse crash``.
 """
 
 import random

@@ -1,6 +1,7 @@
 """Who imports whom: the graph is drawn from the source and held against the table of the architecture."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,11 @@ MAY_USE: dict[str, set[str]] = {
     "boto3": set(),
 }
 """Libraries that are one part's business alone."""
+
+ASKING = ("gateway", "mount", "stratumfs", "tier")
+"""Commands that ask the owner."""
+OWNERS = {"apsw", "asyncio", "structlog", "trio"}
+"""What takes longer to import than such a command takes for all else; structlog brings asyncio, and pygments."""
 
 
 def sources() -> list[Path]:
@@ -91,6 +97,12 @@ def test_a_module_imports_only_what_its_part_may(path: Path) -> None:
             assert allowed, f"{path}:{line}: the base imports the standard library alone"
         elif top in MAY_USE:
             assert part in MAY_USE[top], f"{path}:{line}: {top} is the business of {MAY_USE[top]}"
+
+
+def test_commands_that_ask_the_owner_import_nothing_that_only_an_owner_needs() -> None:
+    program = f"import sys\nfrom stratumfs.cli import {', '.join(ASKING)}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert OWNERS & set(done.stdout.split()) == set()
 
 
 def test_only_the_session_touches_the_state_that_pyfuse3_keeps_in_its_module() -> None:

@@ -1,7 +1,10 @@
 """Paths on which the members of the catalog change."""
 
+from dataclasses import replace
+
 from stratumfs.catalog.connection import WAL
 from stratumfs.catalog.membership import Membership
+from stratumfs.owner.places import IdentityPlace
 from tests.faults import acts
 from tests.faults.acts import etag_of
 from tests.faults.base import INLINE
@@ -32,4 +35,23 @@ async def copy_joins(run: Run) -> None:
                 await acts.put(store, "main/behind", data)
 
 
-PATHS = {"fail-over": fail_over, "copy-joins": copy_joins}
+async def copy_leaves(run: Run) -> None:
+    """Two copies lie on one disk, and another disk is there: one joins there, and one of the two leaves."""
+    async with run.opened() as store:
+        members = store.catalog._members
+        assert isinstance(members, Membership)
+        for number, (ident, place) in enumerate(members.places.items()):
+            assert isinstance(place, IdentityPlace)
+            shared = ident in {copy.place for copy in members.copies[:2]}
+            members.places[ident] = replace(place, disk="shared" if shared else number)
+        before = members.members
+        with run.recording():
+            await members.join_spares(store.catalog._rounds.exclusive)
+            data = run.data(INLINE)
+            with run.story.changing(run.tree.put("main/behind", data, etag_of(data))):
+                await acts.put(store, "main/behind", data)
+        assert len(members.members) == len(before)
+        assert members.members != before
+
+
+PATHS = {"fail-over": fail_over, "copy-joins": copy_joins, "copy-leaves": copy_leaves}

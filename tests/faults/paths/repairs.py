@@ -1,19 +1,25 @@
 """Write paths of repair: shards made anew, a device that comes back, what it missed, a device that is replaced."""
 
+from dataclasses import replace as replace_fields
 from pathlib import Path
 
 import trio
 
 from stratumfs.catalog.volumes import SEALED, VolumeRow, volumes
+from stratumfs.devices.identity import read_identity, write_identity
 from stratumfs.errors import DeviceFailed
-from stratumfs.ids import CellIndex
+from stratumfs.ids import CellIndex, DeviceId
+from stratumfs.owner.folders import with_device
 from stratumfs.owner.messages import Progress, ReplaceDevice
 from stratumfs.owner.replace import replace_device
 from stratumfs.repair import returns
+from stratumfs.shards.backend import ShardBackend
 from stratumfs.shards.layout import ShardName, path_of
+from stratumfs.shards.local import LocalShards
 from stratumfs.store.store import Store
 from tests.faults import acts
 from tests.faults.base import STRIPED
+from tests.faults.paths.volumes import UNKNOWN, UNKNOWN_BYTES
 from tests.faults.run import Run, smaller
 
 
@@ -32,6 +38,30 @@ async def catch_up(run: Run) -> None:
         with smaller(returns, REPAIR_RETURN_S=0.0):
             await store.fleet.strike(device.id, DeviceFailed("Input/output error", device.label))
         await _damage(store, CellIndex(0))
+        with run.recording():
+            await store.repairer.round()
+
+
+async def come_back(run: Run) -> None:
+    """A struck device answers again. It has a shard that rows place elsewhere by now, one that was being made anew, and
+    an identity file that says where the store once was."""
+    async with run.opened() as store:
+        device = store.devices[(await _last_volume(store)).devices[0]]
+        with smaller(returns, REPAIR_RETURN_S=0.0):
+            await store.fleet.strike(device.id, DeviceFailed("Input/output error", device.label))
+        _leave_files(device.shards)
+        folder = Path(device.label)
+        write_identity(folder, replace_fields(read_identity(folder), store_path=run.root / "before"))
+        with run.recording():
+            await store.repairer.round()
+
+
+async def rebuild_again(run: Run) -> None:
+    """A shard is made anew of which an earlier rebuild left a part."""
+    async with run.opened() as store:
+        await _damage(store, CellIndex(0))
+        row = await _last_volume(store)
+        store.devices[row.devices[0]].shards.begin_anew(ShardName(row.id, CellIndex(0))).close()
         with run.recording():
             await store.repairer.round()
 
@@ -63,6 +93,36 @@ async def replace(run: Run) -> None:
             await store.repairer.round()
 
 
+async def replace_again(run: Run) -> None:
+    """The folder says already that it takes the place of a struck device, and has a shard that no row places there, and
+    a part of one."""
+    async with run.running() as found:
+        store = found.store
+        device = store.devices[(await _last_volume(store)).devices[0]]
+        await store.fleet.strike(device.id, DeviceFailed("it was emptied", device.label))
+        spare = run.root / "d9"
+        spare.mkdir()
+        old = found.folders.entry(device.id)
+        assert old is not None
+        new = replace_fields(old, id=DeviceId(b"another device!!"), path=spare)
+        after = with_device(found.folders.identity, old, new)
+        write_identity(spare, after.of_device(new.id).without_epochs())
+        left = LocalShards(spare)
+        _leave_files(left)
+        left.close()
+        with run.recording():
+            await replace_device(found, ReplaceDevice(device.label, str(spare)), _nobody, _there())
+            await store.repairer.round()
+
+
+def _leave_files(shards: ShardBackend) -> None:
+    """A shard that no row places there, and a part of one."""
+    shard = shards.create(UNKNOWN)
+    shard.write_at(0, [UNKNOWN_BYTES])
+    shard.close()
+    shards.begin_anew(UNKNOWN).close()
+
+
 async def _last_volume(store: Store) -> VolumeRow:
     return (await store.catalog.read(volumes, SEALED))[-1]
 
@@ -87,4 +147,12 @@ def _there() -> trio.Event:
     return left
 
 
-PATHS = {"rebuild": rebuild, "catch-up": catch_up, "widen": widen, "replace": replace}
+PATHS = {
+    "rebuild": rebuild,
+    "rebuild-again": rebuild_again,
+    "catch-up": catch_up,
+    "come-back": come_back,
+    "widen": widen,
+    "replace": replace,
+    "replace-again": replace_again,
+}

@@ -1,17 +1,19 @@
 """Write paths of the store itself: volumes, the catalog's checkpoint and ids, mkfs, opening, closing."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from unittest.mock import patch
 
 from stratumfs.catalog import extents
+from stratumfs.catalog.membership import Membership
 from stratumfs.errors import DeviceFailed
-from stratumfs.ids import CellIndex, VolumeId
+from stratumfs.ids import Buffer, CellIndex, VolumeId
 from stratumfs.limits import ID_BLOCK
-from stratumfs.shards.backend import ShardBackend
+from stratumfs.owner.places import place_of
+from stratumfs.shards.backend import OpenShard, ShardBackend
 from stratumfs.shards.layout import ShardName
-from stratumfs.shards.local import LocalOpenShard
+from stratumfs.shards.local import LocalOpenShard, LocalShards
 from stratumfs.store import content, maintenance, writer
 from stratumfs.store.store import Store
 from stratumfs.store.writer import PendingStripe
@@ -73,6 +75,68 @@ async def strike(run: Run) -> None:
         failing = next(iter(store.devices.values())).shards
         with (
             patch.object(LocalOpenShard, "datasync", _sync_but(failing)),
+            run.recording(),
+            run.story.changing(run.tree.put("main/new", data, etag_of(data))),
+        ):
+            await acts.put(store, "main/new", data)
+
+
+async def strike_member(run: Run) -> None:
+    """The same where the device has a copy of the catalog, and no copy more is there than there must be: another place
+    gets one before the device is left out."""
+    async with run.opened() as store:
+        await open_volume(run, store)
+        members = store.catalog._members
+        assert isinstance(members, Membership)
+        first = next(iter(store.devices.values()))
+        other = next(copy.place for copy in members.copies if copy.place != place_of(first.id))
+        with patch.object(members, "on_strike", lambda place, reason: None):  # it keeps its shards
+            await store.catalog.strike(other, "a test has struck it")
+        data = run.data(STRIPED)
+        with (
+            patch.object(LocalOpenShard, "datasync", _sync_but(first.shards)),
+            run.recording(),
+            run.story.changing(run.tree.put("main/new", data, etag_of(data))),
+        ):
+            await acts.put(store, "main/new", data)
+
+
+async def strike_in_creation(run: Run) -> None:
+    """A volume is opened for a PUT, and one of its devices fails to create a shard: it is struck, what was created on
+    the others is removed, and a narrower volume opened."""
+    async with run.opened() as store:
+        failing = next(iter(store.devices.values())).shards
+        create = LocalShards.create
+
+        def creates(shards: LocalShards, name: ShardName) -> OpenShard:
+            if shards is failing:
+                raise DeviceFailed("Input/output error", str(shards.root))
+            return create(shards, name)
+
+        data = run.data(STRIPED)
+        with (
+            patch.object(LocalShards, "create", creates),
+            run.recording(),
+            run.story.changing(run.tree.put("main/new", data, etag_of(data))),
+        ):
+            await acts.put(store, "main/new", data)
+
+
+async def strike_in_write(run: Run) -> None:
+    """A device fails a write in the middle of a PUT: as in a sync, but that nothing was synced."""
+    async with run.opened() as store:
+        await open_volume(run, store)
+        failing = next(iter(store.devices.values())).shards
+        write = LocalOpenShard.write_at
+
+        def writes(shard: LocalOpenShard, position: int, parts: Sequence[Buffer]) -> None:
+            if vars(shard)["_shards"] is failing:
+                raise DeviceFailed("Input/output error", str(vars(failing)["root"]))
+            write(shard, position, parts)
+
+        data = run.data(STRIPED)
+        with (
+            patch.object(LocalOpenShard, "write_at", writes),
             run.recording(),
             run.story.changing(run.tree.put("main/new", data, etag_of(data))),
         ):
@@ -219,6 +283,9 @@ PATHS = {
     "volume-open": volume_open,
     "volume-seal": volume_seal,
     "strike": strike,
+    "strike-member": strike_member,
+    "strike-in-creation": strike_in_creation,
+    "strike-in-write": strike_in_write,
     "narrow": narrow,
     "volume-free": volume_free,
     "checkpoint": checkpoint,

@@ -118,6 +118,13 @@ def member_numbers(places: Sequence[FolderPlace], members: Collection[PlaceId]) 
     return {number for number, place in enumerate(places) if place.id in members}
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Threads bring it about, and a clock of the test's own stands still."""
+    while not condition():
+        await trio.lowlevel.checkpoint()
+    await wait_all_tasks_blocked()
+
+
 async def pass_s(clock: MockClock, seconds: float) -> None:
     """The loop sees each second of it: in one jump it would have stood still."""
     for _ in range(round(seconds)):

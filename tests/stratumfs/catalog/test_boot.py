@@ -1,5 +1,7 @@
 """Openings that meet damage, and places that do not answer."""
 
+import errno
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +13,21 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from stratumfs.catalog import boot, chains
-from stratumfs.catalog.chains import read_manifest
+from stratumfs.catalog.boot import Booted
+from stratumfs.catalog.chains import Manifest, read_manifest
 from stratumfs.catalog.connection import DATABASE
+from stratumfs.catalog.copies import Copy
+from stratumfs.catalog.durability import Mark, Primary
 from stratumfs.ids import STORE_PLACE
-from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, member_numbers, open_at, pass_s, places_in
+from tests.stratumfs.catalog.somewhere import (
+    FolderPlace,
+    make_catalog,
+    member_numbers,
+    open_at,
+    pass_s,
+    places_in,
+    until,
+)
 from tests.stratumfs.catalog.toy import PAGE, everything, put
 
 ROWS = [(ident, bytes(3000)) for ident in range(10, 90)]
@@ -33,7 +46,7 @@ async def places(tmp_path: Path) -> list[FolderPlace]:
     return found
 
 
-def _rot(place: FolderPlace, file: str = DATABASE) -> None:
+def rot(place: FolderPlace, file: str = DATABASE) -> None:
     """Pages in the middle of what lies there are no pages any more."""
     manifest = read_manifest(place.folder)
     assert manifest is not None
@@ -59,7 +72,7 @@ async def test_a_damaged_database_is_left_out_and_its_place_and_the_new_primary_
         assert booted.members is not None
         holder = next(place for place in places if place.id == booted.members.primary)
         await catalog.commit(put, 2, b"without the store folder")
-    _rot(holder)
+    rot(holder)
     # 4 of 7: with the voice of the holder there are just enough.
     holders = member_numbers(places, booted.members.members)
     async with open_at(places, {0, *sorted(holders)[:3]}) as (catalog, booted):
@@ -70,7 +83,7 @@ async def test_a_damaged_database_is_left_out_and_its_place_and_the_new_primary_
 
 
 async def test_a_database_that_its_owner_did_not_close_is_checked_where_it_lies(places: list[FolderPlace]) -> None:
-    _rot(places[0])
+    rot(places[0])
     _as_if_killed(places[0])
     async with open_at(places) as (catalog, booted):
         assert booted.members is not None
@@ -82,7 +95,7 @@ async def test_one_that_was_closed_in_order_is_not_read_as_a_whole(
     places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[Path] = []
-    monkeypatch.setattr(chains, "check_database", checked.append)
+    monkeypatch.setattr(chains, "check_database", lambda folder, step: checked.append(folder))
     async with open_at(places):
         assert checked == []
     _as_if_killed(places[0])
@@ -93,7 +106,7 @@ async def test_one_that_was_closed_in_order_is_not_read_as_a_whole(
 async def test_where_all_that_is_left_is_damaged_the_catalog_is_shown_and_not_written(
     places: list[FolderPlace],
 ) -> None:
-    _rot(places[0])
+    rot(places[0])
     _as_if_killed(places[0])
     async with open_at(places, {0, 4, 5, 6}) as (catalog, booted):
         assert "damaged" in booted.why_not
@@ -105,7 +118,7 @@ async def test_a_copy_that_is_damaged_is_left_out_by_a_catalog_that_is_only_read
         assert booted.members is not None
         copies = [place for place in places if place.id in {copy.place for copy in booted.members.copies}]
     first, second = sorted(copies, key=lambda place: place.id)[:2]
-    _rot(first, "base.*")
+    rot(first, "base.*")
     async with open_at([first, second]) as (catalog, booted):
         assert "2 of 7 places" in booted.why_not
         assert "damaged" in booted.why_not
@@ -161,3 +174,94 @@ async def test_nobody_waits_for_a_place_beyond_the_deadline(mock_clock: MockCloc
             await pass_s(mock_clock, boot.LOOK_S)
     finally:
         answer.set()
+
+
+async def test_a_copy_that_was_found_damaged_is_made_anew_and_not_taken_as_a_member(
+    places: list[FolderPlace],
+) -> None:
+    rot(places[1], "base.*")
+    before = _chain(places[1])
+    shutil.rmtree(places[0].root)
+    places[0].root.mkdir()
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        assert booted.members.struck == {}
+        assert places[1].id in booted.members.members
+        assert _chain(places[1]) != before
+        await catalog.commit(put, 2, b"two")
+    async with open_at(places, {1, 4, 5, 6}) as (catalog, booted):
+        assert not booted.why_not
+        assert (2, b"two") in await catalog.read(everything)
+
+
+async def test_who_was_struck_by_an_attempt_to_open_is_not_used_by_the_next_one(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync that has failed is never tried again as if it had not."""
+    hold, hold_primary = Copy.hold, Primary.hold
+    failed: list[object] = []
+
+    def failing(self: Copy, mark: Mark) -> bool:
+        if self.place == places[1].id and self not in failed:
+            failed.append(self)
+            raise OSError(errno.EIO, "Input/output error")
+        return hold(self, mark)
+
+    def failing_then(self: Primary, mark: Mark) -> bool:
+        if len(failed) == 1:
+            failed.append(self)
+            raise OSError(errno.EIO, "Input/output error")
+        return hold_primary(self, mark)
+
+    monkeypatch.setattr(Copy, "hold", failing)
+    monkeypatch.setattr(Primary, "hold", failing_then)
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        assert len(failed) == 2
+        assert member_numbers(places, members.struck) == {0, 1}
+        assert not {0, 1} & member_numbers(places, members.members)
+        assert await catalog.read(everything) == KEPT
+
+
+@pytest.mark.parametrize("hanging", ["holder", "primary"])
+async def test_an_opening_whose_chain_is_copied_from_or_to_a_place_that_hangs_goes_on_with_another(
+    places: list[FolderPlace], mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, hanging: str
+) -> None:
+    shutil.rmtree(places[0].root)
+    places[0].root.mkdir()
+    build, gate = chains.build_database, threading.Event()
+    asked: list[Path] = []
+
+    def hang(source: Path, manifest: Manifest, target: Path, *rest: Any) -> int:
+        asked.append(source)
+        if (source if hanging == "holder" else target).is_relative_to(places[hanging == "holder"].root):
+            assert gate.wait(60)
+        return build(source, manifest, target, *rest)
+
+    monkeypatch.setattr(chains, "build_database", hang)
+    opened: list[Booted] = []
+
+    async def opening() -> None:
+        async with open_at(places) as (catalog, booted):
+            opened.append(booted)
+            assert await catalog.read(everything) == KEPT
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(opening)
+            for number in range(1 if hanging == "holder" else 2):
+                await until(lambda: len(asked) > number)  # noqa: B023 - it is called at once
+                await pass_s(mock_clock, boot.LOOK_S)
+            await until(lambda: bool(opened))
+    finally:
+        gate.set()
+    assert opened[0].members is not None
+    assert opened[0].members.primary == (STORE_PLACE if hanging == "holder" else places[1].id)
+    assert member_numbers(places, opened[0].members.struck) == (set() if hanging == "holder" else {0})
+
+
+def _chain(place: FolderPlace) -> str:
+    manifest = read_manifest(place.folder)
+    assert manifest is not None
+    return manifest.folder

@@ -51,7 +51,7 @@ async def test_a_checkpoint_folds_only_what_every_member_holds(tmp_path: Path) -
         await catalog.write(put, 1, b"needle")
         nursery.start_soon(catalog.checkpoint)
         await wait_all_tasks_blocked()
-        database = catalog._database.primary._database  # opened anew and closed, it would drop SQLite's locks
+        database = catalog._database.primary._database.number  # opened anew and closed, it would drop SQLite's locks
         assert b"needle" not in os.pread(database, 1 << 20, 0)
         member.let_go()
         await catalog.checkpoint()

@@ -24,8 +24,10 @@ from stratumfs.catalog.epochs import (
     first_epoch,
     may_begin,
     next_epoch,
+    other_history,
 )
 from stratumfs.ids import PlaceId
+from stratumfs.limits import EPOCH_LINE_MAX
 
 
 class Lost(AssertionError):
@@ -79,10 +81,14 @@ class World:
 
 @dataclass(frozen=True)
 class Boot:
-    """Who is there, and what happens once the first round was answered: nothing, or *victim* is struck."""
+    """Who is there, and what happens once the first round was answered: nothing, or *victim* is struck.
+
+    refused  the beginning of the epoch of a join fails behind so many steps, and the owner goes on if it may
+    """
 
     there: tuple[PlaceId, ...]
     victim: PlaceId | None = None
+    refused: int | None = None
 
 
 def boots(world: World) -> list[Boot]:
@@ -113,6 +119,9 @@ def run(world: World, boot: Boot) -> Iterator[str]:
     if boot.victim is not None and len(up) - 1 > len(world.places) // 2:
         up.remove(boot.victim)
         yield from state.strike(boot.victim)
+        yield from state.round(state.members[0])
+    if boot.refused is not None:
+        yield from state.join_refused(boot.refused)
         yield from state.round(state.members[0])
     yield from state.join()
     yield from state.round(state.members[-1])
@@ -179,6 +188,20 @@ class _Open:
         if len(self.members) < self.world.m + 2:
             yield from self._let_join()
 
+    def join_refused(self, steps: int) -> Iterator[str]:
+        """Where a manifest may be written, whoever it names must hold what is answered from then on; else it goes."""
+        spare = [place for place in self.up if place not in self.members]
+        if not spare:
+            return
+        epoch, before = self.epoch, self.members
+        for step, what in enumerate(self._let_join()):
+            yield what
+            told = [place for place in self.up if self.world.named[place].in_force.number > epoch.number]
+            if step >= steps or may_begin(epoch, frozenset(self.world.places), [*told, self.up[-1]]):
+                break
+        begun = any(each.number > epoch.number for each in self.world.manifests.values())
+        self.epoch, self.members = epoch, [*before, spare[-1]] if begun else before
+
     def change_disks(self) -> Iterator[str]:
         """A copy shares its disk, and another disk is free: one joins there, then that one leaves."""
         if len(self.members) == self.world.m + 2:
@@ -210,7 +233,10 @@ def test_no_walk_through_boots_and_crashes_loses_what_was_answered(count: int, m
     for _ in range(150):
         world = World.new(count, m)
         for _ in range(5):
-            left = crashes(world, rng.choice(boots(world)))
+            boot = rng.choice(boots(world))
+            if rng.random() < 0.4:
+                boot = replace(boot, refused=rng.randrange(25))
+            left = crashes(world, boot)
             world = left[-1] if rng.random() < 0.3 else rng.choice(left)
 
 
@@ -226,6 +252,17 @@ def test_no_two_boots_of_four_places_lose_what_was_answered() -> None:
                         assert isinstance(choice, Choice)
                         assert not choice.why_not, choice
                         assert set(end.answered) <= set(end.chains[choice.holder])
+
+
+def test_an_epoch_that_could_not_be_begun_and_was_not_the_end_loses_nothing_that_was_answered_behind_it() -> None:
+    """Any step at which the beginning fails, any crash from there on, any majority that opens what is left."""
+    world = World.new(5, 1)
+    everybody = tuple(world.places)
+    for victim in everybody:
+        for refused in range(20):
+            for end in crashes(world, Boot(everybody, victim, refused))[30::2]:
+                for there in combinations(everybody, 3):
+                    next(run(end.snapshot(), Boot(there)), None)  # as far as the look at what was found
 
 
 def test_a_store_folder_that_comes_back_older_undoes_nothing() -> None:
@@ -269,3 +306,34 @@ def test_a_catalog_that_lacks_what_a_file_knows_is_not_written() -> None:
     choice = world.choose(tuple(world.places))
     assert isinstance(choice, Choice)
     assert "knows of transaction" in choice.why_not
+
+
+class _Counted(str):
+    """Counts how often it is compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        _Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_an_epoch_with_a_long_line_costs_no_more_than_the_line_is_long() -> None:
+    """It is made under the rounds' turn, on the loop."""
+    places = [PlaceId(bytes([number]) * 16) for number in range(7)]
+    line = tuple(_Counted(number) for number in range(EPOCH_LINE_MAX))
+    parent = Epoch(EPOCH_LINE_MAX, line[-1], frozenset(places[:4]), frozenset(places), line)
+    epoch = next_epoch(parent, [Named(parent, parent)] * len(places), places[:4], places)
+    assert epoch.line == (*line[1:], epoch.id)
+    assert _Counted.compared < 100 * EPOCH_LINE_MAX
+
+
+def test_a_place_that_was_away_for_longer_than_lines_are_is_not_called_another_history() -> None:
+    places = [PlaceId(bytes([number]) * 16) for number in range(4)]
+    first = first_epoch(places[:1], places)
+    line = tuple(map(str, range(EPOCH_LINE_MAX)))
+    parent = Epoch(2 * EPOCH_LINE_MAX, line[-1], frozenset(places), frozenset(places), line)
+    assert "was away" in other_history(parent, Named(first, first), 0, "p3")
+    clone = replace(first, number=parent.number)
+    assert "two histories" in other_history(parent, Named(clone, clone), 0, "p3")

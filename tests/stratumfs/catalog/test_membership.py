@@ -18,11 +18,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from stratumfs.catalog import checkpoints, copies, deadlines, membership, seeding
 from stratumfs.catalog.chains import COPY_CHUNK, Form, read_manifest
 from stratumfs.catalog.copies import Copy, seed
+from stratumfs.catalog.deadlines import within
 from stratumfs.catalog.durability import Checkpointer, Mark, Primary, PrimaryLost
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.writer import Writer
-from stratumfs.errors import CatalogCorrupt, ConfigError, StoreReadOnly
+from stratumfs.errors import CatalogCorrupt, ConfigError, StoreClosing, StoreReadOnly
 from stratumfs.ids import STORE_PLACE
 from stratumfs.limits import STRIKE_S
 from tests.stratumfs.catalog.somewhere import (
@@ -33,6 +34,7 @@ from tests.stratumfs.catalog.somewhere import (
     pass_s,
     place_id,
     places_in,
+    until,
 )
 from tests.stratumfs.catalog.toy import everything, get, put
 
@@ -276,7 +278,7 @@ async def test_a_copy_that_was_made_of_a_lost_database_does_not_join(
         members = booted.members
         assert members is not None
         await catalog.commit(put, 1, b"one")
-        copy, chain = await members._seed(places[5].id)
+        copy, chain = await members._holders.seed(members._calls, places[5])
         lose_primary(monkeypatch, catalog)
         await catalog.commit(put, 2, b"two")
         primary = members.primary
@@ -284,7 +286,7 @@ async def test_a_copy_that_was_made_of_a_lost_database_does_not_join(
             await catalog._rounds.exclusive(partial(members._join, copy, chain))
         await catalog.commit(put, 3, b"three")
         assert members.primary == primary != STORE_PLACE
-        assert members._copies.get(places[5].id) is not copy
+        assert members._holders.copies.get(places[5].id) is not copy
 
 
 @pytest.mark.parametrize("how", ["cut", "EISDIR"])
@@ -310,7 +312,7 @@ async def test_a_log_that_cannot_be_read_is_not_held_against_the_place_that_a_co
         await catalog.commit(put, 1, b"one")
         lose_log(catalog, "EISDIR")
         with pytest.raises(PrimaryLost):
-            await booted.members._seed(places[5].id)
+            await booted.members._holders.seed(booted.members._calls, places[5])
 
 
 async def test_a_checkpoint_that_cannot_read_the_log_goes_on_with_a_copy(places: list[FolderPlace]) -> None:
@@ -405,9 +407,11 @@ async def test_where_all_copies_are_silent_nobody_is_struck_though_the_store_fol
             for _ in range(3):
                 assert await trio.to_thread.run_sync(reached.acquire, True, 60)
             await pass_s(mock_clock, 2 * STRIKE_S)
-            assert len(catalog._rounds.stalled) == 2
+            assert catalog.waiting is not None
+            assert "p1, p2" in catalog.waiting
             may.set()
         assert not members.struck
+        assert catalog.waiting is None
         assert await catalog.read(everything) == [(1, b"one")]
 
 
@@ -425,7 +429,7 @@ async def test_a_call_at_a_place_has_time_anew_where_the_owner_stood_still(
 
     async def call() -> None:
         try:
-            outcome.append(await members._calls.alone(places[5].id, stopped))
+            outcome.append(await within(STRIKE_S, partial(members._calls.short, places[5].id, stopped)))
         except OSError as error:
             outcome.append(error.errno)
 
@@ -444,7 +448,7 @@ async def pass_by(clock: MockClock, still: bool, catalog: Catalog, enough: Calla
     """Twice the deadline passes: at once, or the loop sees each second of it until it is *enough*."""
     members = catalog._members
     assert isinstance(members, Membership)
-    limiters = (*catalog._rounds._limiters.values(), *members._calls._short.values())
+    limiters = (*members._calls._holds.values(), *members._calls._short.values())
     while sum(each.borrowed_tokens for each in limiters) > 1:
         await trio.lowlevel.checkpoint()  # all but one have answered then, however fast this machine is
     for _ in range(1 if still else round(STRIKE_S * 2)):
@@ -458,7 +462,7 @@ def lose_log(catalog: Catalog, how: str) -> None:
     """Our own descriptor of it gives nothing any more; SQLite's does."""
     primary = catalog._database.primary
     other = os.open(primary.folder if how == "EISDIR" else os.devnull, os.O_RDONLY)
-    os.dup2(other, primary._wal)
+    os.dup2(other, primary._wal.number)
     os.close(other)
 
 
@@ -849,6 +853,42 @@ async def test_what_a_place_that_comes_back_knows_of_epochs_stays_its_own_word(p
         synced = catalog.statistics().synced
         await booted.members.note(synced)
         assert places[6].read_named() == replace(said, sequence=synced)
+
+
+async def test_a_strike_behind_the_close_changes_nothing_any_more(places: list[FolderPlace]) -> None:
+    """What the fleet meets while it ends comes late."""
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        await catalog.close()
+        epoch = members.epoch
+        with pytest.raises(StoreClosing):
+            await catalog.strike(places[3].id, "EIO")
+        assert (members.primary, members.epoch) == (STORE_PLACE, epoch)
+
+
+async def test_a_primary_that_cannot_be_read_while_a_copy_is_made_of_it_is_lost(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the doing of the place that the copy was to be made at, and the next place would meet the same."""
+    read = Primary.read_database
+    async with open_at(places) as (catalog, booted):
+        members = booted.members
+        assert members is not None
+        await catalog.commit(put, 1, b"one")
+        lost = catalog._database.primary
+
+        def read_or_fail(self: Primary, position: int, length: int) -> bytes:
+            if self is lost:
+                raise PrimaryLost("EIO")
+            return read(self, position, length)
+
+        monkeypatch.setattr(Primary, "read_database", read_or_fail)
+        await catalog.strike(places[3].id, "EIO")
+        await until(lambda: members.primary != STORE_PLACE and catalog._rounds.usable.is_set())
+        assert members.struck.keys() == {places[3].id, STORE_PLACE}
+        await catalog.commit(put, 2, b"two")
 
 
 def _one_more(places: list[FolderPlace]) -> FolderPlace:

@@ -12,10 +12,14 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from stratumfs.catalog import chains, seeding
+from stratumfs.catalog import chains, copies, seeding
 from stratumfs.catalog.calls import Calls
+from stratumfs.catalog.chains import COPY_CHUNK
+from stratumfs.catalog.copies import Copy
+from stratumfs.catalog.durability import Mark
+from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.membership import Membership
-from stratumfs.errors import DeviceUnasked
+from stratumfs.errors import DeviceFailed, DeviceUnasked, StoreReadOnly
 from stratumfs.ids import STORE_PLACE, PlaceId
 from stratumfs.limits import STRIKE_S
 from tests.stratumfs.catalog.somewhere import (
@@ -26,6 +30,7 @@ from tests.stratumfs.catalog.somewhere import (
     pass_s,
     place_id,
     places_in,
+    until,
 )
 from tests.stratumfs.catalog.toy import everything, put
 
@@ -45,7 +50,7 @@ async def test_a_note_into_a_stall_strikes_nobody(places: list[FolderPlace], moc
         with _stalling(places[6:]) as reached:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(members.note, synced)
-                await _until(lambda: len(reached) == 1 and len(_told(members, synced)) == 6)
+                await until(lambda: len(reached) == 1 and len(_told(members, synced)) == 6)
                 await pass_s(mock_clock, STRIKE_S)
         assert not members._doubtful
         await catalog.commit(put, 2, b"two")
@@ -62,7 +67,7 @@ async def test_an_epoch_that_more_than_m_are_silent_in_blames_nobody_and_goes_on
             with _stalling(places[1:]) as reached:
                 nursery.start_soon(catalog.strike, places[3].id, "EIO")
                 for _ in range(3):
-                    await _until(lambda: len(reached) == 5)
+                    await until(lambda: len(reached) == 5 and len(_begun(members)) == 1)
                     await pass_s(mock_clock, STRIKE_S)
                     await wait_all_tasks_blocked()
                 assert members.struck.keys() == {places[3].id}
@@ -81,9 +86,9 @@ async def test_up_to_m_that_are_silent_in_an_epoch_while_others_answer_are_struc
         async with trio.open_nursery() as nursery:
             with _stalling(places[5:]) as reached:
                 nursery.start_soon(catalog.strike, places[3].id, "EIO")
-                await _until(lambda: len(reached) == 2 and len(_begun(members)) == 4)
+                await until(lambda: len(reached) == 2 and len(_begun(members)) == 4)
                 await pass_s(mock_clock, STRIKE_S)
-                await _until(lambda: len(members.struck) == 3)
+                await until(lambda: len(members.struck) == 3)
         await catalog.commit(put, 2, b"two")
         assert member_numbers(places, members.struck) == {3, 5, 6}
 
@@ -91,12 +96,12 @@ async def test_up_to_m_that_are_silent_in_an_epoch_while_others_answer_are_struc
 async def test_a_spare_that_hangs_while_it_is_seeded_keeps_no_commit_no_strike_and_no_close_waiting(
     places: list[FolderPlace], mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with _hanging_seeds(monkeypatch, places[4:5]) as reached:
+    with hanging_seeds(monkeypatch, places[4:5]) as reached:
         async with open_at(places) as (catalog, booted):
             members = _of(booted.members)
             await catalog.commit(put, 1, b"one")
             await catalog.strike(places[3].id, "EIO")
-            await _until(lambda: bool(reached))
+            await until(lambda: bool(reached))
             await catalog.commit(put, 2, b"two")
             await catalog.strike(places[6].id, "EIO")  # no member; the epoch after it names those that are told
             await catalog.strike(places[2].id, "EIO")
@@ -108,14 +113,14 @@ async def test_a_spare_that_hangs_while_it_is_seeded_keeps_no_commit_no_strike_a
 async def test_a_spare_that_hangs_while_it_is_seeded_is_passed_over_for_the_next(
     places: list[FolderPlace], mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with _hanging_seeds(monkeypatch, places[4:5]) as reached:
+    with hanging_seeds(monkeypatch, places[4:5]) as reached:
         async with open_at(places) as (catalog, booted):
             members = _of(booted.members)
             await catalog.commit(put, 1, b"one")
             await catalog.strike(places[3].id, "EIO")
-            await _until(lambda: bool(reached))
+            await until(lambda: bool(reached))
             await pass_s(mock_clock, STRIKE_S)
-            await _until(lambda: len(members.members) == 4)
+            await until(lambda: len(members.members) == 4)
             assert member_numbers(places, members.members) == {0, 1, 2, 5}
             assert places[4].id in members.places
 
@@ -128,12 +133,12 @@ async def test_a_copy_that_takes_over_for_long_is_not_struck_and_the_next_one_is
         await catalog.commit(put, 1, b"one")
         first = max(members.copies, key=lambda copy: (copy.generation, copy.shipped)).place
         async with trio.open_nursery() as nursery:
-            with _hanging_builds(monkeypatch, [place for place in places if place.id == first]) as reached:
+            with hanging_builds(monkeypatch, [place for place in places if place.id == first]) as reached:
                 _lose(places[0])
                 nursery.start_soon(catalog.commit, put, 2, b"two")
-                await _until(lambda: len(reached) == 1)
+                await until(lambda: len(reached) == 1)
                 await pass_s(mock_clock, STRIKE_S)
-                await _until(lambda: catalog.statistics().synced >= 2 and members.primary != STORE_PLACE)
+                await until(lambda: catalog.statistics().synced >= 2 and members.primary != STORE_PLACE)
         assert members.primary != first
         assert member_numbers(places, members.struck) == {0}
         await catalog.commit(put, 3, b"three")
@@ -147,11 +152,11 @@ async def test_where_every_copy_takes_long_to_take_over_they_are_waited_for(
         members = _of(booted.members)
         await catalog.commit(put, 1, b"one")
         async with trio.open_nursery() as nursery:
-            with _hanging_builds(monkeypatch, places) as reached:
+            with hanging_builds(monkeypatch, places) as reached:
                 _lose(places[0])
                 nursery.start_soon(catalog.commit, put, 2, b"two")
                 for number in range(5):
-                    await _until(lambda: len(reached) == min(3, number + 1))  # noqa: B023 - it is called at once
+                    await until(lambda: len(reached) == min(3, number + 1))  # noqa: B023 - it is called at once
                     await pass_s(mock_clock, STRIKE_S)
         assert member_numbers(places, members.struck) == {0}
         assert len(await catalog.read(everything)) == 2
@@ -171,14 +176,14 @@ async def test_long_work_stalls_when_it_does_nothing_and_not_when_it_takes_long(
     said: list[str] = []
 
     async def wait() -> None:
-        said.append(await Calls([place], 1).long(place, work, stalled=lambda: said.append("stalled")))
+        said.append(await Calls(1, lambda: 0).long(place, work, stalled=lambda: said.append("stalled")))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
         for number in range(2):
             await wait_all_tasks_blocked()
             go_on.release()
-            await _until(lambda: len(steps) > number)  # noqa: B023 - it is called before the next one
+            await until(lambda: len(steps) > number)  # noqa: B023 - it is called before the next one
             await pass_s(mock_clock, STRIKE_S)
         await wait_all_tasks_blocked()
         assert said == []
@@ -189,9 +194,12 @@ async def test_long_work_stalls_when_it_does_nothing_and_not_when_it_takes_long(
     assert said == ["stalled", "done"]
 
 
-@pytest.mark.parametrize(("asked", "silent", "blamed"), [(1, 1, 0), (2, 1, 1), (2, 2, 0), (7, 2, 2), (7, 3, 0)])
-async def test_silence_blames_up_to_m_and_never_all(
-    autojump_clock: MockClock, asked: int, silent: int, blamed: int
+@pytest.mark.parametrize(
+    ("asked", "silent", "to_spare", "blamed"),
+    [(1, 1, 9, 0), (2, 1, 9, 1), (2, 2, 9, 0), (7, 2, 9, 2), (7, 3, 9, 0), (3, 2, 1, 0), (3, 1, 1, 1), (3, 1, 0, 0)],
+)
+async def test_silence_blames_up_to_m_and_never_all_and_no_more_than_can_be_spared(
+    autojump_clock: MockClock, asked: int, silent: int, to_spare: int, blamed: int
 ) -> None:
     ids = [place_id(number) for number in range(asked)]
 
@@ -199,7 +207,7 @@ async def test_silence_blames_up_to_m_and_never_all(
         if place in ids[:silent]:
             await trio.sleep(3 * STRIKE_S)
 
-    failed = await Calls(ids, 2).each(ids, call)
+    failed = await Calls(2, lambda: to_spare).each(ids, call)
     assert failed.keys() == set(ids[:blamed])
 
 
@@ -216,7 +224,7 @@ async def test_who_has_no_descriptor_for_a_place_waits_and_blames_nobody(
             raise error
 
     began = trio.current_time()
-    assert await Calls(ids, 2).each(ids, call) == {}
+    assert await Calls(2, lambda: 3).each(ids, call) == {}
     assert trio.current_time() - began >= 3 * STRIKE_S
     assert tries.count(ids[1]) == 1
 
@@ -235,27 +243,20 @@ def _begun(members: Membership) -> list[PlaceId]:
     return [place for place in members.places if members._identities.known(place).begun.number > members.epoch.number]
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    """Threads bring it about, and the clock stands still."""
-    while not condition():
-        await trio.lowlevel.checkpoint()
-    await wait_all_tasks_blocked()
-
-
 def _lose(place: FolderPlace) -> None:
     place.dead = True
     (place.root / "catalog").rename(place.root / "lost")
 
 
 @contextmanager
-def _hanging_seeds(monkeypatch: pytest.MonkeyPatch, places: Sequence[FolderPlace]) -> Iterator[list[Path]]:
+def hanging_seeds(monkeypatch: pytest.MonkeyPatch, places: Sequence[FolderPlace]) -> Iterator[list[Path]]:
     """A base at any of these is not made before the end; says which are begun."""
     with _hanging(monkeypatch, seeding, "seed", places) as reached:
         yield reached
 
 
 @contextmanager
-def _hanging_builds(monkeypatch: pytest.MonkeyPatch, places: Sequence[FolderPlace]) -> Iterator[list[Path]]:
+def hanging_builds(monkeypatch: pytest.MonkeyPatch, places: Sequence[FolderPlace]) -> Iterator[list[Path]]:
     """The same of a database that is made of a copy."""
     with _hanging(monkeypatch, chains, "build_database", places) as reached:
         yield reached
@@ -299,3 +300,166 @@ def _stalling(places: Sequence[FolderPlace]) -> Iterator[list[str]]:
         yield reached
     finally:
         gate.set()
+
+
+async def test_a_spare_that_hangs_is_not_waited_for_where_no_epoch_could_be_begun_anyway(
+    places: list[FolderPlace], mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hanging_seeds(monkeypatch, places[4:5]):
+        async with open_at(places, range(5)) as (catalog, _):
+            await catalog.commit(put, 1, b"one")
+            for place in places[2:4]:
+                _lose(place)
+            with pytest.raises(StoreReadOnly, match="3 of 7 places"):
+                await catalog.commit(put, 2, b"two")
+
+
+async def test_a_strike_of_the_only_spare_that_a_strike_waits_for_ends_its_wait(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = places_in(tmp_path, 5)
+    make_catalog(places)
+    with hanging_seeds(monkeypatch, places[3:4]) as reached:
+        async with open_at(places, range(3)) as (catalog, booted):
+            members = _of(booted.members)
+            await catalog.commit(put, 1, b"one")
+            members.welcome(places[3])
+            await until(lambda: bool(reached))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_struck, catalog, places[2])
+                await until(lambda: places[2].id in members.struck)
+                await pass_s(mock_clock, STRIKE_S)
+                await until(lambda: catalog.waiting is not None)
+                assert "p3" in str(catalog.waiting)
+                members.welcome(places[4])
+                await catalog.strike(places[3].id, "the fleet has met an error")
+            assert member_numbers(places, members.members) == {0, 1, 4}
+            assert catalog.waiting is None
+            await catalog.commit(put, 2, b"two")
+
+
+async def test_the_only_copy_that_hangs_is_struck_where_others_are_there(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The primary has answered, so it is not the machine."""
+    places = places_in(tmp_path, 5)
+    make_catalog(places)
+    async with open_at(places, m=1) as (catalog, booted):
+        members = _of(booted.members)
+        await catalog.commit(put, 1, b"one")
+        for place in places[3:]:
+            members._spares.taken(place.id)
+        await catalog.strike(places[2].id, "EIO")
+        async with trio.open_nursery() as nursery:
+            with _hanging_holds(monkeypatch, places[1]) as reached:
+                nursery.start_soon(catalog.commit, put, 2, b"two")
+                await until(lambda: bool(reached) and _asked(members) == 1)
+                await pass_s(mock_clock, STRIKE_S)
+                await until(lambda: catalog.statistics().synced >= 2 and not catalog._rounds.turn.locked())
+        assert member_numbers(places, members.struck) == {1, 2}
+        assert len(members.members) >= 2
+
+
+async def test_a_strike_of_a_member_that_a_round_waits_for_ends_its_wait(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whom the fleet strikes for what it does elsewhere, the catalog need not wait for."""
+    places = places_in(tmp_path, 5)
+    make_catalog(places)
+    async with open_at(places, m=1) as (catalog, booted):
+        members = _of(booted.members)
+        await catalog.commit(put, 1, b"one")
+        async with trio.open_nursery() as nursery:
+            with _hanging_holds(monkeypatch, places[1]) as reached:
+                nursery.start_soon(catalog.commit, put, 2, b"two")
+                await until(lambda: bool(reached))
+                await catalog.strike(places[1].id, "the fleet has met an error")
+        assert member_numbers(places, members.struck) == {1}
+        await catalog.commit(put, 3, b"three")
+
+
+async def test_a_copy_that_is_shipped_a_long_log_is_not_struck_as_long_as_it_gets_on(
+    places: list[FolderPlace], mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "COPY_SYNC", COPY_CHUNK)
+    hold, asked, may = Copy.hold, threading.Semaphore(0), threading.Semaphore(0)
+
+    async with open_at(places) as (catalog, booted):
+        members = _of(booted.members)
+        await catalog.commit(put, 1, b"one")
+        slow = members.copies[0]
+
+        def slowly(self: Copy, mark: Mark) -> bool:
+            if self is slow:
+                asked.release()
+                assert may.acquire(timeout=60)
+            return hold(self, mark)
+
+        monkeypatch.setattr(Copy, "hold", slowly)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(catalog.commit, put, 2, bytes(3 * COPY_CHUNK))
+            for _ in range(4):
+                assert await trio.to_thread.run_sync(asked.acquire, True, 60)
+                await pass_s(mock_clock, STRIKE_S - 5)
+                may.release()
+        assert members.struck == {}
+        assert slow in members.copies
+        monkeypatch.undo()
+
+
+def _asked(members: Membership) -> int:
+    """Who is asked to hold a round, and has not answered."""
+    return sum(each.borrowed_tokens for each in members._calls._holds.values())
+
+
+async def _struck(catalog: Catalog, place: FolderPlace) -> None:
+    await catalog.strike(place.id, "EIO")
+
+
+@contextmanager
+def _hanging_holds(monkeypatch: pytest.MonkeyPatch, place: FolderPlace) -> Iterator[list[Copy]]:
+    """The copy at *place* holds nothing more before the end."""
+    gate, hold = threading.Event(), Copy.hold
+    reached: list[Copy] = []
+
+    def hanging(self: Copy, mark: Mark) -> bool:
+        if self.place == place.id:
+            reached.append(self)
+            assert gate.wait(60)
+        return hold(self, mark)
+
+    monkeypatch.setattr(Copy, "hold", hanging)
+    try:
+        yield reached
+    finally:
+        gate.set()
+
+
+async def test_what_a_stuck_call_may_still_write_is_not_overtaken_by_what_is_written_after_a_welcome() -> None:
+    """It would put the older text in the place of the newer one."""
+    place, calls = place_id(1), Calls(1, lambda: 1)
+    may, stuck = threading.Event(), threading.Event()
+    written: list[str] = []
+
+    def write(text: str) -> None:
+        if text == "older":
+            stuck.set()
+            assert may.wait(60)
+        written.append(text)
+
+    async def older() -> None:
+        with pytest.raises(DeviceFailed, match="it hangs"):
+            await calls.short(place, write, "older")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(older)
+        assert await trio.to_thread.run_sync(stuck.wait, 10)
+        calls.strike(place, "it hangs")
+        await wait_all_tasks_blocked()
+        with pytest.raises(DeviceFailed, match="it hangs"):
+            await calls.short(place, write, "in between")
+        calls.welcome(place)
+        nursery.start_soon(calls.short, place, write, "newer")
+        await wait_all_tasks_blocked()
+        may.set()
+    assert written == ["older", "newer"]

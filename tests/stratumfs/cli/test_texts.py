@@ -36,18 +36,31 @@ def test_status_shows_a_path_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
             "waiting": None,
             "devices_survived": 0,
             "disks_survived": 0,
-            "devices": [device | {"reason": f"{path} is gone"}],
+            "devices": [
+                device | {"reason": f"{path} is gone", "again": 3600.0, "catalog": None, "catalog_reason": path}
+            ],
             "tiers": [],
-            "moves": [],
+            "moves": [{"path": "photos", "to": "warm", "bytes": 1, "total": 2, "waits": "too few devices"}],
             "volumes": {"open": 0},
             "missing_shards": 0,
+            "unknown_shards": 9,
             "damaged_shards": 0,
+            "store_folder": {"catalog": "primary", "catalog_reason": None},
+            "put_off": {"volumes": 3, "again": 7200.0},
             "space": space,
             "repairs": [],
             "doors": [{"kind": "mount", "where": [path], "state": "open", "since": 0}],
         }
     )
-    assert capsys.readouterr().out.count(path) == 5
+    said = capsys.readouterr().out
+    assert said.count(path) == 6
+    assert "hot 0 is failed: /srv" in said
+    assert "is gone; tried again at 1970-01-01T01:00:00Z" in said
+    assert "damaged: 0, not known: 9" in said
+    assert "catalog: on the store folder (written to first)" in said
+    assert "catalog: NOT on hot 0: /srv" in said
+    assert "3; tried again at 1970-01-01T02:00:00Z" in said
+    assert "WAITS: too few devices" in said
 
 
 def test_an_explanation_counts_what_is_not_there() -> None:

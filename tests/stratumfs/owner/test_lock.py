@@ -5,6 +5,8 @@ import pytest
 
 from stratumfs.errors import DeviceFailed, StoreInUse
 from stratumfs.ids import DeviceId
+from stratumfs.owner import asking
+from stratumfs.owner.asking import NO_ANSWER
 from stratumfs.owner.lock import LOCK_FILE, Locks
 
 
@@ -88,3 +90,9 @@ def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / LOCK_FILE).symlink_to("/dev/null")
     with pytest.raises(DeviceFailed, match="lock"):
         Locks().take(tmp_path)
+
+
+def test_a_store_folder_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "ask", lambda calls: dict.fromkeys(calls, NO_ANSWER))
+    with pytest.raises(DeviceFailed, match="no answer"):
+        Locks().take_all(tmp_path, [])

@@ -1,13 +1,16 @@
 """The store folder is lost, or cannot be read, and is made anew by a device."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stratumfs.config import SETTINGS_FILE, load
 from stratumfs.devices.identity import STORE_FILE, IdentityDamaged, has_identity, read_identity
 from stratumfs.ids import STORE_PLACE
-from stratumfs.owner import create, locate, wire
+from stratumfs.owner import create, locate, stand_in, wire
+from stratumfs.owner.asking import NO_ANSWER, ask
 from stratumfs.owner.places import IdentityPlace
 from stratumfs.owner.stand_in import is_stand_in
 from tests.stratumfs.owner.test_create import KEYS, devices, tree
@@ -90,3 +93,16 @@ async def test_another_store_that_lies_there_by_now_is_not_taken_for_it(store: P
     assert is_stand_in(locate.store_folder(store.with_name("d3")))
     assert not (store / "credentials").exists()
     assert all(has_identity(each) for each in others)
+
+
+async def test_a_store_folder_that_hangs_is_as_good_as_lost_to_who_names_a_device(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(calls: Mapping[Path, Callable[[], Any]]) -> dict[Path, Any]:
+        return {folder: NO_ANSWER if folder == store else ask({folder: call})[folder] for folder, call in calls.items()}
+
+    for module in (locate, stand_in):
+        monkeypatch.setattr(module, "ask", asked, raising=False)
+    folder = locate.store_folder(store.with_name("d1"))
+    assert is_stand_in(folder)
+    await _opened_once(folder)

@@ -1,5 +1,6 @@
 """Openings of a store some of whose devices are struck, fail, or hang."""
 
+import os
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -8,16 +9,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from stratumfs.config import SETTINGS_FILE, load
 from stratumfs.devices.check import check_device
 from stratumfs.devices.health import STRUCK, DeviceState
 from stratumfs.devices.identity import DeviceEntry
-from stratumfs.errors import DeviceFailed
+from stratumfs.errors import DeviceFailed, StoreInUse
 from stratumfs.ids import DeviceId, StoreId
+from stratumfs.limits import CLOSE_WAIT_S
 from stratumfs.owner import asking, attach, create, places, wire
 from stratumfs.owner.asking import NO_ANSWER
 from stratumfs.owner.folders import Folders
+from stratumfs.owner.lock import LOCK_FILE, Locks
 from stratumfs.owner.places import place_of
 from tests.stratumfs.owner.test_create import KEYS, devices
 
@@ -152,3 +157,44 @@ def test_the_others_answer_or_say_why_not() -> None:
         raise error
 
     assert asking.ask({"fails": fails, "well": lambda: 7}) == {"fails": error, "well": 7}
+
+
+async def test_regression_a_disk_that_hangs_in_close_does_not_keep_the_owner(
+    store: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
+) -> None:
+    """Neither its shards nor its lock; those of the others are closed."""
+    answer = threading.Event()
+    hanging: list[str] = []
+    closing, token = trio.Event(), trio.lowlevel.current_trio_token()
+    close = os.close
+
+    def hangs(descriptor: int) -> None:
+        try:
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:
+            path = ""
+        if path == str(store.with_name("d2") / LOCK_FILE) and not answer.is_set():
+            hanging.append(path)
+            token.run_sync_soon(closing.set)
+            answer.wait()
+        close(descriptor)
+
+    async with trio.open_nursery() as nursery:
+
+        async def pass_time() -> None:
+            await closing.wait()
+            mock_clock.jump(CLOSE_WAIT_S)
+
+        async with wire.locked(store):
+            monkeypatch.setattr(os, "close", hangs)
+            nursery.start_soon(pass_time)
+    monkeypatch.undo()
+    assert hanging
+    lock = Locks()
+    try:
+        lock.take(store)
+        with pytest.raises(StoreInUse):
+            lock.take(store.with_name("d2"))
+    finally:
+        answer.set()
+        lock.release()

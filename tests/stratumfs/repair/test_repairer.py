@@ -15,7 +15,8 @@ from stratumfs.catalog.volumes import OPEN, SEALED, volume, volumes
 from stratumfs.devices.health import DeviceState
 from stratumfs.errors import DeviceFailed, DeviceUnasked, TooFewShards
 from stratumfs.ids import MIB, CellIndex, DeviceId, VolumeId
-from stratumfs.repair import repairer
+from stratumfs.limits import REPAIR_AGAIN_S
+from stratumfs.repair import needs, repairer
 from stratumfs.repair.queue import Exposed
 from stratumfs.shards.local import LocalShards
 from stratumfs.store import maintenance
@@ -144,8 +145,8 @@ async def test_a_shard_that_no_descriptor_was_left_for_is_made_later(
             patch.setattr(store.devices[row.devices[2]].shards, "begin_anew", begin_anew)
             await store.repairer.wait_settled()
         assert store.fleet.struck == []
-        assert len(store.repairer._put_off) == 1
-        store.repairer._put_off.hurry(trio.current_time())
+        assert len(store.repairer.put_off) == 1
+        store.repairer.put_off.hurry(trio.current_time())
         await store.repairer.wait_settled()
         await all_is_well(store)
 
@@ -176,11 +177,11 @@ async def test_a_volume_waits_for_a_device_that_is_silent(tmp_path: Path) -> Non
         assert not file_of(store, row, 1).exists()
         assert store.damaged == set()
         sleeper.asleep = False
-        store.repairer._put_off.hurry(trio.current_time())
+        store.repairer.put_off.hurry(trio.current_time())
         await store.repairer.wait_settled()
         assert (await only_volume(store)).devices[0] != row.devices[0]
         await all_is_well(store)
-        assert len(store.repairer._put_off) == 0
+        assert len(store.repairer.put_off) == 0
 
 
 async def test_what_a_client_has_not_named_yet_is_not_left_out_for_a_silent_device(
@@ -202,14 +203,14 @@ async def test_what_a_client_has_not_named_yet_is_not_left_out_for_a_silent_devi
                 await store.fleet.strike(device, DeviceFailed("it burns"))
             await store.repairer.wait_settled()
         await store.repairer.wait_settled()
-        assert len(store.repairer._put_off) == 1
+        assert len(store.repairer.put_off) == 1
         assert (await only_volume(store)).devices == row.devices
         sleeper.asleep = False
         place = (await store.objects.bucket("bucket")).ino
         ino = (await store.files.make(place, Name(b"file"), 0o100644, 0, 0, 1)).ino
         extents = tuple(merged(each.extent for each in gathered))
         await store.files.publish(ino, Publication(None, extents, len(data), 1), 1, durable=True)
-        store.repairer._put_off.hurry(trio.current_time())
+        store.repairer.put_off.hurry(trio.current_time())
         await store.repairer.wait_settled()
         moved = await only_volume(store)
         assert not set(row.devices[:2]) & set(moved.devices)
@@ -303,7 +304,7 @@ async def test_a_device_that_is_silent_stops_no_repair_of_others(tmp_path: Path)
         assert file_of(store, second, cell).exists()
         assert store.damaged == {(first.id, 0)}
         hangs.asleep = False
-        store.repairer._put_off.hurry(trio.current_time())
+        store.repairer.put_off.hurry(trio.current_time())
         await store.repairer.wait_settled()
         assert file_of(store, first, 0).stat().st_ino == before.st_ino
         await all_is_well(store)
@@ -441,16 +442,16 @@ async def test_what_was_put_off_is_tried_at_once_when_a_device_is_back_or_struck
     async with filled(tmp_path) as store:
         row = await only_volume(store)
         for _ in range(2):
-            store.repairer._put_off.put_off(row.id, trio.current_time())
+            store.repairer.put_off.put_off(row.id, trio.current_time())
         await store.repairer.wait_settled()
-        assert store.repairer._put_off.due(trio.current_time()) == []
+        assert store.repairer.put_off.due(trio.current_time()) == []
         await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
         await store.repairer.wait_settled()
-        assert len(store.repairer._put_off) == 0  # it was looked at, and waits for a device
-        store.repairer._put_off.put_off(row.id, trio.current_time())
+        assert len(store.repairer.put_off) == 0  # it was looked at, and waits for a device
+        store.repairer.put_off.put_off(row.id, trio.current_time())
         store.repairer.heed(row.devices[0])  # as at each read that fails there, which is no news
         await store.repairer.wait_settled()
-        assert store.repairer._put_off.due(trio.current_time()) == []
+        assert store.repairer.put_off.due(trio.current_time()) == []
 
 
 async def test_a_device_that_is_silent_is_waited_for_once_a_survey(
@@ -469,6 +470,39 @@ async def test_a_device_that_is_silent_is_waited_for_once_a_survey(
             await put(store, b"another", DATA[b"key 1"])
             await store.writer.volumes.seal_idle(0)
         monkeypatch.setattr(repairer, "TRANSACTION_ROWS_MAX", 1)
-        monkeypatch.setattr(repairer, "shards_present", present)
+        monkeypatch.setattr(needs, "shards_present", present)
         await Another(store, Folders(tmp_path)).round()
         assert asked == [True, False, False]
+
+
+async def test_regression_damage_of_a_volume_that_is_gone_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0)
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        monkeypatch.setattr(repairer.Repairer, "_repair", _never)
+        assert store.repairer.damaged(row.id, CellIndex(0), "a read met it")
+        file_of(store, row, 3).unlink()
+        await store.repairer.wait_looked()
+        assert store.repairer.seen.missing == {row.id: {CellIndex(3)}}
+        for key in DATA:
+            await store.objects.delete("bucket", key, Conditions(), 1)
+        while await store.catalog.read(volume, row.id) is not None:
+            await store.maintenance.round()
+        assert store.damaged == set()
+        assert store.repairer.seen.missing == {}
+
+
+async def test_a_device_that_did_not_say_what_it_has_is_asked_when_it_answers_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with filled(tmp_path) as store:
+        row = await only_volume(store)
+        own = Another(store, Folders(tmp_path))
+        own.seen.looked({row.devices[0]}, 1.0)
+        own._surveyed_at = trio.current_time() - REPAIR_AGAIN_S
+        file_of(store, row, 1).unlink()
+        await own.round()
+        assert own.seen.knows(row.devices[0])
+        assert file_of(store, row, 1).exists()

@@ -12,7 +12,7 @@ from stratumfs.errors import DeviceFailed, DeviceFull, DeviceUnasked, ShardMissi
 from stratumfs.ids import CellIndex, VolumeId
 from stratumfs.shards.layout import ShardName, path_of
 from stratumfs.shards.local import LocalOpenShard, LocalShards
-from tests.suites.shard_backend import NAME, ShardBackendSuite
+from tests.suites.shard_backend import NAME, ShardBackendSuite, all_names
 
 
 class TestLocalShards(ShardBackendSuite):
@@ -60,7 +60,7 @@ def test_files_that_are_no_shards_are_skipped(tmp_path: Path) -> None:
     (path.parent / "notes.txt").write_text("x")
     (path.parent / ("ff" * 16 + ".0")).write_text("in the wrong folder")
     (tmp_path / "volumes" / "stray").write_text("x")
-    assert list(shards.names()) == [NAME]
+    assert all_names(shards) == [NAME]
 
 
 def test_quarantined_files_keep_their_bytes(tmp_path: Path) -> None:

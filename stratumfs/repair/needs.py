@@ -1,0 +1,60 @@
+"""What volumes lack: by their rows, and by which files their devices have."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from stratumfs.catalog.damage import Shard
+from stratumfs.catalog.volumes import VolumeRow
+from stratumfs.ids import CellIndex, DeviceId
+from stratumfs.limits import REBUILD_READ_S
+from stratumfs.repair.fleet import Fleet
+from stratumfs.repair.rows import volume_info
+from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.presence import shards_present
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """missing: their device is up, their file is not there; doubted: a read met a bad cell; homeless: their device is
+    not up."""
+
+    missing: set[CellIndex]
+    doubted: set[CellIndex]
+    homeless: set[CellIndex]
+
+    @property
+    def count(self) -> int:
+        return len(self.missing) + len(self.doubted) + len(self.homeless)
+
+    def can_be_met(self, taking: Iterable[AttachedDevice], row: VolumeRow) -> bool:
+        """Whether anything can be done now: where no device is spare, homeless shards wait for one."""
+        if self.missing or self.doubted:
+            return True
+        return bool(self.homeless) and any(each.id not in row.devices for each in taking)
+
+
+async def needs_of(
+    fleet: Fleet, rows: Sequence[VolumeRow], silent: set[DeviceId], known: Collection[Shard]
+) -> list[tuple[VolumeRow, Needs]]:
+    """What each of a chunk of volumes lacks. *silent* devices are not asked, and those that are now join them.
+
+    known: shards that are taken for damaged
+    """
+    up = {each.id: each for tier in {row.tier for row in rows} for each in fleet.up(tier)}
+    silent |= {each.id for each in up.values() if each.stalled(REBUILD_READ_S)}
+    asked = {ident: device for ident, device in up.items() if ident not in silent}
+    present, mute = await shards_present(asked, [volume_info(row) for row in rows], REBUILD_READ_S)
+    silent |= mute
+    found = []
+    for row in rows:
+        needs = Needs(set(), set(), set())
+        for number, ident in enumerate(row.devices):
+            cell = CellIndex(number)
+            if ident not in up:
+                needs.homeless.add(cell)
+            elif cell not in present[row.id] and ident not in silent:
+                needs.missing.add(cell)
+            elif (row.id, cell) in known:
+                needs.doubted.add(cell)
+        found.append((row, needs))
+    return found

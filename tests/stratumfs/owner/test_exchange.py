@@ -1,0 +1,189 @@
+"""Another folder takes the slot of a device, in a store that is open."""
+
+import shutil
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from stratumfs.catalog.damage import shards_on
+from stratumfs.catalog.transaction import Transaction
+from stratumfs.config import SETTINGS_FILE, load
+from stratumfs.devices.health import DeviceState
+from stratumfs.devices.identity import DeviceEntry, write_identity
+from stratumfs.errors import DeviceSilent, StoreBusy, StoreReadOnly
+from stratumfs.ids import CellIndex, DeviceId, VolumeId
+from stratumfs.limits import DEVICE_DEADLINE_S
+from stratumfs.owner import create, wire
+from stratumfs.owner.folders import Folders, with_device
+from stratumfs.owner.messages import Progress, ReplaceDevice
+from stratumfs.owner.replace import replace_device
+from stratumfs.owner.status import status
+from stratumfs.shards.layout import QUARANTINE_FOLDER, ShardName, path_of
+from tests.stratumfs.owner.test_create import KEYS, devices
+from tests.stratumfs.store.helpers import get, put
+
+DATA = bytes(range(256)) * 4000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    create.make_store(tmp_path / "store", devices(tmp_path), 4, 2, KEYS)
+    for name in ("new0", "new1"):
+        (tmp_path / name).mkdir()
+    return tmp_path / "store"
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[wire.Running]:
+    async with wire.locked(folder) as found, wire.opened(found, load(folder / SETTINGS_FILE)) as running:
+        yield running
+
+
+async def filled(running: wire.Running) -> None:
+    await running.store.objects.create_bucket("bucket", 1)
+    await put(running.store, b"key", DATA)
+    await running.store.writer.volumes.seal_idle(0)
+
+
+async def replaced(running: wire.Running, slot: int, new: Path) -> dict[str, Any]:
+    async def nobody(progress: Progress) -> None:
+        """Who asked has left."""
+
+    return await replace_device(running, ReplaceDevice(f"hot:{slot}", str(new)), nobody, trio.Event())
+
+
+def paths(running: wire.Running) -> list[str]:
+    return [entry.path.name for entry in running.folders.identity.devices]
+
+
+def states(found: dict[str, Any]) -> list[str]:
+    return [each["state"] for each in found["devices"]]
+
+
+def place_shard(tx: Transaction, volume: VolumeId, source: DeviceId, target: DeviceId) -> None:
+    tx.run("update shard set device = ? where volume = ? and device = ?", (target, volume, source))
+
+
+async def test_regression_two_replacements_at_once_are_both_in_the_identity_files(store: Path) -> None:
+    async with opened(store) as running:
+        await filled(running)
+        async with trio.open_nursery() as nursery:
+            for slot in (0, 1):
+                nursery.start_soon(replaced, running, slot, store.with_name(f"new{slot}"))
+        assert paths(running)[:2] == ["new0", "new1"]
+    async with opened(store) as running:
+        assert paths(running)[:2] == ["new0", "new1"]
+        found = await status(running, ())
+        assert states(found) == ["online"] * 6
+        assert (found["missing_shards"], found["devices_survived"]) == (0, 2)
+        assert await get(running.store, b"key") == DATA
+
+
+async def test_regression_a_folder_that_becomes_a_device_again_keeps_what_rows_place_on_it(store: Path) -> None:
+    """As one whose replacement was lost from the identity files; what no row places there is moved aside."""
+    async with opened(store) as running:
+        await filled(running)
+        old, new = running.folders.identity.devices[2], store.with_name("new0")
+        [(volume, cell)] = await running.store.catalog.read(shards_on, old.id)
+        again = DeviceEntry(DeviceId(b"n" * 16), "hot", 2, new, old.mount_point, old.st_dev, old.fs_uuid)
+        write_identity(new, with_device(running.folders.identity, old, again).of_device(again.id).without_epochs())
+        name, unknown = ShardName(volume, cell), ShardName(VolumeId(b"u" * 16), CellIndex(0))
+        (new / path_of(name)).parent.mkdir(parents=True)
+        shutil.copy(old.path / path_of(name), new / path_of(name))
+        kept = (new / path_of(name)).stat().st_ino
+        (new / path_of(unknown)).parent.mkdir()
+        (new / path_of(unknown)).write_bytes(b"unknown")
+        await running.store.catalog.commit(place_shard, volume, old.id, again.id)
+        found = await replaced(running, 2, new)
+        assert found["device"]["id"] == again.id.hex()
+        assert (new / path_of(name)).stat().st_ino == kept
+        assert [each.name for each in (new / QUARANTINE_FOLDER).iterdir()] == [path_of(unknown).name]
+
+
+async def test_regression_a_status_is_answered_while_a_replacement_waits_for_its_epoch(store: Path) -> None:
+    async with opened(store) as running:
+        go_on = trio.Event()
+        change_places = running.store.catalog.change_places
+
+        async def later(*args: Any) -> None:
+            await go_on.wait()
+            await change_places(*args)
+
+        running.store.catalog.change_places = later  # type: ignore[method-assign]
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(replaced, running, 2, store.with_name("new0"))
+            while running.store.fleet.joining == {}:
+                await trio.lowlevel.checkpoint()
+            found = await status(running, ())
+            assert states(found) == ["online", "online", "joining", "online", "online", "online"]
+            assert "taking the place" in found["devices"][2]["reason"]
+            go_on.set()
+        assert states(await status(running, ())) == ["online"] * 6
+
+
+async def test_an_exchange_that_the_catalog_refuses_leaves_all_as_it_was(store: Path) -> None:
+    async with opened(store) as running:
+
+        async def refuse(*args: Any) -> None:
+            raise StoreReadOnly("too few places")
+
+        before = running.folders.identity
+        change_places, running.store.catalog.change_places = running.store.catalog.change_places, refuse  # type: ignore[method-assign]
+        with pytest.raises(StoreReadOnly):
+            await replaced(running, 2, store.with_name("new0"))
+        assert running.folders.identity == before
+        assert states(await status(running, ())) == ["online"] * 6
+        running.store.catalog.change_places = change_places  # type: ignore[method-assign]
+        await replaced(running, 2, store.with_name("new0"))
+        assert paths(running)[2] == "new0"
+
+
+async def test_regression_a_replacement_whose_record_failed_is_finished_when_it_is_asked_for_again(store: Path) -> None:
+    async with opened(store) as running:
+        ledger: Any = running.store.fleet._ledger
+        struck = ledger.struck
+
+        async def busy(*args: Any) -> None:
+            raise StoreBusy("too much waits")
+
+        ledger.struck = busy
+        with pytest.raises(StoreBusy):
+            await replaced(running, 2, store.with_name("new0"))
+        assert states(await status(running, ()))[2] == "joining"
+        ledger.struck = struck
+        found = await replaced(running, 2, store.with_name("new0"))
+        assert found["device"]["state"] == "online"
+        assert running.store.fleet.state(DeviceId(bytes.fromhex(found["device"]["id"])))[0] is DeviceState.ONLINE
+
+
+async def test_regression_a_new_disk_that_hangs_is_given_up_and_not_asked_again_meanwhile(
+    store: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
+) -> None:
+    begun, answer = trio.Event(), threading.Event()
+
+    def hang(*args: Any) -> None:
+        trio.from_thread.run_sync(begun.set)
+        answer.wait()
+
+    async def silent() -> None:
+        with pytest.raises(DeviceSilent, match="new0 does not answer"):
+            await replaced(running, 2, store.with_name("new0"))
+
+    async with opened(store) as running:
+        monkeypatch.setattr(Folders, "prepare", hang)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(silent)
+                await begun.wait()
+                mock_clock.jump(DEVICE_DEADLINE_S)
+            await silent()  # at once
+            assert states(await status(running, ())) == ["online"] * 6
+        finally:
+            answer.set()
