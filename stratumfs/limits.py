@@ -163,6 +163,10 @@ CODING_THREADS = 4
 DEVICE_DEADLINE_S = 30.0
 """Of one call that writes to a device: one that takes longer has failed, if the others answer. A sleeping disk needs 15
 to spin up."""
+ANSWER_WAIT_S = 5.0
+"""For devices, by who tells what they hold: one that does not answer by then counts as lost."""
+PROGRESS_S = 1.0
+"""How often who waits for the owner is told how far it is."""
 CLOSE_WAIT_S = 5.0
 """For files that are closed at the owner's end."""
 DEVICE_LOOK_S = 1.0

@@ -21,11 +21,10 @@ from stratumfs.catalog.volumes import VolumeRow, volume
 from stratumfs.devices.identity import DeviceEntry
 from stratumfs.errors import CatalogCorrupt, NotFound
 from stratumfs.ids import CellIndex, DeviceId, InodeNo, VolumeId
+from stratumfs.limits import ANSWER_WAIT_S
 from stratumfs.store.store import Store
 from stratumfs.store.survives import Good, good_shards, look_for, survives
 
-ANSWER_WAIT_S = 5.0
-"""A device that does not say by then what it has counts as one that has nothing."""
 IN_CATALOG = "catalog"
 """Where bytes are that are in no tier: inline, or none at all."""
 VOLUMES_SHOWN_MAX = 1000

@@ -13,7 +13,7 @@ from stratumfs.ids import StoreId
 
 LOCK_FILE = "lock"
 """Locked by the owner while it uses a device; here because a folder that holds nothing else is still empty."""
-_NOT_FOREIGN = frozenset({LOCK_FILE, "lost+found"})
+NOT_FOREIGN = frozenset({LOCK_FILE, "lost+found"})
 
 
 def check_new(store: Path, devices: Sequence[Path]) -> list[FolderFacts]:
@@ -97,9 +97,7 @@ def check_empty(path: Path, ours: Container[str] = ()) -> None:
         message = f"{path} belongs to store {found.store.hex()} in {found.store_path}: remove its contents to reuse it"
         raise DeviceRefused(message, str(path))
     try:
-        foreign = sorted(
-            each.name for each in path.iterdir() if each.name not in _NOT_FOREIGN and each.name not in ours
-        )
+        foreign = sorted(each.name for each in path.iterdir() if each.name not in NOT_FOREIGN and each.name not in ours)
     except OSError as error:
         raise DeviceRefused(f"{path} cannot be read: {error.strerror}", str(path)) from error
     if foreign:

@@ -18,7 +18,7 @@ from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.epochs import Candidate, Epoch, Named, choose_members, first_epoch
 from stratumfs.catalog.first import first_rows
 from stratumfs.catalog.schema import TABLES, VERSION
-from stratumfs.devices.check import check_new
+from stratumfs.devices.check import LOCK_FILE, NOT_FOREIGN, check_new
 from stratumfs.devices.folder import FolderFacts, look_at
 from stratumfs.devices.identity import DEVICE_FILE, STORE_FILE, DeviceEntry, Identity, sync_folder, write_identity
 from stratumfs.errors import ConfigError, DeviceRefused
@@ -26,7 +26,7 @@ from stratumfs.ids import STORE_PLACE, DeviceId, Disk, PlaceId, StoreId, random_
 from stratumfs.limits import CATALOG_PAGE_SIZE
 from stratumfs.owner import credentials
 from stratumfs.owner.locate import is_utf8
-from stratumfs.owner.lock import LOCK_FILE, Locks
+from stratumfs.owner.lock import Locks
 from stratumfs.owner.messages import Credentials
 from stratumfs.owner.places import CATALOG_FOLDER, listed, place_of, travelling_files, with_named
 from stratumfs.volumes.survival import Shards, Survival, survival
@@ -34,7 +34,6 @@ from stratumfs.volumes.survival import Shards, Survival, survival
 DEVICES_FOLDER = "devices"
 EMBEDDED_DEVICES = 6
 EMBEDDED_K, EMBEDDED_M = 4, 2
-_NOT_FOREIGN = frozenset({LOCK_FILE, "lost+found"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +193,7 @@ def _check_store_folder(store: Path, devices: Sequence[Path]) -> None:
         raise ConfigError(f"{store} is no directory")
     inside = store.resolve()
     leading = {path.relative_to(inside).parts[0] for path in map(Path.resolve, devices) if path.is_relative_to(inside)}
-    foreign = sorted(each.name for each in store.iterdir() if each.name not in _NOT_FOREIGN | leading)
+    foreign = sorted(each.name for each in store.iterdir() if each.name not in NOT_FOREIGN | leading)
     if foreign:
         raise DeviceRefused(f"{store} is not empty (it holds {foreign[0]!r}): give an empty folder", str(store))
 

@@ -14,11 +14,10 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from stratumfs.devices.check import LOCK_FILE
 from stratumfs.errors import DeviceError, DeviceFailed, StoreInUse
 from stratumfs.ids import DeviceId
 from stratumfs.owner.asking import Silent, ask, ask_one
-
-LOCK_FILE = "lock"
 
 
 class Locks:

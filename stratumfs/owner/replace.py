@@ -21,6 +21,7 @@ from stratumfs.devices.identity import DeviceEntry, Identity, has_identity, read
 from stratumfs.devices.space import space_of
 from stratumfs.errors import DeviceRefused, NotFound
 from stratumfs.ids import DeviceId, random_id
+from stratumfs.limits import PROGRESS_S
 from stratumfs.owner.exchange import exchange, finish, in_time
 from stratumfs.owner.folders import Folders
 from stratumfs.owner.messages import Progress, ReplaceDevice
@@ -28,8 +29,6 @@ from stratumfs.owner.places import CATALOG_FOLDER
 from stratumfs.owner.status import status
 from stratumfs.owner.wire import Running
 from stratumfs.shards.layout import QUARANTINE_FOLDER, VOLUMES_FOLDER
-
-PROGRESS_S = 1.0
 
 _log = structlog.get_logger(__name__)
 

@@ -14,6 +14,7 @@ import trio
 
 from stratumfs.config import Settings
 from stratumfs.errors import ConfigError, StoreBusy
+from stratumfs.limits import PROGRESS_S
 from stratumfs.owner import mount_door
 from stratumfs.owner.blame import cause_of, is_expected
 from stratumfs.owner.control import Connection
@@ -39,8 +40,6 @@ from stratumfs.owner.moves import ended, progress_of
 from stratumfs.owner.replace import replace_device
 from stratumfs.owner.status import status
 from stratumfs.owner.wire import Running
-
-PROGRESS_S = 1.0
 
 _log = structlog.get_logger(__name__)
 

@@ -20,17 +20,15 @@ from stratumfs.devices.identity import DeviceEntry
 from stratumfs.devices.space import Space, space_of, total_space
 from stratumfs.errors import DeviceError
 from stratumfs.ids import STORE_PLACE, CellIndex, DeviceId, PlaceId, VolumeId
-from stratumfs.limits import TRANSACTION_ROWS_MAX
+from stratumfs.limits import ANSWER_WAIT_S, TRANSACTION_ROWS_MAX
 from stratumfs.owner.doors import Door
 from stratumfs.owner.places import place_of
 from stratumfs.owner.wire import Running
 from stratumfs.store.survives import Good, good_shards, survives
 from stratumfs.volumes.attached import AttachedDevice
 
-ANSWER_WAIT_S = 5.0
-"""A device that does not say by then how much room it has counts as lost."""
 SILENT_S = ANSWER_WAIT_S / 2
-"""So does one in which a read hangs for so long: a file system may know its room without asking the disk."""
+"""A device in which a read hangs so long counts as lost: a file system may know its room without asking the disk."""
 REPAIRS_SHOWN_MAX = 100
 
 

@@ -26,7 +26,6 @@ from stratumfs.catalog.damage import (
 )
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.volumes import OPEN, SEALED, VolumeRow, volume, volumes
-from stratumfs.erasure.code import Code
 from stratumfs.errors import DeviceError, DeviceFailed, DeviceFull, DeviceSilent, ShardMissing, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
 from stratumfs.limits import (
@@ -46,13 +45,14 @@ from stratumfs.repair.put_off import PutOff
 from stratumfs.repair.queue import Exposed, RepairQueue
 from stratumfs.repair.rebuild import RebuildPlan, Rebuilt, rebuild
 from stratumfs.repair.returns import Returns
+from stratumfs.repair.rows import volume_info
 from stratumfs.repair.seen import Seen
 from stratumfs.repair.stripes import Stripes, all_stripes, cells_end, named_stripes
 from stratumfs.repair.verify import shard_damage
 from stratumfs.shards.layout import ShardName
 from stratumfs.volumes import toc
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.format import StripeAt, VolumeInfo
+from stratumfs.volumes.format import StripeAt
 from stratumfs.volumes.ledger import VolumeLedger
 from stratumfs.volumes.placement import Candidate, choose_devices
 
@@ -361,7 +361,10 @@ class Repairer:
         for start in range(0, max(1, len(stripes)), VERIFY_STRIPES):
             part = stripes[start : start + VERIFY_STRIPES]
             try:
-                if await ask(device, shard_damage, device.shards, self._store, _info(row), cell, part) is not None:
+                if (
+                    await ask(device, shard_damage, device.shards, self._store, volume_info(row), cell, part)
+                    is not None
+                ):
                     return True
             except DeviceSilent:
                 raise
@@ -392,7 +395,7 @@ class Repairer:
             return Rebuilt(silent=set(stripes.silent))
         packed = await trio.to_thread.run_sync(toc.pack, await self._ledger.contents(row.id), limiter=self._threads)
         named = partial(named_stripes, self._catalog, row.id)
-        plan = RebuildPlan(self._store, _info(row), stripes.found, named, length, targets, packed)
+        plan = RebuildPlan(self._store, volume_info(row), stripes.found, named, length, targets, packed)
         work = self.work
         if work is not None:
             work.total = length * len(targets)
@@ -457,7 +460,7 @@ class Repairer:
         named = await named_stripes(self._catalog, row.id)
         end = cells_end(row.length, named)
         devices = {**self._fleet.devices, **{each.id: each for each in opened}}
-        return await all_stripes(self._store, _info(row), named, end, devices), end
+        return await all_stripes(self._store, volume_info(row), named, end, devices), end
 
     # Taking devices back
 
@@ -491,7 +494,3 @@ class Repairer:
         self._try_again(row, result.silent)
         if cell not in result.installed:
             await self._note(row, [cell], "it could not be made anew")
-
-
-def _info(row: VolumeRow) -> VolumeInfo:
-    return VolumeInfo(row.id, row.tier, Code(row.k, row.m), row.devices)

@@ -19,7 +19,7 @@ from stratumfs.erasure.code import Code
 from stratumfs.errors import GeometryError, ShardCorrupt
 from stratumfs.ids import Buffer, CellIndex, DeviceId, Nonce, StoreId, StripeNo, VolumeId
 from stratumfs.limits import STRIPE_PAYLOAD_MAX
-from stratumfs.location import NONCE_MASK, Location
+from stratumfs.location import CELL_HEADER_SIZE, NONCE_MASK, Location
 from stratumfs.volumes.block import BLOCK_SIZE, FIELDS_SIZE, open_block, seal_blocks
 
 FORMAT_VERSION = 1
@@ -31,6 +31,7 @@ _IDENTITY = struct.Struct("<4sBBBB16s16sQQ")
 _CELL_LENGTH_AT, _DIGEST_AT, _DIGEST_END = 60, 64, 96
 assert _CELL.size == FIELDS_SIZE
 assert _IDENTITY.size == 56
+assert HEADER_SIZE == CELL_HEADER_SIZE
 
 
 @dataclass(frozen=True, slots=True)

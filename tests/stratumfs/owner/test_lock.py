@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from stratumfs.devices.check import LOCK_FILE
 from stratumfs.errors import DeviceFailed, StoreInUse
 from stratumfs.ids import DeviceId
 from stratumfs.owner import asking
 from stratumfs.owner.asking import NO_ANSWER
-from stratumfs.owner.lock import LOCK_FILE, Locks
+from stratumfs.owner.lock import Locks
 
 
 def folders(tmp_path: Path, count: int) -> list[tuple[DeviceId, Path]]:

@@ -14,10 +14,10 @@ from stratumfs.catalog.engine import Catalog
 from stratumfs.devices.space import Space, space_of
 from stratumfs.errors import DeviceFailed
 from stratumfs.ids import STORE_PLACE, DeviceId, VolumeId
-from stratumfs.limits import REPAIR_AGAIN_S, REPAIR_RETURN_S
+from stratumfs.limits import ANSWER_WAIT_S, REPAIR_AGAIN_S, REPAIR_RETURN_S
 from stratumfs.owner import status as status_module
 from stratumfs.owner.folders import Folders
-from stratumfs.owner.status import ANSWER_WAIT_S, status
+from stratumfs.owner.status import status
 from stratumfs.repair import needs
 from stratumfs.shards.layout import ShardName, path_of
 from tests.stratumfs.owner.test_exchange import filled, opened, states, store

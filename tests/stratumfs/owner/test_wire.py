@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from stratumfs.config import SETTINGS_FILE, load
-from stratumfs.devices.check import check_device
+from stratumfs.devices.check import LOCK_FILE, check_device
 from stratumfs.devices.health import STRUCK, DeviceState
 from stratumfs.devices.identity import DeviceEntry
 from stratumfs.errors import DeviceFailed, StoreInUse
@@ -22,7 +22,7 @@ from stratumfs.limits import CLOSE_WAIT_S
 from stratumfs.owner import asking, attach, create, places, wire
 from stratumfs.owner.asking import NO_ANSWER
 from stratumfs.owner.folders import Folders
-from stratumfs.owner.lock import LOCK_FILE, Locks
+from stratumfs.owner.lock import Locks
 from stratumfs.owner.places import place_of
 from tests.stratumfs.owner.test_create import KEYS, devices
 
