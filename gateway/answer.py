@@ -1,20 +1,13 @@
 """Sending the one answer of a request over ASGI."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import trio
 
-from gateway.auth.body import Receive
+from gateway.asgi import Message, Receive, ReceiveInto, Send
 from gateway.request import RequestIds
 from gateway.response import Buffer, Response
 from stratumfs.limits import REQUEST_DRAIN_MAX, REQUEST_DRAIN_S
-
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-ABORT = "stratum.abort"
-"""An ASGI extension of our server: a function that ends the connection at once. HTTP/2 needs it: where an answer is
-broken off, Hypercorn neither resets the stream nor closes the connection, and the client would wait for ever."""
 
 _BODILESS = (204, 304)
 
@@ -24,19 +17,30 @@ class ConnectionLostError(Exception):
 
 
 class Incoming:
-    """ASGI's *receive*, which remembers whether the body was asked for, and whether the request has ended."""
+    """ASGI's *receive*, which remembers whether the body was asked for, and whether the request has ended.
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+    into  the extension of that name, if the server has it
+    """
+
+    def __init__(self, receive: Receive, receive_into: ReceiveInto | None = None) -> None:
+        self._receive, self._receive_into = receive, receive_into
+        self.into = None if receive_into is None else self._into
         self.begun = False
         self.ended = False
 
-    async def __call__(self) -> MutableMapping[str, Any]:
+    async def __call__(self) -> Message:
         self.begun = True
         message = await self._receive()
         if message["type"] != "http.request" or not message.get("more_body", False):
             self.ended = True
         return message
+
+    async def _into(self, view: memoryview) -> int:
+        assert self._receive_into is not None
+        self.begun = True
+        count = await self._receive_into(view)
+        self.ended = not count
+        return count
 
     async def drain(self) -> None:
         """Take a little of a body that nobody read. A connection that is closed on unread bytes is reset, and the reset
@@ -73,17 +77,43 @@ class Answer:
         """Raises: ConnectionLostError; RuntimeError for a second answer, or an iterator that breaks its word."""
         if self.status is not None:
             raise RuntimeError("a request has one answer")
-        bodiless = self._head_only or response.status in _BODILESS
+        if self._head_only or response.status in _BODILESS:
+            await self._send_whole(response, b"")
+        elif isinstance(response.body, bytes | bytearray | memoryview):
+            await self._send_whole(response, response.body)
+        else:
+            await self._send_chunks(response, response.body)
+
+    async def _send_chunks(self, response: Response, chunks: AsyncIterator[Buffer]) -> None:
+        """Nothing is sent before there is a chunk: if that cannot be read, the client is told so by a status."""
+        try:
+            first = await anext(chunks, b"")
+            if len(first) == response.length:
+                if await anext(chunks, None) is not None:
+                    raise RuntimeError("an answer is longer than was promised")
+                await self._send_whole(response, first)
+            else:
+                await self._send_start(response)
+                await self._stream(first, chunks, response.length)
+        finally:
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
+
+    async def _send_whole(self, response: Response, body: Buffer) -> None:
+        self.sent_bytes = len(body)
+        await self._send_start(response)
+        await self._send_body(body)
+
+    async def _send_start(self, response: Response) -> None:
         headers = self._headers(response)
         self.status = response.status
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
-        if bodiless:
-            await self._send({"type": "http.response.body", "body": b""})
-        elif isinstance(response.body, bytes | bytearray | memoryview):
-            self.sent_bytes = len(response.body)
-            await self._send({"type": "http.response.body", "body": response.body})
-        else:
-            await self._stream(response.body, response.length)
+
+    async def _send_body(self, body: Buffer, *, more: bool = False) -> None:
+        try:
+            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        except OSError as error:
+            raise ConnectionLostError from error
 
     def _headers(self, response: Response) -> list[tuple[bytes, bytes]]:
         headers = [(name.lower().encode("latin-1"), value.encode()) for name, value in response.headers.items()]
@@ -95,7 +125,7 @@ class Answer:
             headers.append((b"content-length", b"%d" % length))
         return headers
 
-    async def _stream(self, body: AsyncIterator[Buffer], length: int | None) -> None:
+    async def _stream(self, first: Buffer, rest: AsyncIterator[Buffer], length: int | None) -> None:
         """Send chunk by chunk. When the client goes, stop: the server would take and drop all the rest."""
         failure: Exception | None = None
         done = False
@@ -107,7 +137,7 @@ class Answer:
 
             nursery.start_soon(watch)
             try:
-                await self._send_chunks(body, length)
+                await self._send_each(first, rest, length)
                 done = True
             except Exception as error:
                 # Raised below, out of the nursery, which would wrap it in a group.
@@ -119,18 +149,16 @@ class Answer:
             raise ConnectionLostError
         # Without the watcher: on the end of an answer servers report "disconnected", and must not be cancelled while
         # they make the connection ready for its next request.
-        await self._send({"type": "http.response.body", "body": b""})
+        await self._send_body(b"")
 
-    async def _send_chunks(self, body: AsyncIterator[Buffer], length: int | None) -> None:
-        try:
-            async for chunk in body:
-                self.sent_bytes += len(chunk)
-                if length is not None and self.sent_bytes > length:
-                    raise RuntimeError("an answer is longer than was promised")
-                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-        finally:
-            if isinstance(body, AsyncGenerator):
-                await body.aclose()
+    async def _send_each(self, first: Buffer, rest: AsyncIterator[Buffer], length: int | None) -> None:
+        chunk: Buffer | None = first
+        while chunk is not None:
+            self.sent_bytes += len(chunk)
+            if length is not None and self.sent_bytes > length:
+                raise RuntimeError("an answer is longer than was promised")
+            await self._send_body(chunk, more=True)
+            chunk = await anext(rest, None)
         if length is not None and self.sent_bytes != length:
             raise RuntimeError("an answer is shorter than was promised")
 

@@ -9,24 +9,21 @@ import base64
 import os
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import structlog
 from quart import Response as QuartResponse
 from quart_trio import QuartTrio
 
 from gateway import routes, xml
-from gateway.answer import ABORT, Answer, ConnectionLostError, Incoming, Send
-from gateway.auth.body import Receive
+from gateway.answer import Answer, ConnectionLostError, Incoming
+from gateway.asgi import ABORT, RECEIVE_INTO, ASGIApp, Receive, Scope, Send
 from gateway.auth.gate import Gate
 from gateway.errors import S3Error, is_unexpected, translate
 from gateway.request import Request, RequestIds
 from gateway.response import S3Service, xml_response
-
-Scope = MutableMapping[str, Any]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _log = structlog.get_logger("gateway")
 _HOUSE = b"/stratum/"
@@ -70,7 +67,7 @@ class Door:
         if scope["type"] == "lifespan" or (scope["type"] == "http" and _is_house(scope)):
             await self._quart(scope, receive, send)
         elif scope["type"] == "http":
-            await self._s3(scope, Incoming(receive), send)
+            await self._s3(scope, Incoming(receive, scope.get("extensions", {}).get(RECEIVE_INTO)), send)
         else:
             await send({"type": "websocket.close", "code": 1000})
 
@@ -80,7 +77,7 @@ class Door:
         self._in_flight += 1
         try:
             request = routes.parse(scope, answer.ids, self._domains)
-            caller = self._gate.authenticate(request, incoming)
+            caller = self._gate.authenticate(request, incoming, incoming.into)
             await self._service.handle(request, caller, answer.send)
             answer.check_sent()
         except ConnectionLostError:

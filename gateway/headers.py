@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from email.utils import formatdate
+from functools import lru_cache
 
 from gateway.checksums import Algorithm
 from gateway.errors import S3Error
@@ -32,6 +33,8 @@ _OVERRIDES = {
         "expires",
     )
 }
+_DATES = 1024
+"""Spelled dates that are remembered; they repeat where objects are read again, or were written together."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -106,7 +109,12 @@ def response_overrides(query: Mapping[str, str]) -> dict[str, str]:
 
 
 def http_date(time_ns: int) -> str:
-    return formatdate(time_ns // 1_000_000_000, usegmt=True)
+    return _http_date(time_ns // 1_000_000_000)
+
+
+@lru_cache(maxsize=_DATES)
+def _http_date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
 
 
 def _user_metadata(headers: Mapping[str, str]) -> dict[str, str]:

@@ -47,8 +47,7 @@ async def upload_part(call: Call) -> None:
     upload = await call.store.uploads.get(call.bucket, call.key, ident)
     _agree_on_checksum(call, upload)
     async with call.store.uploads.part(call.bucket, call.key, ident) as writer:
-        async for chunk in call.body:
-            await writer.write(chunk)
+        await writer.fill(call.body, call.body.length or 0)
         written = await writer.finish()
         call.body.check_md5(written.md5)
         part = await writer.commit(number, call.body.checksum, call.now_ns)

@@ -84,9 +84,10 @@ def _check_framing(headers: RawHeaders, http_version: str) -> None:
     names = [name for name, _ in headers]
     if len(names) > REQUEST_HEADERS_MAX:
         raise S3Error("RequestHeaderSectionTooLarge", f"More than {REQUEST_HEADERS_MAX} headers.")
-    for name in _ONCE:
-        if names.count(name) > 1:
-            raise S3Error("BadRequest", f"The header {name.decode()} was sent more than once.")
+    if len(set(names)) < len(names):
+        for name in _ONCE:
+            if names.count(name) > 1:
+                raise S3Error("BadRequest", f"The header {name.decode()} was sent more than once.")
     if b"host" not in names:
         raise S3Error("BadRequest", "The Host header is missing.")
     if b"transfer-encoding" in names:

@@ -2,8 +2,8 @@
 
 Hypercorn's own ``serve`` is not used: it takes its sockets over with an inheritable descriptor, does not say in words
 which address is taken, waits at shutdown for as long as a client that does not read keeps it waiting, and lets one
-connection's unexpected error end all. What is used of its parts (``Lifespan``, ``WorkerContext``, and what
-``gateway/connection.py`` changes) is no documented API, so its version is pinned.
+connection's unexpected error end all. HTTP/1.1 is ours. What is used of its parts (``Lifespan``, ``WorkerContext``, and
+HTTP/2, which ``gateway/http/http2.py`` changes) is no documented API, so its version is pinned.
 """
 
 import errno
@@ -12,6 +12,7 @@ import socket
 import ssl
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,19 +24,20 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
+from hypercorn.typing import ASGIFramework, LifespanState
 
-from gateway.answer import ABORT, Send
-from gateway.app import ASGIApp, Scope
-from gateway.auth.body import Receive
-from gateway.connection import Connection
+from gateway.asgi import ABORT, ASGIApp, Receive, Scope, Send
+from gateway.http import http2
+from gateway.http.connection import Connection
+from gateway.http.exchange import Place
+from gateway.http.source import Stream, close, socket_of
+from gateway.http.waiting import Waiting
 from stratumfs.errors import ConfigError
-from stratumfs.limits import BODY_IDLE_S, CONNECTION_IDLE_S, CONNECTIONS_MAX, REQUEST_HEAD_MAX, SHUTDOWN_GRACE_S
+from stratumfs.limits import ANSWER_IDLE_S, CONNECTIONS_MAX, REQUEST_DRAIN_S, SHUTDOWN_GRACE_S
 
 _log = structlog.get_logger("gateway")
 _BACKLOG = 1024
 _HANDSHAKE_S = 20.0
-_Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ async def serve(
     """Serve *app* until *shutdown_trigger* returns; then finish the requests that are under way, and return.
 
     connections_max
-                 at once; further ones are closed
+                 at once; for further ones the one makes room that has waited longest for its next request; where none
+                 waits, they are closed
     listen       ``host:port``, ``[v6]:port``, ``:port`` for all addresses; port 0 takes a free one
     task_status  started with the bound addresses (``http://127.0.0.1:9000``) when all accept connections
     Raises: ConfigError for an address, certificate or key that cannot be used, in one line that says what to do.
@@ -88,7 +91,8 @@ class _Connections:
         self._config = config
         self._state = state
         self._context = WorkerContext(None)
-        self._streams: set[_Stream] = set()
+        self._waiting = Waiting()
+        self._streams: set[Stream] = set()
         self._one_ended = trio.Event()
 
     async def run(
@@ -110,23 +114,26 @@ class _Connections:
                     await shutdown_trigger()
                     accepting.cancel_scope.cancel()
                 await self._context.terminated.set()
+                self._waiting.end_all()
                 with trio.move_on_after(SHUTDOWN_GRACE_S):
                     await self._wait_all_ended()
             finally:
                 # Hypercorn shields its sends: only a closed socket gets it off a client that does not read.
-                self._close_all()
+                for stream in self._streams:
+                    close(stream)
             connections.cancel_scope.cancel()
 
-    async def _serve_one(self, stream: _Stream) -> None:
-        if len(self._streams) >= self._most:
+    async def _serve_one(self, stream: Stream) -> None:
+        if len(self._streams) >= self._most and not self._waiting.end_oldest():
             await trio.aclose_forcefully(stream)
             return
         self._streams.add(stream)
         try:
-            # Typed for TLS alone, but made for both.
-            tls_stream = cast("trio.SSLStream[trio.SocketStream]", stream)
-            app = ASGIWrapper(cast(ASGIFramework, self._with_abort(stream)))
-            await Connection(app, self._config, self._context, ConnectionState(self._state.copy()), tls_stream)
+            try:
+                await self._talk(stream)
+            finally:
+                with trio.move_on_after(REQUEST_DRAIN_S, shield=True):
+                    await stream.aclose()
         except Exception as error:
             # One client's nonsense must not end the connections of the others.
             _log.error("connection failed", traceback="".join(traceback.format_exception(error)))
@@ -134,27 +141,44 @@ class _Connections:
             self._streams.discard(stream)
             self._one_ended.set()
 
-    def _with_abort(self, stream: _Stream) -> ASGIApp:
-        async def connected(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "http":
-                scope["extensions"][ABORT] = partial(_close, stream)
-            await self._app(scope, receive, send)
+    async def _talk(self, stream: Stream) -> None:
+        if isinstance(stream, trio.SSLStream) and not await self._shake_hands(stream):
+            return
+        try:
+            place = self._place(stream)
+        except OSError:
+            return  # it is gone already
+        if isinstance(stream, trio.SSLStream) and stream.selected_alpn_protocol() == "h2":
+            app = _with_abort(self._app, stream)
+            await http2.Connection(app, self._config, self._context, stream, place, self._waiting).run()
+        else:
+            await Connection(self._app, stream, place, self._waiting).run()
 
-        return connected
+    async def _shake_hands(self, stream: trio.SSLStream[trio.SocketStream]) -> bool:
+        with trio.move_on_after(_HANDSHAKE_S) as scope, self._waiting.within(scope), suppress(trio.BrokenResourceError):
+            await stream.do_handshake()
+            return True
+        return False
+
+    def _place(self, stream: Stream) -> Place:
+        found = socket_of(stream)
+        client, server = found.getpeername(), found.getsockname()
+        scheme = "https" if isinstance(stream, trio.SSLStream) else "http"
+        return Place((client[0], client[1]), (server[0], server[1]), scheme, self._state)
 
     async def _wait_all_ended(self) -> None:
         while self._streams:
             self._one_ended = trio.Event()
             await self._one_ended.wait()
 
-    def _close_all(self) -> None:
-        for stream in self._streams:
-            _close(stream)
 
+def _with_abort(app: ASGIApp, stream: Stream) -> ASGIApp:
+    async def connected(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["extensions"][ABORT] = partial(close, stream)
+        await app(scope, receive, send)
 
-def _close(stream: _Stream) -> None:
-    """At once, and whoever sends or receives on it."""
-    (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket.close()
+    return connected
 
 
 def _config() -> Config:
@@ -162,10 +186,7 @@ def _config() -> Config:
     config.accesslog = None
     config.errorlog = logging.getLogger("gateway.http")
     config.include_server_header = False
-    config.keep_alive_timeout = CONNECTION_IDLE_S
     config.keep_alive_max_requests = 1_000_000_000
-    config.h11_max_incomplete_size = REQUEST_HEAD_MAX
-    config.ssl_handshake_timeout = _HANDSHAKE_S
     return config
 
 
@@ -233,7 +254,7 @@ async def _listen(family: int, kind: int, protocol: int, sockaddr: Any) -> trio.
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Connections inherit it. Hypercorn waits without an end for a client that does not take its answer.
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(BODY_IDLE_S * 1000))
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(ANSWER_IDLE_S * 1000))
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         await made.bind(sockaddr)

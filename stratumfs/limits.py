@@ -19,9 +19,9 @@ VOLUMES_OPEN_MAX = 16
 """Volumes that a tier's writer holds open, full ones that wait for their sealing included; each has n descriptors."""
 TOC_ENTRIES_MAX = 200_000
 """Entries of one table of contents; what else lies in a volume is known to the catalog alone."""
-UNSYNCED_BYTES_MAX = 64 * MIB
+UNSYNCED_BYTES_MAX = 48 * MIB
 """A long stream syncs at least this often: payload stays in memory until every shard has it."""
-UNSYNCED_TOTAL_MAX = 256 * MIB
+UNSYNCED_TOTAL_MAX = 48 * MIB
 """Of all streams of the S3 door together, but for STRIPES_IN_FLIGHT and one that fills of each: above it each syncs
 after every stripe. Of a mount it is PENDING_MEMORY_MAX."""
 VOLUME_FREE_GRACE_S = 60.0
@@ -208,8 +208,13 @@ REQUEST_PIECES_MAX = 10
 REQUEST_DRAIN_MAX = 256 * KIB
 """Unread body that is read and dropped, so that the client sees the error before the connection ends."""
 REQUEST_DRAIN_S = 1.0
-CONNECTIONS_MAX = 10_000
-"""Of one S3 door, if there are descriptors for so many."""
+RECEIVE_MAX = 64 * KIB
+"""Bytes that are taken from a connection at once where they are not received straight into a stripe."""
+SEND_JOINED_MAX = 64 * KIB
+"""An answer up to this long goes out with its head in one call."""
+CONNECTIONS_MAX = 4096
+"""Of one S3 door, if there are descriptors for so many. Above it the one that has waited longest for its next request
+makes room. A stranger can have each hold a head."""
 CONNECTIONS_MIN = 16
 OWNER_DESCRIPTORS = 256
 """Of the catalog, its copies, sockets of commands, logs, the mount, and what is opened for a moment."""
@@ -219,8 +224,11 @@ CONNECTION_IDLE_S = 75.0
 """Between two requests; longer than SDKs keep an idle connection, so that they close it and do not trip over it."""
 SHUTDOWN_GRACE_S = 10.0
 """For requests under way when the door closes."""
-BODY_IDLE_S = 60.0
-"""A request body that brings no byte for so long is given up; so is an answer that the client does not take."""
+ANSWER_IDLE_S = 60.0
+"""An answer that the client does not take for so long is given up."""
+BODY_WINDOW_S = 30.0
+BODY_WINDOW_MIN = 30 * KIB
+"""A body that brings less than this while BODY_WINDOW_S are spent waiting for it is given up."""
 HASH_BATCH = 512 * KIB
 """Bytes of a body that are hashed at once, in a thread; below HASH_INLINE on the loop (a hop costs 40 µs)."""
 HASH_BATCH_EVENTS = 1024
@@ -251,4 +259,5 @@ assert FUSE_TASKS_MAX < COMMITS_WAITING_MAX
 assert READS_WAITING_MAX < FUSE_TASKS_MAX
 assert CONNECTIONS_MIN < CONNECTIONS_MAX
 assert REQUEST_TARGET_MAX < REQUEST_HEAD_MAX
+assert CONNECTIONS_MAX * REQUEST_HEAD_MAX <= 256 * MIB
 assert HASH_INLINE < HASH_BATCH

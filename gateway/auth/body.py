@@ -4,15 +4,13 @@ A body ends well, or it raises: what its iterator yielded is only known to be wh
 ended. So a handler writes chunks away as they come, and commits after the loop.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from typing import Protocol
 
 from gateway.checksums import Algorithm
 from stratumfs.values import Checksum
 
 Chunk = bytes | memoryview
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-"""ASGI's."""
 
 
 class Body(Protocol):
@@ -30,6 +28,13 @@ class Body(Protocol):
 
         Raises: S3Error: XAmzContentSHA256Mismatch, SignatureDoesNotMatch (of a chunk or trailer), BadDigest (header or
         trailer checksum), IncompleteBody, RequestTimeout, EntityTooLarge.
+        """
+        ...
+
+    async def read_into(self, view: memoryview) -> int:
+        """In place of iterating: the next bytes into *view*, at least one; how many, 0 at the end.
+
+        What was put there must stay as it is until the body has ended: it is hashed later. Raises: as iterating.
         """
         ...
 

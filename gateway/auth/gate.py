@@ -12,8 +12,8 @@ from functools import lru_cache
 
 import trio
 
+from gateway.asgi import Receive, ReceiveInto
 from gateway.auth import payload, presign, sigv2, sigv4
-from gateway.auth.body import Receive
 from gateway.auth.payload import open_body, payload_of
 from gateway.auth.principal import Authenticated, CredentialStore, Principal
 from gateway.auth.sigv4 import ChunkSigner, Claim, MalformedError
@@ -40,8 +40,11 @@ class Gate:
         self._derive_key = lru_cache(maxsize=SIGNING_KEYS_MAX)(sigv4.derive_key)
         self._limiter = trio.CapacityLimiter(HASH_THREADS)
 
-    def authenticate(self, request: Request, receive: Receive) -> Authenticated:
-        """Who sent *request*, and its body. Does no I/O; *receive* is called when the body is iterated.
+    def authenticate(
+        self, request: Request, receive: Receive, receive_into: ReceiveInto | None = None
+    ) -> Authenticated:
+        """Who sent *request*, and its body. Does no I/O; *receive*, or *receive_into* if there is one and the body has
+        no framing of its own, is called when the body is read.
 
         Raises: S3Error: AccessDenied for an anonymous request, else what is wrong with the authorisation.
         """
@@ -64,7 +67,9 @@ class Gate:
             access_key, chunk_signer = self._check_header(request, authorization)
         else:
             raise S3Error("AccessDenied")
-        return Authenticated(Principal(access_key), open_body(request, receive, chunk_signer, self._limiter))
+        return Authenticated(
+            Principal(access_key), open_body(request, receive, chunk_signer, self._limiter, receive_into)
+        )
 
     def _check_header(self, request: Request, authorization: str) -> tuple[str, ChunkSigner]:
         algorithm = authorization.partition(" ")[0]

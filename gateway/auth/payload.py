@@ -3,7 +3,7 @@
 import trio
 
 from gateway import checksums
-from gateway.auth.body import Receive
+from gateway.asgi import Receive, ReceiveInto
 from gateway.auth.chunked import ChunkedReader, ChunkVerifier
 from gateway.auth.sigv4 import ChunkSigner
 from gateway.auth.verified import Checks, Framing, PlainReader, VerifiedBody
@@ -32,7 +32,11 @@ def payload_of(request: Request) -> str:
 
 
 def open_body(
-    request: Request, receive: Receive, signer: ChunkSigner | None, limiter: trio.CapacityLimiter
+    request: Request,
+    receive: Receive,
+    signer: ChunkSigner | None,
+    limiter: trio.CapacityLimiter,
+    receive_into: ReceiveInto | None = None,
 ) -> VerifiedBody:
     """The body of an authenticated *request*; hashing runs in threads of *limiter*. Without *signer* no chunk of it can
     be signed.
@@ -56,7 +60,7 @@ def open_body(
         trailer=trailer,
         md5=checksums.content_md5(request.headers),
     )
-    return VerifiedBody(receive, _length(request, payload), framing, checks, limiter)
+    return VerifiedBody(receive, _length(request, payload), framing, checks, limiter, receive_into)
 
 
 def _sha256(payload: str) -> str | None:

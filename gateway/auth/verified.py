@@ -10,11 +10,13 @@ from typing import Protocol
 import trio
 
 from gateway import checksums
-from gateway.auth.body import Chunk, Receive
+from gateway.asgi import Receive, ReceiveInto
+from gateway.auth.body import Chunk
 from gateway.auth.chunked import ChunkVerifier, Event, Trailers
+from gateway.auth.pace import Pace
 from gateway.checksums import Algorithm, Hasher
 from gateway.errors import S3Error
-from stratumfs.limits import BODY_IDLE_S, HASH_BATCH, HASH_BATCH_EVENTS, HASH_INLINE
+from stratumfs.limits import HASH_BATCH, HASH_BATCH_EVENTS, HASH_INLINE
 from stratumfs.values import Checksum
 
 _FAST = (Algorithm.CRC32C, Algorithm.CRC64NVME)
@@ -55,7 +57,10 @@ class Checks:
 
 
 class VerifiedBody:
-    """See ``gateway.auth.body.Body``. Owned by one task; hashing runs in a thread while that task waits for it."""
+    """See ``gateway.auth.body.Body``. Owned by one task; hashing runs in a thread while that task waits for it.
+
+    receive_into  if the server has it: a body without framing of its own is received straight into its reader's memory
+    """
 
     def __init__(
         self,
@@ -64,9 +69,12 @@ class VerifiedBody:
         framing: Framing,
         checks: Checks,
         limiter: trio.CapacityLimiter,
+        receive_into: ReceiveInto | None = None,
     ) -> None:
         self.length = length
         self._receive = receive
+        self._receive_into = receive_into if isinstance(framing, PlainReader) else None
+        self._pace = Pace()
         self._framing = framing
         self._checks = checks
         self._limiter = limiter
@@ -116,22 +124,52 @@ class VerifiedBody:
             await self._advance()
         return self._ready.popleft()
 
+    async def read_into(self, view: memoryview) -> int:
+        if not self._begun:
+            aiter(self)
+        if self._receive_into is None:
+            return await self._copy_into(view)
+        if self._checksum is not None:
+            return 0
+        count = await self._next_into(self._receive_into, view)
+        if not count:
+            await self._end()
+            return 0
+        self._count(count)
+        self._batch.append(view[:count])
+        await self._batch_grew(count)
+        return count
+
+    async def _copy_into(self, view: memoryview) -> int:
+        piece = memoryview(await anext(self, b""))
+        count = min(len(piece), len(view))
+        view[:count] = piece[:count]
+        if count < len(piece):
+            self._ready.appendleft(piece[count:])
+        return count
+
     async def _advance(self) -> None:
         """Take what the connection has next, or come to the end."""
         data = await self._next()
         if not data:
-            self._framing.finish()
-            await self._digest()
-            self._conclude()
+            await self._end()
             return
         for event in self._framing.feed(data):
             self._batch.append(event)
             if isinstance(event, memoryview):
                 self._count(len(event))
                 self._ready.append(event)
-        self._batched += len(data)
+        await self._batch_grew(len(data))
+
+    async def _batch_grew(self, count: int) -> None:
+        self._batched += count
         if self._batched >= HASH_BATCH or len(self._batch) >= HASH_BATCH_EVENTS:
             await self._digest()
+
+    async def _end(self) -> None:
+        self._framing.finish()
+        await self._digest()
+        self._conclude()
 
     async def read(self, limit: int) -> bytes:
         if self.length is not None and self.length > limit:
@@ -157,16 +195,31 @@ class VerifiedBody:
     async def _next(self) -> bytes:
         """The next bytes; b"" at the end. Raises: S3Error RequestTimeout, IncompleteBody."""
         while not self._ended:
-            with trio.move_on_after(BODY_IDLE_S) as idle:
+            with self._pace.wait() as waiting:
                 message = await self._receive()
-            if idle.cancelled_caught:
+            if waiting.cancelled_caught:
                 raise S3Error("RequestTimeout")
             if message["type"] == "http.disconnect":
                 raise S3Error("IncompleteBody")
             self._ended = not message.get("more_body", False)
-            if data := message.get("body", b""):
-                return bytes(data)
+            data: bytes = message.get("body", b"")
+            self._pace.came(len(data))
+            if data:
+                return data
         return b""
+
+    async def _next_into(self, receive_into: ReceiveInto, view: memoryview) -> int:
+        """As ``_next``, in *view*."""
+        count = 0
+        with self._pace.wait() as waiting:
+            try:
+                count = await receive_into(view)
+            except EOFError:
+                raise S3Error("IncompleteBody") from None
+        if waiting.cancelled_caught:
+            raise S3Error("RequestTimeout")
+        self._pace.came(count)
+        return count
 
     def _count(self, size: int) -> None:
         self._received += size

@@ -16,8 +16,7 @@ async def put_object(call: Call) -> None:
     key, conditions, spec = call.new_key, write_conditions(headers), object_spec(headers)
     admit_body(call)
     async with call.store.objects.put(call.bucket) as writer:
-        async for chunk in call.body:
-            await writer.write(chunk)
+        await writer.fill(call.body, call.body.length or 0)
         written = await writer.finish()
         call.body.check_md5(written.md5)
         spec = replace(spec, checksum=call.body.checksum)

@@ -34,9 +34,17 @@ class Copy:
         self._primary = primary
         self._file: Descriptor | None = None
         self._folding = threading.Lock()
+        self._given_up = False
 
     def hold(self, mark: Mark) -> bool:
         """See `Member.hold`; a piece is COPY_SYNC. Raises: also PrimaryLost, which says nothing against this copy."""
+        try:
+            return self._hold(mark)
+        finally:
+            if self._given_up:  # while it ran: it may have opened a file, which is closed here and not on the loop
+                self._file = None
+
+    def _hold(self, mark: Mark) -> bool:
         generation = (mark.salt - self.salt) % SALTS
         file = self._file or self._open()
         if generation != self.generation:
@@ -69,6 +77,7 @@ class Copy:
 
     def give_up(self) -> None:
         """Nobody calls `hold` any more; a call that has not come back keeps its file open until it does."""
+        self._given_up = True
         close_soon([self])
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from stratumfs.ids import Buffer, InodeNo, UploadId, VolumeId, random_id
 from stratumfs.limits import PART_MIN, TRANSACTION_ROWS_MAX
 from stratumfs.store.content import Staging, shared
 from stratumfs.store.objects import Objects
-from stratumfs.store.writer import StripeStream
+from stratumfs.store.writer import ByteSource, StripeStream
 from stratumfs.values import (
     BucketInfo,
     Checksum,
@@ -48,6 +48,10 @@ class PartWriter:
     async def write(self, data: Buffer) -> None:
         """Raises: StoreFull, DeviceFailed, StoreReadOnly."""
         await self._stream.write(data)
+
+    async def fill(self, source: ByteSource, length: int) -> None:
+        """Take all of *source*, which has up to *length* bytes, in place of writing. Raises: as ``write``."""
+        await self._stream.fill(source, length)
 
     async def finish(self) -> Written:
         self._written = await self._stream.finish()

@@ -18,7 +18,7 @@ from stratumfs.store.content import Staging, shared
 from stratumfs.store.holds import Holds
 from stratumfs.store.observer import AccessObserver
 from stratumfs.store.reader import OpenContent, Reader
-from stratumfs.store.writer import StripeStream, Writer
+from stratumfs.store.writer import ByteSource, StripeStream, Writer
 from stratumfs.values import (
     BucketInfo,
     Conditions,
@@ -45,6 +45,13 @@ class ObjectReader:
     def __init__(self, info: ObjectInfo, content: OpenContent, reader: Reader, observer: AccessObserver) -> None:
         self.info = info
         self._content, self._reader, self._observer = content, reader, observer
+
+    async def whole(self, start: int, stop: int) -> Buffer | None:
+        """Bytes [start, stop), verified, if they are one chunk; None if they take several. Raises: as ``chunks``."""
+        data = await self._reader.whole(self._content, start, stop)
+        if data is not None:
+            self._observer.read(self.info.ino, len(data))
+        return data
 
     async def chunks(self, start: int, stop: int) -> AsyncIterator[Buffer]:
         """Bytes [start, stop), verified, in order, up to a stripe each.
@@ -74,6 +81,10 @@ class ObjectWriter:
         Raises: StoreFull, DeviceFailed, StoreReadOnly.
         """
         await self._stream.write(data)
+
+    async def fill(self, source: ByteSource, length: int) -> None:
+        """Take all of *source*, which has up to *length* bytes, in place of writing. Raises: as ``write``."""
+        await self._stream.fill(source, length)
 
     async def finish(self) -> Written:
         """No more bytes: all are on stable storage, or about to be inline."""

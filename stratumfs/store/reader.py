@@ -121,6 +121,17 @@ class Reader:
             await trio.lowlevel.checkpoint()
         return found
 
+    async def whole(self, content: "OpenContent", start: int, stop: int) -> Buffer | None:
+        """[start, stop) if it is one chunk; None if it takes several. Raises: TooFewShards, CatalogCorrupt."""
+        if stop > content.head_end or stop - start > STRIPE_PAYLOAD_MAX:
+            return None
+        extents, _ = await self._chunk(content, start, stop)
+        pieces = _pieces(extents, start, stop)
+        if len(pieces) > 1:
+            return None
+        piece = pieces[0] if pieces else 0
+        return _ZEROS[:piece] if isinstance(piece, int) else await self.extent(piece)
+
     async def chunks(self, content: "OpenContent", start: int, stop: int) -> AsyncGenerator[Buffer, None]:
         """[start, stop) in order, in chunks of up to one stripe; the next ones are read while one is sent.
 

@@ -31,7 +31,16 @@ from stratumfs.values import NewExtent, Written
 from stratumfs.volumes.pending import PendingStripe
 from stratumfs.volumes.writer import VolumeWriter
 
-__all__ = ["Gathered", "PendingStripe", "StripeHolder", "StripeStream", "Writer", "merged"]
+__all__ = ["ByteSource", "Gathered", "PendingStripe", "StripeHolder", "StripeStream", "Writer", "merged"]
+
+
+class ByteSource(Protocol):
+    """Where the bytes of a stream come from."""
+
+    async def read_into(self, view: memoryview) -> int:
+        """Put the next bytes into *view*, at least one; how many, 0 at the end. The memory stays the source's to read
+        until then."""
+        ...
 
 
 class StripeHolder(Protocol):
@@ -190,7 +199,7 @@ class StripeStream:
         self.extents: list[NewExtent] = []
         self._writer, self._copying = writer, copying
         self._digest = writer.digest()
-        self._filling = bytearray()
+        self._filling: bytearray | memoryview = bytearray()
         self._offset = 0  # of the first byte of `_filling`
         self._slots = trio.Semaphore(STRIPES_IN_FLIGHT)
         self._running = 0
@@ -212,12 +221,34 @@ class StripeStream:
         full = self._writer.stripe_payload
         while view:
             self._check()
-            count = min(full - len(self._filling), len(view))
+            filling = self._filling
+            assert isinstance(filling, bytearray), "a stream is filled by one source, or written"
+            count = min(full - len(filling), len(view))
             self._writer.reserve(count)
-            self._filling += view[:count]
+            filling += view[:count]
             view = view[count:]
-            if len(self._filling) == full:
+            if len(filling) == full:
                 await self._send()
+
+    async def fill(self, source: ByteSource, length: int) -> None:
+        """Take all of *source*, which has up to *length* bytes, and puts them where they are coded from.
+
+        In place of ``write``. Raises: what *source* raises, and what an earlier stripe met.
+        """
+        full = self._writer.stripe_payload
+        while True:
+            # One byte more than there should be: with no room left it could not be seen that the source has ended.
+            room = memoryview(bytearray(min(full, length - self._offset + 1)))
+            used = 0
+            while used < len(room) and (count := await source.read_into(room[used:])):
+                self._check()
+                self._writer.reserve(count)
+                used += count
+            self._filling = room[:used]
+            if used < len(room):
+                return
+            assert used == full, "a source has more bytes than it said"
+            await self._send()
 
     async def finish(self) -> Written:
         """All bytes are hashed and on stable storage, or inline in ``extents``."""
@@ -257,7 +288,7 @@ class StripeStream:
         if self._unsynced_bytes >= UNSYNCED_BYTES_MAX or self._writer.unsynced_bytes >= UNSYNCED_TOTAL_MAX:
             await self._sync()
 
-    async def _append(self, offset: int, payload: bytearray, placed: trio.Event, hashed: trio.Event | None) -> None:
+    async def _append(self, offset: int, payload: Buffer, placed: trio.Event, hashed: trio.Event | None) -> None:
         stripe, before = PendingStripe(payload, lambda _: placed.set()), self._last
         self._stripes[offset] = self._last = stripe
         self._unsynced.append(stripe)

@@ -17,7 +17,7 @@ from gateway.request import Request
 from gateway.response import Buffer, Responder, Response, xml_response
 from gateway.serve import Tls, serve
 from stratumfs.ids import ROOT_INODE
-from stratumfs.limits import REQUEST_XML_MAX
+from stratumfs.limits import CONNECTIONS_MAX, REQUEST_XML_MAX
 from stratumfs.values import BucketInfo, Checksum, ListedObject
 
 ACCESS_KEY = "AKIASTRATUMTEST"
@@ -191,7 +191,10 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    tls: Tls | None = None, domains: tuple[str, ...] = (), readiness: Callable[[], Readiness] = lambda: Readiness(True)
+    tls: Tls | None = None,
+    domains: tuple[str, ...] = (),
+    readiness: Callable[[], Readiness] = lambda: Readiness(True),
+    connections_max: int = CONNECTIONS_MAX,
 ) -> AsyncIterator[Running]:
     service = MemoryService()
     door = make_app(service, Gate(Credentials()), readiness=readiness, domains=domains)
@@ -199,7 +202,7 @@ async def running(
     async with trio.open_nursery() as nursery:
 
         async def started(*, task_status: trio.TaskStatus[list[str]]) -> None:
-            await serve(door, ["127.0.0.1:0"], tls, stop.wait, task_status=task_status)
+            await serve(door, ["127.0.0.1:0"], tls, stop.wait, connections_max=connections_max, task_status=task_status)
 
         [url] = await nursery.start(started)
         yield Running(url, int(url.rpartition(":")[2]), door, service, stop)

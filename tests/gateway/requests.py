@@ -8,7 +8,7 @@ import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
 
-from gateway.auth.body import Receive
+from gateway.asgi import Receive
 from gateway.request import Request, RequestIds
 from gateway.routes import parse
 

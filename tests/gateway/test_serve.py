@@ -3,7 +3,6 @@
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,6 @@ from tests.gateway.requests import signed
 async def nothing(scope: Any, receive: Any, send: Any) -> None:
     """An application without lifespan."""
     raise NotImplementedError
-
-
-async def idle(scope: Any, receive: Any, send: Any) -> None:
-    """An application that starts and ends, and is asked for nothing."""
-    for kind in ("startup", "shutdown"):
-        await receive()
-        await send({"type": f"lifespan.{kind}.complete"})
 
 
 async def no_trigger() -> None:
@@ -167,20 +159,6 @@ async def download(port: int) -> trio.SocketStream:
 
 def fill(service: Any, size: int) -> None:
     service.buckets["b"] = {b"k": Stored(b"x" * size, "e" * 32, {}, Checksum("CRC32", "AAAAAA=="))}
-
-
-async def test_more_connections_than_there_may_be_are_closed() -> None:
-    async with trio.open_nursery() as nursery:
-        door = partial(serve, idle, ["127.0.0.1:0"], None, no_trigger, connections_max=1)
-        (url,) = await nursery.start(door)
-        port = int(url.rpartition(":")[2])
-        async with await trio.open_tcp_stream("127.0.0.1", port) as first:
-            await trio.testing.wait_all_tasks_blocked()
-            async with await trio.open_tcp_stream("127.0.0.1", port) as second:
-                assert await second.receive_some() == b""
-            await first.send_all(b"nonsense\r\n\r\n")
-            assert (await first.receive_some()).startswith(b"HTTP/1.1 400")
-        nursery.cancel_scope.cancel()
 
 
 async def test_requests_under_way_are_finished_before_the_end() -> None:

@@ -36,6 +36,8 @@ MAY_USE: dict[str, set[str]] = {
     "pyfuse3": {"fuse"},
     "reedsolo": {"erasure"},
     "hypercorn": {"gateway"},
+    "h2": {"gateway"},
+    "httptools": {"gateway"},
     "quart": {"gateway"},
     "quart_trio": {"gateway"},
     "lxml": {"gateway"},

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from stratumfs.catalog import copies
 from tests.stratumfs.catalog.somewhere import make_catalog, open_at, places_in
 from tests.stratumfs.catalog.toy import everything, put
 
@@ -37,3 +38,31 @@ async def test_a_copy_whose_disk_hangs_in_close_stops_nobody(tmp_path: Path, mon
         await catalog.commit(put, 2, b"held by the others")
         assert await catalog.read(everything) == [(1, b"held by all"), (2, b"held by the others")]
         release.set()
+
+
+async def test_a_call_that_opens_the_log_of_a_copy_that_was_given_up_meanwhile_closes_it_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else would, but the loop when it drops the copy."""
+    places = places_in(tmp_path, 7)
+    make_catalog(places)
+    opening, may = threading.Event(), threading.Event()
+    sync = copies.fsync_path
+
+    def stopped(path: Path) -> None:
+        opening.set()
+        assert may.wait(60)
+        sync(path)
+
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        await catalog.commit(put, 1, b"held by all")
+        copy = booted.members.copies[0]
+        copy.close()
+        monkeypatch.setattr(copies, "fsync_path", stopped)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, copy.hold, catalog._rounds.mark())
+            assert await trio.to_thread.run_sync(opening.wait, 10)
+            copy.give_up()
+            may.set()
+        assert copy._file is None

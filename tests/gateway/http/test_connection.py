@@ -4,21 +4,23 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 from h2.connection import H2Connection
-from h2.events import StreamEnded, StreamReset
+from h2.events import ResponseReceived, StreamEnded, StreamReset
 
 from gateway.auth.principal import Authenticated
-from gateway.connection import Inbox
+from gateway.http.http2 import Inbox
 from gateway.request import Request
 from gateway.response import Response
-from gateway.serve import Tls, bind
-from stratumfs.limits import BODY_IDLE_S
+from gateway.serve import Tls, bind, serve
+from stratumfs.limits import ANSWER_IDLE_S
 from tests.gateway.memory import Running, running
-from tests.gateway.test_app import exchange, lines
+from tests.gateway.test_app import lines
 
 HANG_S = 20
 LIVE = b"GET /stratum/health/live HTTP/1.1\r\nhost: x\r\n"
@@ -94,12 +96,12 @@ async def test_who_asks_before_sending_a_body_is_spared_it_by_a_refusal(gateway:
 
 async def test_clear_text_is_never_upgraded(gateway: Running) -> None:
     upgrade = LIVE + b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n"
-    assert (await exchange(gateway, upgrade)).startswith(b"HTTP/1.1 200")
-    stream = await trio.open_tcp_stream("127.0.0.1", gateway.port)
-    async with stream:
-        await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        with trio.fail_after(HANG_S):
-            assert (await read_until(stream, b"never")).startswith(b"HTTP/1.1 400")
+    for data in (upgrade, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+        stream = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+        async with stream:
+            await stream.send_all(data)
+            with trio.fail_after(HANG_S):
+                assert (await read_until(stream, b"never")).startswith(b"HTTP/1.1 400")
 
 
 @pytest.mark.client
@@ -134,9 +136,58 @@ async def test_a_body_behind_its_answer_ends_no_other_stream_of_the_connection(t
         await tcp.aclose()
 
 
+@pytest.mark.client
+@pytest.mark.parametrize("wrong", [(":path", "/b/ü"), (":path", b"/b/\xff"), (":method", "GÜT")])
+async def test_http_2_refuses_what_is_no_ascii_and_goes_on(
+    tls: Tls, wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running(tls) as gateway:
+        context = ssl.create_default_context(cafile=str(tls.certificate))
+        context.set_alpn_protocols(["h2"])
+        tcp = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+        stream = trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True)
+        client = H2Connection()
+        client.initiate_connection()
+        sound = {":method": "PUT", ":scheme": "https", ":authority": "localhost", ":path": "/b/k"}
+        client.send_headers(1, list((sound | dict([wrong])).items()))
+        client.send_data(1, b"x" * 1000, end_stream=True)
+        client.send_headers(3, list((sound | {":method": "GET"}).items()), end_stream=True)
+        statuses: dict[int, bytes] = {}
+        with trio.fail_after(HANG_S):
+            while len(statuses) < 2:
+                await stream.send_all(client.data_to_send())
+                for event in client.receive_data(await stream.receive_some()):
+                    if isinstance(event, ResponseReceived):
+                        statuses[event.stream_id] = dict(event.headers)[b":status"]
+        assert statuses == {1: b"400", 3: b"403"}
+        while gateway.door.statistics().requests != {"GetObject 403": 1}:
+            await trio.lowlevel.checkpoint()
+        await tcp.aclose()
+    assert "Traceback" not in capsys.readouterr().out
+
+
+async def test_an_answer_up_to_the_end_that_breaks_off_is_no_end() -> None:
+    """HTTP/1.0 has no chunks: where an answer of unknown length breaks off, the connection must, too."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise ValueError("a bug")
+
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        [url] = await nursery.start(partial(serve, app, ["127.0.0.1:0"], None, stop.wait))
+        stream = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
+        async with stream:
+            await stream.send_all(b"GET / HTTP/1.0\r\nhost: x\r\n\r\n")
+            with pytest.raises(trio.BrokenResourceError):
+                await read_until(stream, b"never")
+        stop.set()
+
+
 async def test_a_client_that_takes_nothing_is_given_up_by_the_kernel() -> None:
     [listening] = await bind(["127.0.0.1:0"])
     with listening, socket.create_connection(listening.getsockname()):
         accepted, _ = await listening.accept()
         with accepted:
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == BODY_IDLE_S * 1000
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == ANSWER_IDLE_S * 1000
