@@ -24,7 +24,6 @@ _SPECIAL = re.compile('[&<>"\x00-\x1f\x7f\ufffe\uffff]')
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 """What XML 1.0 cannot hold, not even as a reference."""
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
-_DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +66,13 @@ def legible(text: str) -> str:
 
 def timestamp(time_ns: int) -> str:
     """``2009-10-12T17:50:30.000Z``: whole seconds, so that listings agree with Last-Modified."""
-    day, second = divmod(time_ns // 1_000_000_000, _DAY_S)
-    return f"{_day(day)}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}.000Z"
+    minute, second = divmod(time_ns // 1_000_000_000, 60)
+    return f"{_minute(minute)}:{second:02}.000Z"
 
 
-@lru_cache(maxsize=64)
-def _day(day: int) -> str:
-    return strftime("%Y-%m-%d", gmtime(day * _DAY_S))
+@lru_cache(maxsize=4096)
+def _minute(minute: int) -> str:
+    return strftime("%Y-%m-%dT%H:%M", gmtime(minute * 60))
 
 
 def _document(root: str, content: str) -> bytes:
@@ -84,6 +83,13 @@ def _key_writer(url: bool) -> Callable[[bytes], str]:
     if url:
         return lambda key: quote(key, safe="/-_.~")
     return lambda key: escape(key.decode())
+
+
+def _key_texts(keys: Sequence[bytes], url: bool) -> list[str]:
+    """As ``_key_writer`` has them; where no key of the page holds anything special, that is found out once."""
+    if url or _SPECIAL.search(b"/".join(keys).decode()) is not None:
+        return list(map(_key_writer(url), keys))
+    return list(map(bytes.decode, keys))
 
 
 def _element(name: str, text: str | None) -> str:
@@ -159,7 +165,7 @@ def versioning(status: str | None) -> bytes:
 
 def list_objects(
     page: Page,
-    objects: Iterable[ListedObject],
+    objects: Sequence[ListedObject],
     prefixes: Iterable[bytes],
     owner: Owner,
     marker: bytes,
@@ -190,15 +196,17 @@ def list_objects_v2(
 
 
 def _listing(
-    page: Page, head: str, objects: Iterable[ListedObject], prefixes: Iterable[bytes], owner: Owner | None
+    page: Page, head: str, objects: Sequence[ListedObject], prefixes: Iterable[bytes], owner: Owner | None
 ) -> bytes:
     key = _key_writer(page.url)
     owned = owner.xml() if owner else ""
+    # ETags are hex digits with perhaps a hyphen: nothing in them is to be escaped.
+    names = _key_texts([item.key for item in objects], page.url)
     rows = [
-        f"<Contents><Key>{key(item.key)}</Key><LastModified>{timestamp(item.modified_ns)}</LastModified>"
-        f"{_etag(item.etag)}{_checksum_kind(item.checksum)}<Size>{item.size}</Size>{owned}"
-        f"<StorageClass>{item.storage_class}</StorageClass></Contents>"
-        for item in objects
+        f"<Contents><Key>{name}</Key><LastModified>{timestamp(modified_ns)}</LastModified>"
+        f"<ETag>&quot;{etag}&quot;</ETag>{_checksum_kind(checksum) if checksum else ''}<Size>{size}</Size>{owned}"
+        f"<StorageClass>{storage_class}</StorageClass></Contents>"
+        for name, (_, size, etag, modified_ns, storage_class, checksum) in zip(names, objects, strict=True)
     ]
     content = f"{_page(page, 'MaxKeys', key)}{head}{''.join(rows)}{_prefixes(prefixes, key)}"
     return _document("ListBucketResult", content)

@@ -78,6 +78,8 @@ PACK_AGAIN_S = 10.0
 TRANSACTION_ROWS_MAX = 200
 COUNTED_ROWS_MAX = 20_000
 """Rows that one transaction only counts: half a millisecond."""
+MAKE_CHUNK = 50
+"""Files that one transaction of a bulk call makes: 2 ms."""
 ROUND_BYTES_MAX = 4 * MIB
 ROUND_INTERVAL_S = 1.0
 COMMITS_WAITING_MAX = 8192
@@ -171,6 +173,10 @@ STRIPE_UNNAMED_S = 600.0
 STRIPES_IN_FLIGHT = 4
 """Of one stream: being hashed, coded and appended while the next one fills."""
 STRIPE_CACHE_BYTES = 64 * MIB
+FREED_BYTES_KEPT = 64 * MIB
+"""Of memory that is freed, at the end of the heap: the next buffers lie there."""
+MAPPED_BUFFER_MIN = 32 * MIB
+"""Buffers from here on are mapped by themselves; the C library takes no higher bound."""
 DEVICE_THREADS = 8
 CODING_THREADS = 4
 """Threads that encode and append, and as many that verify and decode: each works on one stripe."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from stratumfs.ids import Cookie, ExtentId, InodeNo, UploadId
 from stratumfs.location import Location
@@ -121,8 +122,9 @@ class ObjectInfo:
     content: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ListedObject:
+class ListedObject(NamedTuple):
+    """Of a page of a thousand: a tuple is made in a third of the time that a frozen dataclass takes."""
+
     key: bytes
     size: int
     etag: str

@@ -11,8 +11,11 @@ TOOLS = Path(__file__).resolve().parent
 ROOT = TOOLS.parent
 
 
-def dispatch(kind: str, folder: str) -> int:
-    """Run ``tools/<folder>/<sys.argv[1]>.py``, in the project's virtual environment; without a name, list them."""
+def dispatch(kind: str, folder: str, default: str | None = None) -> int:
+    """Run ``tools/<folder>/<sys.argv[1]>.py``, in the project's virtual environment.
+
+    What is no name goes to the module *default*, all of it; if there is none, the names are listed.
+    """
     environment = ROOT / ".venv"
     python = environment / "bin" / "python"
     if python.exists() and Path(sys.prefix) != environment:
@@ -22,6 +25,8 @@ def dispatch(kind: str, folder: str) -> int:
         return 1
     sys.path.insert(0, str(ROOT))
     names = sorted(path.stem for path in (TOOLS / folder).glob("*.py") if not path.stem.startswith("_"))
+    if default is not None and (len(sys.argv) < 2 or sys.argv[1] not in names):
+        sys.argv.insert(1, default)
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         asked_for_help = len(sys.argv) == 2 and sys.argv[1] in ("-h", "--help")
         print(f"usage: {kind} NAME [OPTION...]; NAME is one of: {', '.join(names)}", file=sys.stderr)

@@ -44,6 +44,8 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
         # First of all: a last close without these two deletes the -wal, and the next one starts with random salts.
         keep_wal(db)
         db.set_busy_timeout(0)  # waiting is the loop's business
+        # Else a statement is prepared anew for each value that it is given, wherever a table has a partial index.
+        db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         for pragma in (
             "synchronous = normal",  # durability is the round's fdatasync
             "wal_autocheckpoint = 0",  # removes the WAL hook: set it afterwards

@@ -2,7 +2,7 @@
 
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stratumfs.catalog.buckets import create_bucket, delete_bucket
 from stratumfs.catalog.extents import IDS_PER_EXTENT, cut_extents, insert_extents
@@ -103,6 +103,13 @@ def make(tx: Transaction, parent: InodeNo, name: Name, new: NewFile, now_ns: int
     insert_inode(tx, new.ino, new.mode, new.uid, gid, now_ns, rdev=new.rdev, size=size, etag=etag, target=target)
     add_entry(tx, parent, name.segment, new.ino, new.cookie, now_ns)
     return attributes(tx, new.ino)
+
+
+def make_many(tx: Transaction, parent: InodeNo, names: Sequence[Name], first: NewFile, now_ns: int) -> None:
+    """As ``make`` for each name, all or none; inodes and cookies count up from those of *first*."""
+    for number, name in enumerate(names):
+        new = replace(first, ino=InodeNo(first.ino + number), cookie=Cookie(first.cookie + number))
+        make(tx, parent, name, new, now_ns)
 
 
 def make_directory(tx: Transaction, parent: InodeNo, name: Name, new: NewFile, now_ns: int) -> Attributes:

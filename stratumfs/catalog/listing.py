@@ -1,17 +1,18 @@
 """A bucket's keys in S3's byte order: a walk down the tree by names, in bounded chunks."""
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stratumfs.catalog.records import EMPTY_MD5, unpack_etag, unpack_spec
 from stratumfs.catalog.transaction import Transaction
-from stratumfs.catalog.tree import child, is_directory_name, split
+from stratumfs.catalog.tree import child, split
 from stratumfs.ids import InodeNo
 from stratumfs.values import ListedObject
 
 _Row = tuple[Any, ...]
+_SLASH = ord("/")
 _ROWS = 128
 """Rows that one query fetches."""
 _SELECT = (
@@ -40,23 +41,34 @@ def list_keys(
     """
     objects: list[ListedObject] = []
     prefixes: list[bytes] = []
+    seen = tx.inodes_seen
     start = max(start, prefix)
-    walk = _Walk(tx, bucket, prefix, stop_at_slash=delimiter == b"/")
+    walk = _Walk(tx, bucket, prefix, delimiter)
     while True:
-        for key, row in walk.keys(start):
+        for key, row, files in walk.steps(start):
+            if files:
+                count = min(len(files), limit, budget)
+                objects += [_listed(key + each[0], each) for each in files[:count]]
+                seen.update([each[1] for each in files[:count]])
+                if count < len(files):
+                    return Page(objects, prefixes, key + files[count][0])
+                limit, budget = limit - count, budget - count
+                continue
             if not key.startswith(prefix):
                 return Page(objects, prefixes, None)
             cut = key.find(delimiter, len(prefix)) if delimiter else -1
-            if len(objects) + len(prefixes) >= limit or (budget := budget - 1) < 0:
+            if limit <= 0 or (budget := budget - 1) < 0:
                 return Page(objects, prefixes, key)
             if cut >= 0:
+                limit -= 1
                 prefixes.append(key[: cut + len(delimiter)])
                 if delimiter != b"/":  # there the walk itself does not go down
                     start = behind(prefixes[-1])
                     budget -= start.count(b"/")  # what it costs to find the way again
                     break
             elif row is not None:
-                tx.see_inode(row[1])  # a mount's publication touches the inode alone
+                limit -= 1
+                seen.add(row[1])  # a mount's publication touches the inode alone
                 objects.append(_listed(key, row))
         else:
             return Page(objects, prefixes, None)
@@ -67,43 +79,96 @@ def behind(prefix: bytes) -> bytes:
     return prefix[:-1] + bytes([prefix[-1] + 1])
 
 
+class _Step(NamedTuple):
+    """A key and the row of what it names; or, if there are *files*, these, side by side below the path *key*.
+
+    A row of None stands for a directory that is not entered, or for something that is no object and counts against the
+    budget alone: a link, a directory that is only implied.
+    """
+
+    key: bytes
+    row: _Row | None
+    files: Sequence[_Row] = ()
+
+
+class _Rows:
+    """Entries of a directory in order of name, from one on and up to *high*."""
+
+    def __init__(self, tx: Transaction, directory: InodeNo, name: bytes, high: bytes, *, inclusive: bool) -> None:
+        self._tx, self._directory, self._name, self._high, self._inclusive = tx, directory, name, high, inclusive
+        self._chunk: list[_Row] = []
+        self._at = 0
+        self._last = False
+
+    def next(self) -> _Row | None:
+        if not self._fetch():
+            return None
+        self._at += 1
+        return self._chunk[self._at - 1]
+
+    def files(self) -> Sequence[_Row]:
+        """The regular files that come next, as many of them as are here; perhaps none."""
+        if not self._fetch():
+            return ()
+        start, chunk = self._at, self._chunk
+        while self._at < len(chunk) and chunk[self._at][0][-1] != _SLASH and stat.S_ISREG(chunk[self._at][2]):
+            self._at += 1
+        return chunk[start : self._at]
+
+    def _fetch(self) -> bool:
+        """False at the end."""
+        if self._at == len(self._chunk) and not self._last:
+            sql = _FROM if self._inclusive else _BEHIND
+            self._chunk = self._tx.all(sql, (self._directory, self._name, self._high, _ROWS))
+            self._at = 0
+            self._last = len(self._chunk) < _ROWS
+            if self._chunk:
+                self._name, self._inclusive = self._chunk[-1][0], False
+        return self._at < len(self._chunk)
+
+
 class _Walk:
     """Keys of a bucket from a start on, with the rows of what they name.
 
-    With *stop_at_slash* a directory below the prefix is one key and is not entered. A row of None stands for that, or
-    for something that is no object and counts against the budget alone: a link, a directory that is only implied. The
-    stack is a list, for keys can be deep.
+    With a slash as the delimiter a directory below the prefix is one key and is not entered. With that, or with none,
+    files below the prefix come many at once: none of their names rolls up. The stack is a list, for keys can be deep.
     """
 
-    def __init__(self, tx: Transaction, bucket: InodeNo, prefix: bytes, *, stop_at_slash: bool) -> None:
-        self.tx, self.bucket, self.prefix, self.stop_at_slash = tx, bucket, prefix, stop_at_slash
+    def __init__(self, tx: Transaction, bucket: InodeNo, prefix: bytes, delimiter: bytes) -> None:
+        self.tx, self.bucket, self.prefix = tx, bucket, prefix
+        self.stop_at_slash = delimiter == b"/"
+        self.together = delimiter in (b"", b"/")
 
-    def keys(self, start: bytes) -> Iterator[tuple[bytes, _Row | None]]:
+    def steps(self, start: bytes) -> Iterator[_Step]:
         """In byte order, from *start* (inclusive)."""
         stack = self._seek(start)
         while stack:
             path, rows = stack[-1]
-            row = next(rows, None)
+            if self.together and path.startswith(self.prefix) and (files := rows.files()):
+                yield _Step(path, None, files)
+                continue
+            row = rows.next()
             if row is None:
                 stack.pop()
                 continue
-            name, ino, mode, explicit, live, body, *_ = row
-            key = path + name
-            if not is_directory_name(name):
-                yield key, row if stat.S_ISREG(mode) else None
-            elif not (explicit or live):
+            key = path + row[0]
+            if not key.endswith(b"/"):
+                yield _Step(key, row if stat.S_ISREG(row[2]) else None)
+                continue
+            _, ino, _, explicit, live, body, *_ = row
+            if not (explicit or live):
                 continue
             elif self._rolls_up(key):
-                yield key, None
+                yield _Step(key, None)
             else:
                 if live:
                     stack.append((key, self._rows(ino, key, b"", inclusive=True)))
                 if not explicit:
-                    yield key, None
+                    yield _Step(key, None)
                 else:
-                    yield key, self._body(body) if body is not None else row
+                    yield _Step(key, self._body(body) if body is not None else row)
 
-    def _seek(self, start: bytes) -> list[tuple[bytes, Iterator[_Row]]]:
+    def _seek(self, start: bytes) -> list[tuple[bytes, _Rows]]:
         """A stack of directories, each standing at the first name from which keys are at or behind *start*."""
         stack = []
         directory, path = self.bucket, b""
@@ -121,23 +186,18 @@ class _Walk:
 
     def _any_from(self, start: bytes, path: bytes) -> bool:
         """True if something at or behind *start* lies under *path*."""
-        first = next(_Walk(self.tx, self.bucket, path, stop_at_slash=False).keys(start), None)
-        return first is not None and first[0].startswith(path)
+        first = next(_Walk(self.tx, self.bucket, path, b"").steps(start), None)
+        return first is not None and first.key.startswith(path)
 
     def _rolls_up(self, path: bytes) -> bool:
         return self.stop_at_slash and path.startswith(self.prefix) and path != self.prefix
 
-    def _rows(self, directory: InodeNo, path: bytes, name: bytes, *, inclusive: bool) -> Iterator[_Row]:
+    def _rows(self, directory: InodeNo, path: bytes, name: bytes, *, inclusive: bool) -> _Rows:
         """Entries of a directory in order of name, from one on, as far as the prefix reaches."""
         self.tx.see_directory(directory)
         rest = self.prefix[len(path) :].partition(b"/")[0] if self.prefix.startswith(path) else b""
         high = behind(rest) if rest else b"\xff"
-        while True:
-            rows = self.tx.all(_FROM if inclusive else _BEHIND, (directory, name, high, _ROWS))
-            yield from rows
-            if len(rows) < _ROWS:
-                return
-            name, inclusive = rows[-1][0], False
+        return _Rows(self.tx, directory, name, high, inclusive=inclusive)
 
     def _body(self, ino: InodeNo) -> _Row:
         row = self.tx.one("select size, etag, modified_ns, object from inode where ino = ?", (ino,))
@@ -146,8 +206,9 @@ class _Walk:
 
 
 def _listed(key: bytes, row: _Row) -> ListedObject:
-    *_, size, etag, modified_ns, column = row
+    size, etag, modified_ns, column = row[-4:]
+    text = unpack_etag(etag or EMPTY_MD5)
     if column is None:
-        return ListedObject(key, size, unpack_etag(etag or EMPTY_MD5), modified_ns, "STANDARD")
+        return ListedObject(key, size, text, modified_ns, "STANDARD")
     spec = unpack_spec(column)
-    return ListedObject(key, size, unpack_etag(etag or EMPTY_MD5), modified_ns, spec.storage_class, spec.checksum)
+    return ListedObject(key, size, text, modified_ns, spec.storage_class, spec.checksum)

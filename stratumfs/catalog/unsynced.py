@@ -46,6 +46,8 @@ class Unsynced:
     def last(self, inodes: Collection[InodeNo] = (), names: Collection[tuple[InodeNo, bytes]] = ()) -> int:
         """The sequence of the last unsynced transaction that touched any of these; 0 if none did."""
         found = 0
+        if not self._transactions:
+            return found
         for ino in inodes:
             found = max(found, self._inodes.get(ino, 0))
         for name in names:

@@ -164,7 +164,7 @@ class FileHandlers(Door):
         """Bring the next stripes into the cache of decoded cells, while the kernel fetches what is there already."""
         try:
             stop = -(-start // MIB) * MIB + READAHEAD_STRIPES * MIB
-            await self.store.reader.read(handle.ino, start, stop - start)
+            await self.store.reader.prefetch(handle.ino, start, stop - start)
             handle.ahead = stop
         except StratumError:
             pass  # who reads these bytes meets it

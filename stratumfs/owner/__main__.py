@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from stratumfs.owner.allocator import keep_freed_memory
 from stratumfs.owner.descriptors import raise_limit
 from stratumfs.owner.run import main
 
@@ -38,6 +39,7 @@ async def run(options: argparse.Namespace) -> int:
 
 def start() -> int:
     options = arguments()
+    keep_freed_memory()
     os.chdir("/")
     os.umask(0o077)
     raise_limit()

@@ -92,10 +92,11 @@ class ShardBackend(Protocol):
         """*length* bytes at *position*; fewer only where the shard ends."""
         ...
 
-    def read_nowait(self, name: ShardName, position: int, length: int) -> Buffer | None:
-        """As `read_at`, if it can be answered from memory at once; None if that would block or isn't known.
+    def read_nowait(self, name: ShardName, position: int, parts: Sequence[memoryview]) -> bool:
+        """Fill *parts*, in order, with what lies from *position* on, if it can be answered from memory at once.
 
-        May be called on the event loop. Raises nothing: what fails here fails again in `read_at`.
+        False if that would block, isn't known, or the shard ends before: then they hold anything. May be called on the
+        event loop. Raises nothing: what fails here fails again in `read_at`.
         """
         ...
 

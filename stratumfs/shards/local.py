@@ -100,17 +100,16 @@ class LocalShards:
                 return data
             return self._read_on(file, data, position, length)
 
-    def read_nowait(self, name: ShardName, position: int, length: int) -> Buffer | None:
+    def read_nowait(self, name: ShardName, position: int, parts: Sequence[memoryview]) -> bool:
         with self._lock:
             file = self._files.get(name)
         if file is None:
-            return None  # opening it may block
-        buffer = bytearray(length)
+            return False  # opening it may block
         try:
-            count = os.preadv(file.number, [buffer], position, os.RWF_NOWAIT)
+            count = os.preadv(file.number, parts, position, os.RWF_NOWAIT)
         except OSError:
-            return None  # EAGAIN; EOPNOTSUPP of file systems without it; errors that a thread will meet again
-        return buffer if count == length else None
+            return False  # EAGAIN; EOPNOTSUPP of file systems without it; errors that a thread will meet again
+        return count == sum(map(len, parts))
 
     def size(self, name: ShardName) -> int:
         with self._translated("stat", name):

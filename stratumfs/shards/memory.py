@@ -73,8 +73,8 @@ class MemoryShards:
         self.enter("read_at", name)
         return bytes(self.find(name)[position : position + length])
 
-    def read_nowait(self, name: ShardName, position: int, length: int) -> Buffer | None:
-        return None
+    def read_nowait(self, name: ShardName, position: int, parts: Sequence[memoryview]) -> bool:
+        return False
 
     def size(self, name: ShardName) -> int:
         self.enter("size", name)

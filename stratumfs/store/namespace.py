@@ -13,7 +13,7 @@ from stratumfs.catalog.reap import count_inodes
 from stratumfs.catalog.tree import attributes
 from stratumfs.errors import StaleIds, StoreFull
 from stratumfs.ids import Cookie, InodeNo
-from stratumfs.limits import COUNTED_ROWS_MAX
+from stratumfs.limits import COUNTED_ROWS_MAX, MAKE_CHUNK
 from stratumfs.store.locks import InodeLocks
 from stratumfs.store.maintenance import Maintenance
 from stratumfs.store.observer import Explainer
@@ -76,6 +76,21 @@ class Namespace:
         """A file, link, fifo, socket or device. Raises: AlreadyExists, NotFound, NotPermitted, StoreReadOnly."""
         new = await self._new(mode, uid, gid, rdev, target)
         return await self._catalog.write(files.make, parent, name, new, now_ns)
+
+    async def make_many(
+        self, parent: InodeNo, names: Sequence[Name], mode: int, uid: int, gid: int, now_ns: int
+    ) -> None:
+        """Empty files side by side, many to a transaction; an error leaves those of the chunks before it.
+
+        Raises: as ``make``.
+        """
+        for start in range(0, len(names), MAKE_CHUNK):
+            chunk = names[start : start + MAKE_CHUNK]
+            self._writer.check_writable()
+            ids = self._catalog.ids
+            first = NewFile(await ids.inodes(len(chunk)), await ids.cookies(len(chunk)), mode, uid, gid)
+            await self._catalog.write(files.make_many, parent, chunk, first, now_ns)
+            await trio.lowlevel.checkpoint()  # a write need not yield
 
     async def make_directory(
         self, parent: InodeNo, name: Name, mode: int, uid: int, gid: int, now_ns: int

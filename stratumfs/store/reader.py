@@ -53,6 +53,16 @@ class Reader:
             extents = await self._rest(ino, extents, stop, volumes)
             return await self._bytes(extents, offset, stop)
 
+    async def prefetch(self, ino: InodeNo, offset: int, length: int) -> None:
+        """Bring verified cells of this range into the cache. Raises: as ``read``."""
+        size, extents = await self._catalog.read(_size_and_layout, ino, offset, length)
+        with self.keeping(volumes_of(extents)):
+            for extent in extents:
+                part = clipped(extent, offset, min(size, offset + length))
+                if part.location is not None:
+                    info = await self.volume(part.location.volume)
+                    await self._volumes.read_parts(info, part.location, 0, part.length)
+
     async def layout(self, ino: InodeNo, start: int, stop: int, keep: set[VolumeId] | None = None) -> list[Extent]:
         """All extents that overlap [start, stop), in order; *keep* gets their volumes before anything is awaited."""
         keep = set() if keep is None else keep
@@ -221,7 +231,8 @@ class _Pending:
             nursery.start_soon(self._read, reader, piece)
 
     async def result(self) -> Buffer:
-        await self._done.wait()
+        if not self._done.is_set():  # else there is nothing to wait for: what is inline is sent at once
+            await self._done.wait()
         if self._error is not None:
             raise self._error
         return self._data

@@ -32,16 +32,17 @@ def read_cell(shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: C
 
 
 def read_cell_nowait(
-    shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, at: StripeAt
-) -> memoryview | None:
-    """As `read_cell` if the page cache has it whole and good, else None."""
-    data = shards.read_nowait(ShardName(volume.id, index), at.position, HEADER_SIZE + at.cell_size)
-    if data is None:
-        return None
+    shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, at: StripeAt, room: memoryview
+) -> bool:
+    """Read the cell into *room*, if the page cache has it whole and good; else False, and *room* holds anything."""
+    header = memoryview(bytearray(HEADER_SIZE))
+    if not shards.read_nowait(ShardName(volume.id, index), at.position, (header, room)):
+        return False
     try:
-        return verify_cell(data, store, volume, index, at)
+        _check_cell(header, room, store, volume, index, at)
     except ShardCorrupt:
-        return None  # `read_cell` meets it again, and says so
+        return False  # `read_cell` meets it again, and says so
+    return True
 
 
 def verify_cell(data: Buffer, store: StoreId, volume: VolumeInfo, index: CellIndex, at: StripeAt) -> memoryview:
@@ -54,14 +55,22 @@ def verify_cell(data: Buffer, store: StoreId, volume: VolumeInfo, index: CellInd
     if len(view) != HEADER_SIZE + at.cell_size:
         raise ShardCorrupt(f"shard {index} ends within stripe {at.stripe}")
     header, cell = view[:HEADER_SIZE], view[HEADER_SIZE:]
+    _check_cell(header, cell, store, volume, index, at)
+    return cell
+
+
+def _check_cell(
+    header: memoryview, cell: memoryview, store: StoreId, volume: VolumeInfo, index: CellIndex, at: StripeAt
+) -> None:
+    """Raises: ShardCorrupt, as `verify_cell` says."""
     expected = expected_digest(header, store, volume, index, at)
     if expected is not None and digest(cell) == expected:
-        return cell
+        return
     fixed = corrected(header)  # the header may be what is damaged, its hash included
     if fixed is not None:
         expected = expected_digest(fixed, store, volume, index, at)
         if expected is not None and digest(cell) == expected:
-            return cell
+            return
     raise ShardCorrupt(f"shard {index}, stripe {at.stripe}: {_what_is_wrong(header, expected)}")
 
 
@@ -75,17 +84,36 @@ def _what_is_wrong(header: memoryview, expected: bytes | None) -> str:
     return f"the cell is another one: volume {found.volume.hex()}, stripe {found.stripe}, nonce {found.nonce:#x}"
 
 
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A verified cell: bytes of *run* from *start* on, which never change again.
+
+    Cells that were read together lie behind one another in one run, so that whoever wants several copies nothing.
+    """
+
+    run: memoryview
+    start: int
+    size: int
+
+    @property
+    def bytes(self) -> memoryview:
+        return self.run[self.start : self.start + self.size]
+
+
 class CellCache:
-    """Verified cells, the least recently used thrown out first. Lives on the loop; no awaits inside."""
+    """Verified cells, the least recently used thrown out first. Lives on the loop; no awaits inside.
+
+    What counts are the bytes of cells; the last one of a run keeps all of it, until it follows the others.
+    """
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._cells: OrderedDict[CellKey, memoryview] = OrderedDict()
+        self._cells: OrderedDict[CellKey, Cell] = OrderedDict()
         self.hits = 0
         self.misses = 0
 
-    def get(self, key: CellKey) -> memoryview | None:
+    def get(self, key: CellKey) -> Cell | None:
         """The cell, if it is here."""
         cell = self._cells.get(key)
         if cell is None:
@@ -95,16 +123,15 @@ class CellCache:
         self._cells.move_to_end(key)
         return cell
 
-    def put(self, key: CellKey, cell: memoryview) -> None:
-        """Keep *cell*, whose bytes never change again."""
+    def put(self, key: CellKey, cell: Cell) -> None:
         old = self._cells.pop(key, None)
         if old is not None:
-            self._bytes -= len(old)
+            self._bytes -= old.size
         self._cells[key] = cell
-        self._bytes += len(cell)
+        self._bytes += cell.size
         while self._bytes > self._bytes_max:
             _, dropped = self._cells.popitem(last=False)
-            self._bytes -= len(dropped)
+            self._bytes -= dropped.size
 
     @property
     def size(self) -> int:

@@ -1,6 +1,6 @@
 """Reads ranges of extents: only the cells they touch, each verified, around whatever is missing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import trio
 
@@ -9,12 +9,13 @@ from stratumfs.ids import CellIndex, DeviceId, StoreId
 from stratumfs.limits import CODING_THREADS, HEDGE_DELAY_S, STRIPE_CACHE_BYTES, STRIPE_PAYLOAD_MAX
 from stratumfs.location import Location
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.cells import CellCache, CellKey, read_cell_nowait
+from stratumfs.volumes.cells import Cell, CellCache, CellKey, read_cell_nowait
 from stratumfs.volumes.format import StripeAt, VolumeInfo, stripe_of
 from stratumfs.volumes.gather import Gather, OnDamage, StripeSource
 
-LOOP_CELLS_MAX = 64 * 1024
-"""So many bytes of cells are taken from the page cache and verified on the loop: some 15 µs, where a hop costs 40."""
+LOOP_CELLS_MAX = 256 * 1024
+"""So many bytes of cells are taken from the page cache and verified on the loop: 60 µs. A hop into a thread costs 40,
+and where all cores are busy a turn of the scheduler twice."""
 
 
 class VolumeReader:
@@ -49,14 +50,14 @@ class VolumeReader:
         """*length* bytes from *start*, counted from the first byte of the extent at *location*.
 
         The caller knows the extent's length and stays within it; the range may span the stripes of a run. One copy if
-        it spans cells, none else. Raises: TooFewShards.
+        it spans stripes, or cells that were not read together; none else. Raises: TooFewShards.
         """
         parts = await self.read_parts(volume, location, start, length)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def read_parts(self, volume: VolumeInfo, location: Location, start: int, length: int) -> list[memoryview]:
-        """As `read`, without a copy: read-only views of the cells, in order."""
-        parts: list[memoryview] = []
+        """As `read`, without a copy: read-only views, in order."""
+        parts: list[Cell] = []
         size = location.cell_size
         at = location.skip + start
         end = at + length
@@ -68,9 +69,9 @@ class VolumeReader:
             cells = await self._cells(volume, stripe_of(location, ordinal), wanted)
             for index in wanted:
                 begin = index * size
-                parts.append(cells[index][max(offset - begin, 0) : min(until - begin, size)])
+                _add(parts, cells[index], max(offset - begin, 0), min(until - begin, size))
             at += until - offset
-        return parts
+        return [part.bytes for part in parts]
 
     def statistics(self) -> dict[str, int]:
         """Of the cache (cells, bytes), and how many stripes had to be decoded."""
@@ -81,11 +82,9 @@ class VolumeReader:
             "stripes_decoded": self._degraded,
         }
 
-    async def _cells(
-        self, volume: VolumeInfo, at: StripeAt, wanted: Sequence[CellIndex]
-    ) -> dict[CellIndex, memoryview]:
+    async def _cells(self, volume: VolumeInfo, at: StripeAt, wanted: Sequence[CellIndex]) -> dict[CellIndex, Cell]:
         """The *wanted* data cells of one stripe: cached, on their way already, or read."""
-        found: dict[CellIndex, memoryview] = {}
+        found: dict[CellIndex, Cell] = {}
         while True:
             missing = []
             coming = None
@@ -107,7 +106,7 @@ class VolumeReader:
             else:
                 return found
 
-    async def _load(self, volume: VolumeInfo, at: StripeAt, wanted: Sequence[CellIndex]) -> dict[CellIndex, memoryview]:
+    async def _load(self, volume: VolumeInfo, at: StripeAt, wanted: Sequence[CellIndex]) -> dict[CellIndex, Cell]:
         keys = [CellKey(volume.id, at.stripe, at.nonce, index) for index in wanted]
         done = trio.Event()
         self._loading.update((key, done) for key in keys)
@@ -122,7 +121,7 @@ class VolumeReader:
                 del self._loading[key]
             done.set()
 
-    async def _read_stripe(self, source: StripeSource, wanted: Sequence[CellIndex]) -> dict[CellIndex, memoryview]:
+    async def _read_stripe(self, source: StripeSource, wanted: Sequence[CellIndex]) -> dict[CellIndex, Cell]:
         """At least the *wanted* cells: from the page cache if it has them, else by devices' threads, else decoded."""
         if len(wanted) * source.at.cell_size <= LOOP_CELLS_MAX:
             good = _read_nowait(source, wanted)
@@ -132,25 +131,42 @@ class VolumeReader:
         if len(good) == len(wanted):
             return good
         gather = Gather(source, wanted, self._hedge_s, self._on_damage)
-        await gather.run(good)
+        await gather.run({index: cell.bytes for index, cell in good.items()})
         lost = tuple(index for index in wanted if index not in gather.good)
         if not lost:
-            return gather.good
+            return good | _single(gather.good, good)
         self._degraded += 1
         codec = codec_for(source.volume.code)
         decoded = await trio.to_thread.run_sync(
             codec.recover, gather.good, lost, source.at.cell_size, limiter=self._threads
         )
-        return gather.good | {index: cell.toreadonly() for index, cell in decoded.items()}
+        return good | _single(gather.good | {index: cell.toreadonly() for index, cell in decoded.items()}, good)
 
 
-def _read_nowait(source: StripeSource, wanted: Sequence[CellIndex]) -> dict[CellIndex, memoryview]:
-    """Those of the *wanted* cells that the page cache has, verified."""
+def _read_nowait(source: StripeSource, wanted: Sequence[CellIndex]) -> dict[CellIndex, Cell]:
+    """Those of the *wanted* cells that the page cache has, verified, side by side in one run."""
+    size = source.at.cell_size
+    room = memoryview(bytearray(size * len(wanted)))
+    run = room.toreadonly()
     good = {}
-    for index in wanted:
+    for start, index in zip(range(0, len(room), size), wanted, strict=True):
         device = source.device(index)
-        if device is not None:
-            cell = read_cell_nowait(device.shards, source.store, source.volume, index, source.at)
-            if cell is not None:
-                good[index] = cell
+        if device is not None and read_cell_nowait(
+            device.shards, source.store, source.volume, index, source.at, room[start : start + size]
+        ):
+            good[index] = Cell(run, start, size)
     return good
+
+
+def _single(cells: Mapping[CellIndex, memoryview], but: Collection[CellIndex]) -> dict[CellIndex, Cell]:
+    """Cells that were read or decoded one by one."""
+    return {index: Cell(cell, 0, len(cell)) for index, cell in cells.items() if index not in but}
+
+
+def _add(parts: list[Cell], cell: Cell, start: int, stop: int) -> None:
+    """Bytes [start, stop) of a cell, in one part with what is before them if that ends where they begin."""
+    first, last = cell.start + start, parts[-1] if parts else None
+    if last is not None and last.run is cell.run and last.start + last.size == first:
+        parts[-1] = Cell(last.run, last.start, last.size + stop - start)
+    else:
+        parts.append(Cell(cell.run, first, stop - start))

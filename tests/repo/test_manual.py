@@ -30,6 +30,7 @@ WANTED = {
     "stratumfs-format.5",
     "stratumfs-architecture.7",
     "stratumfs-durability.7",
+    "stratumfs-performance.7",
 }
 
 

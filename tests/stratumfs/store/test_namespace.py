@@ -9,8 +9,9 @@ import trio
 
 from stratumfs.catalog.engine import Transaction
 from stratumfs.catalog.tree import digest
-from stratumfs.errors import CatalogCorrupt, NotFound, NotPermitted
+from stratumfs.errors import AlreadyExists, CatalogCorrupt, NotFound, NotPermitted
 from stratumfs.ids import InodeNo
+from stratumfs.limits import MAKE_CHUNK
 from stratumfs.store import namespace
 from stratumfs.store.store import Store
 from stratumfs.values import Name, NewExtent, Publication
@@ -126,3 +127,19 @@ async def test_files_are_counted_in_chunks_so_that_no_request_waits_for_all(
             nursery.start_soon(count)
             await trio.lowlevel.checkpoint()
             assert not counted
+
+
+async def test_a_bulk_of_files_is_made_in_chunks_and_one_that_fails_leaves_those_before_it(tmp_path: Path) -> None:
+    async with bucket(tmp_path) as store:
+        place = await top(store)
+        names = [Name(b"%04d" % number) for number in range(2 * MAKE_CHUNK + 1)]
+        await store.files.make_many(place, names, 0o100640, 5, 6, 1)
+        assert await keys(store) == [name.segment for name in names]
+        assert await get(store, b"0100") == b""
+        found = [await store.files.lookup(place, name) for name in names]
+        assert len({each.ino for each in found}) == len(names)
+        assert {(each.mode, each.uid, each.gid, each.nlink) for each in found} == {(0o100640, 5, 6, 1)}
+        more = [Name(b"a%04d" % number) for number in range(MAKE_CHUNK)]
+        with pytest.raises(AlreadyExists):
+            await store.files.make_many(place, [*more, Name(b"new"), names[0]], 0o100640, 5, 6, 1)
+        assert await keys(store) == [name.segment for name in (*names, *more)]

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stratumfs.erasure.code import Code
@@ -52,6 +52,7 @@ def test_a_header_lies_as_the_manual_says() -> None:
     assert block[100:] == define_parity(block[:100], 28)
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 127), max_size=14), st.data())
 def test_fourteen_flipped_bytes_anywhere_are_corrected(places: set[int], data: st.DataObject) -> None:
     block = bytearray(pack_headers([HEADER])[0])

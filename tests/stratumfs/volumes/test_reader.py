@@ -1,7 +1,10 @@
 """The reader: only what is needed, only what is verified, around what is missing."""
 
 import itertools
+import random
 import threading
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 import pytest
 import trio
@@ -12,6 +15,7 @@ from stratumfs.errors import DeviceFailed, DeviceUnasked, TooFewShards
 from stratumfs.ids import CellIndex, Nonce
 from stratumfs.location import Location
 from stratumfs.shards.layout import ShardName
+from stratumfs.shards.memory import MemoryShards
 from tests.suites.tier import Tier, payload
 
 FULL = 1 << 20
@@ -100,6 +104,50 @@ async def test_a_range_inside_one_cell_is_not_copied_and_is_read_only() -> None:
     found = await tier.reader.read(tier.info(location), location, 10, 20)
     assert isinstance(found, memoryview)
     assert found.readonly
+
+
+def warm(tier: Tier, shards: Iterable[MemoryShards]) -> None:
+    """From now on these, and no others, answer without waiting, as if the page cache had all of them."""
+
+    def fill(source: MemoryShards, name: ShardName, position: int, parts: Sequence[memoryview]) -> bool:
+        data = source.contents.get(name, b"")[position:]
+        if len(data) < sum(map(len, parts)):
+            return False
+        for part in parts:
+            part[:], data = data[: len(part)], data[len(part) :]
+        return True
+
+    for each in tier.shards:
+        vars(each).pop("read_nowait", None)
+    for each in shards:
+        vars(each)["read_nowait"] = partial(fill, each)
+
+
+async def test_cells_that_were_read_together_are_given_without_a_copy() -> None:
+    tier = Tier(payload_seal=100 * FULL)
+    location, data = await run_of(tier, FULL, FULL)
+    warm(tier, tier.shards)
+    for start, length in [(0, FULL), (0, FULL), (FULL, FULL), (100, FULL - 200), (FULL // 2 - 1, 2)]:
+        found = await tier.reader.read(tier.info(location), location, start, length)
+        assert isinstance(found, memoryview)
+        assert found.readonly
+        assert found == data[start : start + length]
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_cells_from_memory_from_disk_and_decoded_come_in_their_order(seed: int) -> None:
+    drawn = random.Random(seed)
+    tier = Tier(payload_seal=100 * FULL)
+    location, data = await run_of(tier, FULL, FULL, 1 + drawn.randrange(FULL - 3, FULL))
+    for index in drawn.sample(range(6), drawn.randrange(3)):
+        name, shards = ShardName(location.volume, CellIndex(index)), tier.shards_of(location.volume, index)
+        at = location.position + 128 + drawn.randrange(location.cell_size)
+        shards.contents[name][at] ^= 1
+    for _ in range(6):
+        warm(tier, drawn.sample(tier.shards, drawn.randrange(7)))
+        start = drawn.randrange(len(data))
+        length = drawn.randrange(1, len(data) - start + 1)
+        assert await tier.read(location, start, length) == data[start : start + length]
 
 
 async def test_any_two_shards_may_be_missing() -> None:
