@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -12,6 +11,7 @@ from stratumfs.catalog.reap import usage
 from stratumfs.errors import StoreFull
 from stratumfs.limits import INLINE_MAX, PACKED_CELL
 from stratumfs.location import CELL_HEADER_SIZE
+from stratumfs.shards.layout import ShardName
 from stratumfs.shards.local import LocalShards
 from stratumfs.store import maintenance, repack
 from stratumfs.store.inline import InlineBytes
@@ -75,15 +75,19 @@ async def test_a_packed_object_is_read_with_one_call_for_each_cell_that_it_needs
         files |= await fill(store, 11)
         await store.packer.round(ALL)
         calls: list[int] = []
-        for name in ("read_at", "read_nowait"):
-            read = getattr(LocalShards, name)
+        read_at, read_nowait = LocalShards.read_at, LocalShards.read_nowait
 
-            def counted(shards: LocalShards, shard: object, offset: int, length: int, read: Any = read) -> object:
-                found = read(shards, shard, offset, length)
-                calls.extend([length] * (found is not None))  # else the page cache had not all of it
-                return found
+        def at(shards: LocalShards, name: ShardName, position: int, length: int) -> bytes:
+            calls.append(length)
+            return read_at(shards, name, position, length)
 
-            monkeypatch.setattr(LocalShards, name, counted)
+        def nowait(shards: LocalShards, name: ShardName, position: int, parts: Sequence[memoryview]) -> bool:
+            found = read_nowait(shards, name, position, parts)
+            calls.extend([sum(map(len, parts))] * found)  # else the page cache had not all of it
+            return found
+
+        monkeypatch.setattr(LocalShards, "read_at", at)
+        monkeypatch.setattr(LocalShards, "read_nowait", nowait)
         for key, data in files.items():
             store.volume_reader._cache._cells.clear()
             calls.clear()
