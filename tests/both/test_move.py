@@ -39,7 +39,7 @@ def begin_slow_move(doors: Doors, bucket: str) -> subprocess.Popen[str]:
         (doors.mount / bucket / f"f{number}").write_bytes(os.urandom(10_000_000))
     words = [BIN / "stratum-tier", "move", doors.mount / bucket, "--to", "warm", "--json"]
     moving = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not any(move["bytes"] for move in doors.status()["moves"]):
+    while not warm_files(doors.mount / bucket):  # asked of the mount, for a command may take as long as the move
         assert moving.poll() is None, "it was over before it was looked at"
     return moving
 
