@@ -11,7 +11,7 @@ import pytest
 
 from stratumfs.catalog import extents, tree
 from stratumfs.catalog.engine import Catalog
-from stratumfs.catalog.rounds import Rounds
+from stratumfs.catalog.membership import Membership
 from stratumfs.devices import identity
 from stratumfs.owner import create
 from stratumfs.shards.local import LocalOpenShard, LocalShards
@@ -41,14 +41,14 @@ async def _nobody_asked(*args: object) -> dict[object, Exception]:
 
 _LIES: list[tuple[str, Lie]] = [
     ("put-stripes", lambda: patch.object(LocalOpenShard, "datasync", _nothing)),
-    ("put-inline", lambda: patch.multiple(Rounds, _ask=_nobody_asked)),
+    ("put-inline", lambda: patch.object(Membership, "_ask", _nobody_asked)),
     ("volume-open", lambda: patch.object(LocalShards, "sync_folder", _nothing)),
     ("mkfs", lambda: patch.object(create, "sync_folder", _nothing)),
     ("mkfs", lambda: patch.object(identity, "sync_folder", _nothing)),
     ("volume-free", lambda: patch.object(Catalog, "sync", _nothing_awaited)),
     ("rename", lambda: patch.object(Catalog, "settle", _nothing_awaited)),
     ("seen-by-s3", lambda: patch.object(Catalog, "read_settled", Catalog.read)),
-    ("checkpoint", lambda: patch.multiple(Rounds, _ask=_nobody_asked)),
+    ("checkpoint", lambda: patch.object(Membership, "_ask", _nobody_asked)),
     ("delete", lambda: patch.object(extents, "delete_row", _delete_uncounted)),
     ("unlink-open", lambda: patch.object(tree, "orphan", _nothing)),
 ]

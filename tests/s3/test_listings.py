@@ -1,5 +1,6 @@
 """Listings: keys in S3's order, prefixes rolled up, pages without gap or repetition."""
 
+import os
 import random
 from typing import Any
 
@@ -17,10 +18,11 @@ KEYS = sorted(
 @pytest.fixture(scope="module")
 def full(s3: Any) -> str:
     """A bucket that holds KEYS."""
-    s3.create_bucket(Bucket="listed")
+    name = f"listed-{os.urandom(8).hex()}"  # the door lasts longer than a module, which may come twice
+    s3.create_bucket(Bucket=name)
     for key in random.Random(3).sample(KEYS, len(KEYS)):
-        s3.put_object(Bucket="listed", Key=key, Body=key.encode())
-    return "listed"
+        s3.put_object(Bucket=name, Key=key, Body=key.encode())
+    return name
 
 
 def rolled_up(prefix: str, delimiter: str) -> list[str]:

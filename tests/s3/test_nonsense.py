@@ -1,6 +1,7 @@
 """Well-signed nonsense: every answer is one of S3's, none an accident, and nothing is changed by a refusal."""
 
 import http.client
+import os
 from typing import Any
 from urllib.parse import quote
 
@@ -80,9 +81,10 @@ _CODES_OF_REFUSAL = range(300, 600)
 
 @pytest.fixture(scope="module")
 def kept(s3: Any) -> str:
-    s3.create_bucket(Bucket="nonsense")
-    s3.put_object(Bucket="nonsense", Key="kept", Body=b"as it was")
-    return "nonsense"
+    name = f"nonsense-{os.urandom(8).hex()}"  # the door lasts longer than a module, which may come twice
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key="kept", Body=b"as it was")
+    return name
 
 
 def ask(served: Gateway, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: bytes) -> Any:

@@ -44,14 +44,11 @@ async def copy_leaves(run: Run) -> None:
             assert isinstance(place, IdentityPlace)
             shared = ident in {copy.place for copy in members.copies[:2]}
             members.places[ident] = replace(place, disk="shared" if shared else number)
-        before = members.members
         with run.recording():
             await members.join_spares(store.catalog._rounds.exclusive)
             data = run.data(INLINE)
             with run.story.changing(run.tree.put("main/behind", data, etag_of(data))):
                 await acts.put(store, "main/behind", data)
-        assert len(members.members) == len(before)
-        assert members.members != before
 
 
 PATHS = {"fail-over": fail_over, "copy-joins": copy_joins, "copy-leaves": copy_leaves}

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from stratumfs.catalog.damage import shards_on
 from stratumfs.catalog.engine import Catalog
@@ -30,15 +30,21 @@ async def test_regression_a_device_that_hangs_delays_no_answer_for_long(
 ) -> None:
     """Also one that holds nothing."""
     begun, answer = trio.Event(), threading.Event()
+    others = trio.Semaphore(0)
 
     def hangs(path: Path) -> Space:
         if path.name == "d2":
             trio.from_thread.run_sync(begun.set)
             answer.wait()
+        else:
+            trio.from_thread.run_sync(others.release)
         return space_of(path)
 
     async def pass_time() -> None:
         await begun.wait()
+        for _ in range(5):
+            await others.acquire()
+        await wait_all_tasks_blocked(0.1)  # and have answered
         mock_clock.jump(ANSWER_WAIT_S)
 
     async with opened(store) as running:

@@ -166,6 +166,7 @@ async def test_regression_a_disk_that_hangs_in_close_does_not_keep_the_owner(
     answer = threading.Event()
     hanging: list[str] = []
     closing, token = trio.Event(), trio.lowlevel.current_trio_token()
+    others = trio.Semaphore(0)
     close = os.close
 
     def hangs(descriptor: int) -> None:
@@ -178,11 +179,15 @@ async def test_regression_a_disk_that_hangs_in_close_does_not_keep_the_owner(
             token.run_sync_soon(closing.set)
             answer.wait()
         close(descriptor)
+        if path.endswith(f"/{LOCK_FILE}") and not answer.is_set():
+            token.run_sync_soon(others.release)
 
     async with trio.open_nursery() as nursery:
 
         async def pass_time() -> None:
             await closing.wait()
+            for _ in range(6):  # the store's and five devices'
+                await others.acquire()
             mock_clock.jump(CLOSE_WAIT_S)
 
         async with wire.locked(store):
