@@ -64,7 +64,11 @@ def doors_open(doors: Doors) -> list[str]:
     return sorted(door["kind"] for door in doors.status()["doors"])
 
 
-def test_status_of_an_empty_store_without_an_owner_says_what_it_will_survive(closed: Doors) -> None:
+def test_status_of_an_empty_store_without_an_owner_says_what_it_will_survive(tmp_path: Path) -> None:
+    closed = Doors(tmp_path)
+    for path in closed.devices:
+        path.mkdir()
+    run([BIN / "mkfs.stratumfs", "--hot", *closed.devices, closed.store])
     found = closed.status()
     assert (found["devices_survived"], found["disks_survived"]) == (2, 0)
     assert found["owner"] is None

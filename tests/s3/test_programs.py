@@ -103,18 +103,15 @@ def test_aws(run: Run, tree: Path, name: str) -> None:
 
     aws("s3", "mb", f"s3://{name}")
     assert "BucketAlreadyOwnedByYou" in aws("s3", "mb", f"s3://{name}", fails=True)
-    assert name in aws("s3", "ls")
     aws("s3", "cp", "--recursive", "--quiet", "tree", f"s3://{name}/tree")
     assert aws("s3", "sync", "--quiet", "tree", f"s3://{name}/tree") == ""
     assert "PRE tree/" in aws("s3", "ls", f"s3://{name}")
     assert len(aws("s3", "ls", "--recursive", f"s3://{name}").splitlines()) == 5
     aws("s3", "cp", "--quiet", f"s3://{name}/tree/sub/large.bin", f"s3://{name}/copy.bin")
     aws("s3", "mv", "--quiet", f"s3://{name}/copy.bin", f"s3://{name}/moved.bin")
-    aws("s3", "cp", "--quiet", f"s3://{name}/moved.bin", "moved.bin")
-    assert filecmp.cmp(tree / "sub/large.bin", tree.parent / "moved.bin", shallow=False)
     aws("s3", "sync", "--quiet", f"s3://{name}/tree", "back")
     assert same(tree, tree.parent / "back")
-    url = aws("s3", "presign", f"s3://{name}/tree/sub/large.bin").strip()
+    url = aws("s3", "presign", f"s3://{name}/moved.bin").strip()
     assert fetched(url) == (tree / "sub/large.bin").read_bytes()
     head = ("s3api", "head-object", "--bucket", name, "--key")
     assert '"ContentType": "text/plain"' in aws(*head, "tree/one file.txt")
