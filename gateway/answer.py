@@ -1,15 +1,17 @@
 """Sending the one answer of a request over ASGI."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any
 
 import trio
 
-from gateway.asgi import Message, Receive, ReceiveInto, Send
+from gateway.asgi import RECEIVE_INTO, RECEIVED_INTO, Message, Receive, ReceivedInto, ReceiveInto, Send
 from gateway.request import RequestIds
 from gateway.response import Buffer, Response
 from stratumfs.limits import REQUEST_DRAIN_MAX, REQUEST_DRAIN_S
 
 _BODILESS = (204, 304)
+_WHOLE = (bytes, bytearray, memoryview)
 
 
 class ConnectionLostError(Exception):
@@ -19,20 +21,25 @@ class ConnectionLostError(Exception):
 class Incoming:
     """ASGI's *receive*, which remembers whether the body was asked for, and whether the request has ended.
 
-    into  the extension of that name, if the server has it
+    into, at_once  RECEIVE_INTO and RECEIVED_INTO, if the server has them
     """
 
-    def __init__(self, receive: Receive, receive_into: ReceiveInto | None = None) -> None:
-        self._receive, self._receive_into = receive, receive_into
-        self.into = None if receive_into is None else self._into
+    def __init__(self, receive: Receive, extensions: Mapping[str, Any]) -> None:
+        self._receive = receive
+        self._receive_into: ReceiveInto | None = extensions.get(RECEIVE_INTO)
+        self._received_into: ReceivedInto | None = extensions.get(RECEIVED_INTO)
+        self.into = None if self._receive_into is None else self._into
+        self.at_once = None if self._received_into is None else self._at_once
         self.begun = False
         self.ended = False
+        self.received_bytes = 0
 
     async def __call__(self) -> Message:
         self.begun = True
         message = await self._receive()
         if message["type"] != "http.request" or not message.get("more_body", False):
             self.ended = True
+        self.received_bytes += len(message.get("body", b""))
         return message
 
     async def _into(self, view: memoryview) -> int:
@@ -40,6 +47,14 @@ class Incoming:
         self.begun = True
         count = await self._receive_into(view)
         self.ended = not count
+        self.received_bytes += count
+        return count
+
+    def _at_once(self, view: memoryview) -> int:
+        assert self._received_into is not None
+        self.begun = True
+        count = self._received_into(view)
+        self.received_bytes += count
         return count
 
     async def drain(self) -> None:
@@ -79,7 +94,7 @@ class Answer:
             raise RuntimeError("a request has one answer")
         if self._head_only or response.status in _BODILESS:
             await self._send_whole(response, b"")
-        elif isinstance(response.body, bytes | bytearray | memoryview):
+        elif isinstance(response.body, _WHOLE):
             await self._send_whole(response, response.body)
         else:
             await self._send_chunks(response, response.body)
@@ -169,6 +184,6 @@ def content_length(response: Response) -> int | None:
         return None
     if response.length is not None:
         return response.length
-    if isinstance(response.body, bytes | bytearray | memoryview):
+    if isinstance(response.body, _WHOLE):
         return len(response.body)
     return None

@@ -7,10 +7,12 @@ a bucket of that name.
 
 import base64
 import os
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from random import getrandbits
 from typing import cast
 
 import structlog
@@ -19,14 +21,17 @@ from quart_trio import QuartTrio
 
 from gateway import routes, xml
 from gateway.answer import Answer, ConnectionLostError, Incoming
-from gateway.asgi import ABORT, RECEIVE_INTO, ASGIApp, Receive, Scope, Send
+from gateway.asgi import ABORT, ASGIApp, Receive, Scope, Send
 from gateway.auth.gate import Gate
 from gateway.errors import S3Error, is_unexpected, translate
 from gateway.request import Request, RequestIds
 from gateway.response import S3Service, xml_response
+from stratumfs.latency import Latencies
 
 _log = structlog.get_logger("gateway")
 _HOUSE = b"/stratum/"
+_HOST_ID = base64.b64encode(os.urandom(48)).decode("ascii")
+"""Of this process: what S3 calls the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,45 +44,55 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Since the start. requests: by operation and status ("GetObject 200"; "-" if none was made out)."""
+    """Since the start. requests: by operation ("-" if none was made out) and status; 0: nothing was answered."""
 
-    requests: Mapping[str, int]
+    requests: Mapping[tuple[str, int], int]
+    received_bytes: int
+    sent_bytes: int
     unexpected_errors: int
     connections_lost: int
     in_flight: int
 
 
 class Door:
-    """The ASGI callable. One for all connections; its counters are only touched on the loop."""
+    """The ASGI callable. One for all connections; its counters are only touched on the loop.
+
+    seconds  from a request's head to the end of its answer, by operation
+    """
 
     def __init__(self, service: S3Service, gate: Gate, quart: ASGIApp, domains: Sequence[str]) -> None:
         self._service = service
         self._gate = gate
         self._quart = quart
         self._domains = tuple(domain.lower().strip(".") for domain in domains)
-        self._requests: Counter[str] = Counter()
+        self.seconds = Latencies("operation")
+        self._requests: Counter[tuple[str, int]] = Counter()
+        self._received = self._sent = 0
         self._unexpected = 0
         self._lost = 0
         self._in_flight = 0
 
     def statistics(self) -> Statistics:
-        return Statistics(dict(self._requests), self._unexpected, self._lost, self._in_flight)
+        return Statistics(
+            dict(self._requests), self._received, self._sent, self._unexpected, self._lost, self._in_flight
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or (scope["type"] == "http" and _is_house(scope)):
             await self._quart(scope, receive, send)
         elif scope["type"] == "http":
-            await self._s3(scope, Incoming(receive, scope.get("extensions", {}).get(RECEIVE_INTO)), send)
+            await self._s3(scope, Incoming(receive, scope.get("extensions", {})), send)
         else:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _s3(self, scope: Scope, incoming: Incoming, send: Send) -> None:
         answer = Answer(scope["method"], new_ids(), incoming, send)
         request: Request | None = None
+        began = time.perf_counter()
         self._in_flight += 1
         try:
             request = routes.parse(scope, answer.ids, self._domains)
-            caller = self._gate.authenticate(request, incoming, incoming.into)
+            caller = self._gate.authenticate(request, incoming, incoming.into, incoming.at_once)
             await self._service.handle(request, caller, answer.send)
             answer.check_sent()
         except ConnectionLostError:
@@ -87,7 +102,10 @@ class Door:
         finally:
             self._in_flight -= 1
             name = request.operation.value if request else "-"
-            self._requests[f"{name} {answer.status or 0}"] += 1
+            self._requests[name, answer.status or 0] += 1
+            self._received += incoming.received_bytes
+            self._sent += answer.sent_bytes
+            self.seconds.observe(name, time.perf_counter() - began)
 
     async def _fail(
         self, error: Exception, scope: Scope, request: Request | None, answer: Answer, incoming: Incoming
@@ -135,9 +153,8 @@ async def _send_error(
 
 
 def new_ids() -> RequestIds:
-    """Random: unique over restarts and processes."""
-    random = os.urandom(56)
-    return RequestIds(random[:8].hex().upper(), base64.b64encode(random[8:]).decode("ascii"))
+    """Random, the first of them: unique over restarts and processes, and no secret."""
+    return RequestIds(f"{getrandbits(64):016X}", _HOST_ID)
 
 
 def _is_house(scope: Scope) -> bool:

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
+import msgspec
 import trio
 
 from gateway.auth.body import Body
@@ -13,14 +13,14 @@ from gateway.operations import Operation
 from gateway.request import Request
 from gateway.response import Responder
 from stratumfs.limits import KEY_MAX
+from stratumfs.store.restorer import Restorer
 from stratumfs.store.store import Store
 
 Authoriser = Callable[[Principal, Operation, str | None, bytes | None], bool]
 """Whether a principal may do an operation on a bucket and key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """What a handler works with. *send* is called exactly once; what is raised before it is answered as an error.
 
     region   of this service: what GetBucketLocation and HeadBucket say
@@ -35,6 +35,7 @@ class Call:
     body: Body
     send: Responder
     authorise: Authoriser
+    restorer: Restorer | None = None
 
     @property
     def bucket(self) -> str:

@@ -18,6 +18,8 @@ from stratumfs.values import Checksum
 
 
 class Algorithm(StrEnum):
+    __hash__ = str.__hash__  # the same number; Enum computes it in Python, and each request asks
+
     CRC32 = "CRC32"
     CRC32C = "CRC32C"
     CRC64NVME = "CRC64NVME"

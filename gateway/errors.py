@@ -236,6 +236,7 @@ TRANSLATION: Mapping[type[store_errors.StratumError], str] = {
     store_errors.StoreFull: "InsufficientStorage",
     store_errors.StoreBusy: "SlowDown",
     store_errors.StoreClosing: "ServiceUnavailable",
+    store_errors.ColdUnavailable: "SlowDown",
     store_errors.StoreInUse: "ServiceUnavailable",
     # Damage is refused with 503 and not 500: repair may mend it.
     store_errors.DataError: "ServiceUnavailable",
@@ -243,6 +244,7 @@ TRANSLATION: Mapping[type[store_errors.StratumError], str] = {
     store_errors.ShardMissing: "ServiceUnavailable",
     store_errors.TooFewShards: "ServiceUnavailable",
     store_errors.CatalogCorrupt: "ServiceUnavailable",
+    store_errors.ExtentCorrupt: "ServiceUnavailable",
     store_errors.DeviceError: "ServiceUnavailable",
     store_errors.DeviceFull: "InsufficientStorage",
     store_errors.DeviceFailed: "ServiceUnavailable",

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from gateway.checksums import Algorithm
 from gateway.errors import S3Error
+from gateway.tiers import STANDARD, shown_class
 from stratumfs.limits import USER_METADATA_MAX
 from stratumfs.values import Checksum, ObjectInfo, ObjectSpec
 
@@ -51,7 +52,7 @@ def object_spec(headers: Mapping[str, str], checksum: Checksum | None = None) ->
         content_type=headers.get("content-type") or None,
         headers=stored,
         metadata=_user_metadata(headers),
-        storage_class=storage_class(headers) or "STANDARD",
+        storage_class=storage_class(headers) or STANDARD,
         checksum=checksum,
     )
 
@@ -78,8 +79,8 @@ def object_headers(info: ObjectInfo, overrides: Mapping[str, str] | None = None)
     answer["accept-ranges"] = "bytes"
     answer["etag"] = f'"{info.etag}"'
     answer["last-modified"] = http_date(info.modified_ns)
-    if spec.storage_class != "STANDARD":
-        answer["x-amz-storage-class"] = spec.storage_class
+    if (shown := shown_class(spec.storage_class, info.tier)) != STANDARD:
+        answer["x-amz-storage-class"] = shown
     answer.update(_metadata_headers(spec.metadata))
     return answer
 

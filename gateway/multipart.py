@@ -3,8 +3,6 @@
 import re
 from collections.abc import Sequence
 
-import trio
-
 from gateway import checksums, xml
 from gateway.call import Call
 from gateway.checksums import Algorithm
@@ -19,6 +17,7 @@ from gateway.ranges import parse_copy_range
 from gateway.response import Response, xml_response
 from stratumfs.ids import UploadId
 from stratumfs.limits import LIST_MAX, PART_MAX, PARTS_MAX
+from stratumfs.threads import in_thread
 from stratumfs.values import Checksum, PartInfo, UploadInfo, UploadListing
 
 _UPLOAD_ID = re.compile("[0-9a-f]{32}")
@@ -126,7 +125,7 @@ async def _copy_bytes(call: Call, upload: UploadInfo, number: int, source: Sourc
         call.store.uploads.part(call.bucket, call.key, upload.id) as writer,
     ):
         async for chunk in reader.chunks(start, stop):
-            await trio.to_thread.run_sync(hasher.update, chunk, limiter=call.hashing)
+            await in_thread(hasher.update, chunk, limiter=call.hashing)
             await writer.write(chunk)
         await writer.finish()
         checksum = Checksum(algorithm.value, checksums.encode(hasher.digest()))

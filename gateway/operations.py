@@ -8,7 +8,9 @@ from enum import StrEnum
 
 
 class Operation(StrEnum):
-    """S3's own names, as its API reference and IAM spell them."""
+    """S3's own names, as its API reference and IAM spell them, and in the end those that S3 has not."""
+
+    __hash__ = str.__hash__  # the same number; Enum computes it in Python, and each request asks
 
     # service
     LIST_BUCKETS = "ListBuckets"
@@ -122,6 +124,8 @@ class Operation(StrEnum):
     COMPLETE_MULTIPART_UPLOAD = "CompleteMultipartUpload"
     ABORT_MULTIPART_UPLOAD = "AbortMultipartUpload"
     LIST_PARTS = "ListParts"
+    # our own
+    GET_EXPLANATION = "GetExplanation"
 
 
 _Table = dict[str, dict[str, Operation]]
@@ -211,6 +215,7 @@ BUCKET_SUBRESOURCES: _Table = {
     },
     "requestPayment": {"GET": _O.GET_BUCKET_REQUEST_PAYMENT, "PUT": _O.PUT_BUCKET_REQUEST_PAYMENT},
     "session": {"GET": _O.CREATE_SESSION},
+    "stratum-explain": {"GET": _O.GET_EXPLANATION},
     "tagging": {"GET": _O.GET_BUCKET_TAGGING, "PUT": _O.PUT_BUCKET_TAGGING, "DELETE": _O.DELETE_BUCKET_TAGGING},
     "uploads": {"GET": _O.LIST_MULTIPART_UPLOADS},
     "versioning": {"GET": _O.GET_BUCKET_VERSIONING, "PUT": _O.PUT_BUCKET_VERSIONING},
@@ -236,6 +241,7 @@ OBJECT_SUBRESOURCES: _Table = {
     "restore": {"POST": _O.RESTORE_OBJECT},
     "retention": {"GET": _O.GET_OBJECT_RETENTION, "PUT": _O.PUT_OBJECT_RETENTION},
     "select": {"POST": _O.SELECT_OBJECT_CONTENT},
+    "stratum-explain": {"GET": _O.GET_EXPLANATION},
     "tagging": {"GET": _O.GET_OBJECT_TAGGING, "PUT": _O.PUT_OBJECT_TAGGING, "DELETE": _O.DELETE_OBJECT_TAGGING},
     "torrent": {"GET": _O.GET_OBJECT_TORRENT},
     "uploadId": {

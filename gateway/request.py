@@ -1,51 +1,38 @@
 """One request, parsed and typed: what every handler is given."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+
+import msgspec
 
 from gateway.operations import Operation
 
 
-class Query(Mapping[str, str]):
-    """The query string, percent-decoded; of a name that repeats, the first value counts.
+class Query(dict[str, str]):
+    """The query string, percent-decoded; of a name that repeats, the first value counts. Nobody changes it.
 
     ``pairs`` are all of them as sent and in order, for the signature.
     """
 
-    __slots__ = ("_first", "pairs")
+    __slots__ = ("pairs",)
 
     def __init__(self, pairs: tuple[tuple[str, str], ...]) -> None:
+        super().__init__()
         self.pairs = pairs
-        self._first: dict[str, str] = {}
         for name, value in pairs:
-            self._first.setdefault(name, value)
-
-    def __getitem__(self, name: str) -> str:
-        return self._first[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._first
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._first)
-
-    def __len__(self) -> int:
-        return len(self._first)
+            self.setdefault(name, value)
 
     def __repr__(self) -> str:
         return f"Query({self.pairs!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class RequestIds:
+class RequestIds(msgspec.Struct, frozen=True):
     """What an answer and the log call a request: ``x-amz-request-id`` and ``x-amz-id-2``."""
 
     request_id: str
     host_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One request of the S3 protocol; not yet authenticated, its body not yet readable.
 
     bucket       the bucket's name, from path or host; None for operations of the service

@@ -1,8 +1,9 @@
 """What a handler answers, and the seam between protocol and operations."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from gateway.auth.principal import Authenticated
 from gateway.request import Request
@@ -12,8 +13,7 @@ Buffer = bytes | bytearray | memoryview
 XML_TYPE = "application/xml"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """Status, headers and body of one answer.
 
     headers  any case, Latin-1 or UTF-8; Content-Length, Date, Server and the request ids are added by the door
@@ -23,7 +23,7 @@ class Response:
     """
 
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: Buffer | AsyncIterator[Buffer] = b""
     length: int | None = None
 

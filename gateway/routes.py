@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from gateway.asgi import CHECKED
 from gateway.errors import S3Error
 from gateway.operations import (
     BUCKET_DEFAULT,
@@ -43,6 +44,7 @@ _SIGNATURE_PARAMETERS = frozenset(
 )
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
+_NO_QUERY = Query(())
 
 
 def parse(scope: Mapping[str, Any], ids: RequestIds, domains: Sequence[str] = ()) -> Request:
@@ -54,12 +56,17 @@ def parse(scope: Mapping[str, Any], ids: RequestIds, domains: Sequence[str] = ()
     method = scope["method"]
     raw_path: bytes = scope["raw_path"]
     raw_query: bytes = scope["query_string"]
-    raw_headers = tuple((name.lower(), value.strip(b" \t")) for name, value in scope["headers"])
-    _check_framing(raw_headers, scope["http_version"])
-    _check_target(raw_path, raw_query)
-    query = parse_query(raw_query)
+    if CHECKED in scope.get("extensions", ()):
+        raw_headers = tuple(scope["headers"])
+    else:
+        raw_headers = tuple((name.lower(), value.strip(b" \t")) for name, value in scope["headers"])
+        _check_framing(raw_headers, scope["http_version"])
+        _check_characters(raw_path, raw_query)
+    if len(raw_path) + len(raw_query) > REQUEST_TARGET_MAX:
+        raise S3Error("InvalidURI", f"The target is longer than {REQUEST_TARGET_MAX} bytes.")
+    query = parse_query(raw_query) if raw_query else _NO_QUERY
     headers = _headers(raw_headers, query)
-    host = headers.get("host", "")
+    host = headers["host"]
     in_host = _bucket_of_host(host, domains)
     bucket, key = resolve(raw_path, in_host)
     return Request(
@@ -81,15 +88,9 @@ def parse(scope: Mapping[str, Any], ids: RequestIds, domains: Sequence[str] = ()
 
 
 def _check_framing(headers: RawHeaders, http_version: str) -> None:
-    names = [name for name, _ in headers]
-    if len(names) > REQUEST_HEADERS_MAX:
+    if len(headers) > REQUEST_HEADERS_MAX:
         raise S3Error("RequestHeaderSectionTooLarge", f"More than {REQUEST_HEADERS_MAX} headers.")
-    if len(set(names)) < len(names):
-        for name in _ONCE:
-            if names.count(name) > 1:
-                raise S3Error("BadRequest", f"The header {name.decode()} was sent more than once.")
-    if b"host" not in names:
-        raise S3Error("BadRequest", "The Host header is missing.")
+    names = [name for name, _ in headers]
     if b"transfer-encoding" in names:
         _check_transfer_encoding(dict(headers), http_version)
 
@@ -103,9 +104,14 @@ def _check_transfer_encoding(headers: Mapping[bytes, bytes], http_version: str) 
         raise S3Error("NotImplemented", "A Transfer-Encoding other than chunked is not implemented.")
 
 
-def _check_target(raw_path: bytes, raw_query: bytes) -> None:
-    if len(raw_path) + len(raw_query) > REQUEST_TARGET_MAX:
-        raise S3Error("InvalidURI", f"The target is longer than {REQUEST_TARGET_MAX} bytes.")
+def _check_once(headers: RawHeaders) -> None:
+    names = [name for name, _ in headers]
+    for name in _ONCE:
+        if names.count(name) > 1:
+            raise S3Error("BadRequest", f"The header {name.decode()} was sent more than once.")
+
+
+def _check_characters(raw_path: bytes, raw_query: bytes) -> None:
     if not raw_path.startswith(b"/"):
         raise S3Error("InvalidURI", "The target must be a path.")
     if _BAD_TARGET.search(raw_path) or _BAD_TARGET.search(raw_query):
@@ -133,14 +139,25 @@ def _text(raw: bytes) -> str:
 
 
 def _headers(raw_headers: RawHeaders, query: Query) -> dict[str, str]:
+    """Raises: S3Error BadRequest."""
+    headers = {name.decode("latin-1"): header_text(value) for name, value in raw_headers}
+    if len(headers) < len(raw_headers):
+        _check_once(raw_headers)
+        headers = _joined(raw_headers)
+    if "host" not in headers:
+        raise S3Error("BadRequest", "The Host header is missing.")
+    if query and ("X-Amz-Signature" in query or "Signature" in query):
+        _hoisted(headers, query)
+    if "aws-chunked" in headers.get("content-encoding", ""):
+        _without_chunked(headers)
+    return headers
+
+
+def _joined(raw_headers: RawHeaders) -> dict[str, str]:
     headers: dict[str, str] = {}
     for raw_name, raw_value in raw_headers:
         name, value = raw_name.decode("latin-1"), header_text(raw_value)
         headers[name] = f"{headers[name]},{value}" if name in headers else value
-    if "X-Amz-Signature" in query or "Signature" in query:
-        _hoisted(headers, query)
-    if "aws-chunked" in headers.get("content-encoding", ""):
-        _without_chunked(headers)
     return headers
 
 
@@ -213,6 +230,8 @@ def _key(raw: bytes) -> bytes | None:
     """The key, percent-decoded once. Raises: S3Error InvalidURI (not UTF-8), InvalidArgument (NUL)."""
     if not raw:
         return None
+    if b"%" not in raw:
+        return raw  # of printable ASCII
     key = unquote_to_bytes(raw)
     try:
         key.decode()
@@ -233,12 +252,14 @@ def operation_of(
     """
     if bucket is None:
         return _service_operation(method, query)
-    table = BUCKET_SUBRESOURCES if key is None else OBJECT_SUBRESOURCES
-    chosen = [name for name in query if name in table]
-    if len(chosen) > 1:
-        raise S3Error("InvalidArgument", f"Conflicting query string parameters: {', '.join(sorted(chosen))}")
-    _refuse_unknown(method, query, table)
-    methods = table[chosen[0]] if chosen else (BUCKET_DEFAULT if key is None else OBJECT_DEFAULT)
+    methods = BUCKET_DEFAULT if key is None else OBJECT_DEFAULT
+    if query:
+        table = BUCKET_SUBRESOURCES if key is None else OBJECT_SUBRESOURCES
+        chosen = [name for name in query if name in table]
+        if len(chosen) > 1:
+            raise S3Error("InvalidArgument", f"Conflicting query string parameters: {', '.join(sorted(chosen))}")
+        _refuse_unknown(method, query, table)
+        methods = table[chosen[0]] if chosen else methods
     if method not in methods:
         raise S3Error("MethodNotAllowed", headers={"allow": ", ".join(methods)}, Method=method)
     return _refined(methods[method], query, headers)

@@ -103,6 +103,7 @@ class _Connections:
         task_status: trio.TaskStatus[list[str]],
     ) -> None:
         async with trio.open_nursery() as connections:
+            connections.start_soon(self._waiting.serve)
             try:
                 async with trio.open_nursery() as accepting:
 
@@ -231,6 +232,8 @@ async def _bind_one(address: str) -> list[trio.socket.SocketType]:
         found = await trio.socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise ConfigError(f"cannot listen on {address}: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise ConfigError(f"cannot listen on {address}: {host!r} is no name of a host") from error
     sockets: list[trio.socket.SocketType] = []
     for family, kind, protocol, _, sockaddr in dict.fromkeys(found):
         try:

@@ -10,15 +10,18 @@ from gateway.call import Authoriser, Call, Handler
 from gateway.errors import S3Error
 from gateway.objects.copy import copy_object
 from gateway.objects.delete import delete_object, delete_objects
+from gateway.objects.explain import explain
 from gateway.objects.get import get_object
 from gateway.objects.head import head_object
 from gateway.objects.list import list_object_versions, list_objects, list_objects_v2
 from gateway.objects.put import put_object
+from gateway.objects.restore import restore_object
 from gateway.operations import Operation
 from gateway.refusals import refuse_what_is_not_done
 from gateway.request import Request
 from gateway.response import Responder
 from stratumfs.limits import HASH_THREADS
+from stratumfs.store.restorer import Restorer
 from stratumfs.store.store import Store
 
 HANDLERS: Mapping[Operation, Handler] = {
@@ -34,10 +37,12 @@ HANDLERS: Mapping[Operation, Handler] = {
     Operation.LIST_OBJECT_VERSIONS: list_object_versions,
     Operation.PUT_OBJECT: put_object,
     Operation.GET_OBJECT: get_object,
+    Operation.GET_EXPLANATION: explain,
     Operation.HEAD_OBJECT: head_object,
     Operation.COPY_OBJECT: copy_object,
     Operation.DELETE_OBJECT: delete_object,
     Operation.DELETE_OBJECTS: delete_objects,
+    Operation.RESTORE_OBJECT: restore_object,
     Operation.CREATE_MULTIPART_UPLOAD: multipart.create_upload,
     Operation.UPLOAD_PART: multipart.upload_part,
     Operation.UPLOAD_PART_COPY: multipart.upload_part_copy,
@@ -57,15 +62,29 @@ def root_may_all(principal: Principal, operation: Operation, bucket: str | None,
 class StoreService:
     """``gateway.response.S3Service`` over a store. Has no state of its own."""
 
-    def __init__(self, store: Store, region: str = "us-east-1", authorise: Authoriser = root_may_all) -> None:
-        self._store = store
+    def __init__(
+        self,
+        store: Store,
+        region: str = "us-east-1",
+        authorise: Authoriser = root_may_all,
+        restorer: Restorer | None = None,
+    ) -> None:
+        self._store, self._restorer = store, restorer
         self._region = region
         self._authorise = authorise
         self._hashing = trio.CapacityLimiter(HASH_THREADS)
 
     async def handle(self, request: Request, caller: Authenticated, send: Responder) -> None:
         call = Call(
-            self._store, self._region, self._hashing, request, caller.principal, caller.body, send, self._authorise
+            self._store,
+            self._region,
+            self._hashing,
+            request,
+            caller.principal,
+            caller.body,
+            send,
+            self._authorise,
+            self._restorer,
         )
         call.require(request.operation, request.bucket, request.key)
         handler = HANDLERS.get(request.operation)

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from gateway.checksums import Algorithm
 from gateway.errors import S3Error
 from gateway.request import RequestIds
+from gateway.tiers import shown_class
 from stratumfs.values import BucketInfo, Checksum, ListedObject, PartInfo, UploadInfo
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -66,7 +67,12 @@ def legible(text: str) -> str:
 
 def timestamp(time_ns: int) -> str:
     """``2009-10-12T17:50:30.000Z``: whole seconds, so that listings agree with Last-Modified."""
-    minute, second = divmod(time_ns // 1_000_000_000, 60)
+    return _timestamp(time_ns // 1_000_000_000)
+
+
+@lru_cache(maxsize=8192)
+def _timestamp(seconds: int) -> str:
+    minute, second = divmod(seconds, 60)
     return f"{_minute(minute)}:{second:02}.000Z"
 
 
@@ -87,9 +93,16 @@ def _key_writer(url: bool) -> Callable[[bytes], str]:
 
 def _key_texts(keys: Sequence[bytes], url: bool) -> list[str]:
     """As ``_key_writer`` has them; where no key of the page holds anything special, that is found out once."""
-    if url or _SPECIAL.search(b"/".join(keys).decode()) is not None:
+    if url or not _is_plain(b"/".join(keys).decode()):
         return list(map(_key_writer(url), keys))
     return list(map(bytes.decode, keys))
+
+
+def _is_plain(text: str) -> bool:
+    """Whether nothing in it is to be escaped. Of ASCII the methods of a string know it in half the time."""
+    if text.isascii():
+        return text.isprintable() and not ("&" in text or "<" in text or ">" in text or '"' in text)
+    return _SPECIAL.search(text) is None
 
 
 def _element(name: str, text: str | None) -> str:
@@ -203,10 +216,10 @@ def _listing(
     # ETags are hex digits with perhaps a hyphen: nothing in them is to be escaped.
     names = _key_texts([item.key for item in objects], page.url)
     rows = [
-        f"<Contents><Key>{name}</Key><LastModified>{timestamp(modified_ns)}</LastModified>"
+        f"<Contents><Key>{name}</Key><LastModified>{_timestamp(modified_ns // 1_000_000_000)}</LastModified>"
         f"<ETag>&quot;{etag}&quot;</ETag>{_checksum_kind(checksum) if checksum else ''}<Size>{size}</Size>{owned}"
-        f"<StorageClass>{storage_class}</StorageClass></Contents>"
-        for name, (_, size, etag, modified_ns, storage_class, checksum) in zip(names, objects, strict=True)
+        f"<StorageClass>{shown_class(storage_class, tier) if tier else storage_class}</StorageClass></Contents>"
+        for name, (_, size, etag, modified_ns, storage_class, checksum, tier) in zip(names, objects, strict=True)
     ]
     content = f"{_page(page, 'MaxKeys', key)}{head}{''.join(rows)}{_prefixes(prefixes, key)}"
     return _document("ListBucketResult", content)
@@ -228,7 +241,7 @@ def list_versions(
         f"<Version><Key>{key(item.key)}</Key><VersionId>null</VersionId><IsLatest>true</IsLatest>"
         f"<LastModified>{timestamp(item.modified_ns)}</LastModified>{_etag(item.etag)}"
         f"{_checksum_kind(item.checksum)}<Size>{item.size}</Size>{owned}"
-        f"<StorageClass>{item.storage_class}</StorageClass></Version>"
+        f"<StorageClass>{shown_class(item.storage_class, item.tier)}</StorageClass></Version>"
         for item in objects
     ]
     head = f"<KeyMarker>{key(key_marker)}</KeyMarker><VersionIdMarker>{escape(version_id_marker)}</VersionIdMarker>"
@@ -254,10 +267,13 @@ def _prefixes(prefixes: Iterable[bytes], key: Callable[[bytes], str]) -> str:
 
 def _checksum_kind(checksum: Checksum | None) -> str:
     """Listings name algorithm and type, not the value."""
-    if checksum is None:
-        return ""
-    kind = checksum_type(checksum.composite)
-    return f"<ChecksumAlgorithm>{checksum.algorithm}</ChecksumAlgorithm><ChecksumType>{kind}</ChecksumType>"
+    return "" if checksum is None else _kind(checksum.algorithm, checksum.composite)
+
+
+@lru_cache(maxsize=64)
+def _kind(algorithm: str, composite: bool) -> str:
+    kind = checksum_type(composite)
+    return f"<ChecksumAlgorithm>{algorithm}</ChecksumAlgorithm><ChecksumType>{kind}</ChecksumType>"
 
 
 def delete_result(deleted: Iterable[bytes], failed: Iterable[tuple[bytes, S3Error]]) -> bytes:

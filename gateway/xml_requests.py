@@ -11,7 +11,7 @@ from lxml import etree
 from gateway.checksums import Algorithm
 from gateway.errors import S3Error
 from gateway.xml import NAMESPACE
-from stratumfs.limits import DELETE_MAX, PARTS_MAX
+from stratumfs.limits import DELETE_MAX, PARTS_MAX, RESTORE_DAYS_MAX
 from stratumfs.values import Checksum, CompletedPart
 
 _CHECKSUMS = {algorithm.element: algorithm for algorithm in Algorithm}
@@ -47,6 +47,20 @@ def parse_versioning(body: bytes) -> str | None:
     if status not in (None, "Enabled", "Suspended"):
         raise S3Error("MalformedXML")
     return status
+
+
+def parse_restore(body: bytes) -> int:
+    """Days of a RestoreRequest. How quickly the bytes are to come is no choice: at once.
+
+    Raises: S3Error MalformedXML; NotImplemented for a selection.
+    """
+    texts = _texts(_root(body, "RestoreRequest"))
+    if unknown := texts.keys() & {"Type", "SelectParameters", "OutputLocation"}:
+        raise S3Error("NotImplemented", f"{min(unknown)} of RestoreRequest is not implemented.")
+    days = texts.get("Days", "").strip()
+    if not (days.isascii() and days.isdigit() and 1 <= int(days[:9]) <= RESTORE_DAYS_MAX):
+        raise S3Error("MalformedXML")
+    return int(days)
 
 
 def parse_delete(body: bytes) -> tuple[list[ToDelete], bool]:

@@ -31,6 +31,12 @@ class Closable(Protocol):
 
 
 def close_soon(files: Iterable[Closable]) -> None:
-    """Let go of *files*, each in a thread that nobody waits for: of a disk that hangs close(2) may hang too."""
+    """Let go of *files*, each in a thread that nobody waits for: of a disk that hangs close(2) may hang too.
+
+    Where there is no thread to be had, here: better than never.
+    """
     for file in files:
-        threading.Thread(target=file.close, name="close", daemon=True).start()
+        try:
+            threading.Thread(target=file.close, name="close", daemon=True).start()
+        except RuntimeError:
+            file.close()

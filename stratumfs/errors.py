@@ -16,11 +16,13 @@
     │   ├── StoreFull
     │   ├── StoreBusy               too much is waiting already
     │   ├── StoreClosing
+    │   ├── ColdUnavailable         what keeps the cold tier does not answer, or its key is not there
     │   └── StoreInUse              another owner holds it
     ├── DataError                   bytes or rows that fail their check
     │   ├── ShardCorrupt  ShardMissing
     │   ├── TooFewShards
     │   ├── CatalogCorrupt
+    │   │   └── ExtentCorrupt       one row of where bytes are, or its inline bytes; carries ``ident``
     │   └── CatalogRefused          a statement that the database refuses: a row against the schema, a program's fault
     ├── DeviceError                 one device's doing; carries ``device``
     │   ├── DeviceFull
@@ -190,6 +192,10 @@ class StoreClosing(StoreError):
     pass
 
 
+class ColdUnavailable(StoreError):
+    """Says nothing of the bytes: they may be whole, and cannot be had now."""
+
+
 class StoreInUse(StoreError):
     pass
 
@@ -212,6 +218,14 @@ class TooFewShards(DataError):
 
 class CatalogCorrupt(DataError):
     pass
+
+
+class ExtentCorrupt(CatalogCorrupt):
+    """A row fails its check, and nothing else is known to be wrong; ``ident`` is its id."""
+
+    def __init__(self, message: str, ident: int = 0) -> None:
+        super().__init__(message)
+        self.ident = ident
 
 
 class CatalogRefused(DataError):
@@ -264,7 +278,8 @@ def is_full(error: OSError) -> bool:
 
 
 def is_starved(error: BaseException) -> bool:
-    """The process, or the machine, has no file descriptor left: no device's doing, and the call can be made again.
+    """The process, or the machine, has no file descriptor or thread left: no device's doing, and the call can be made
+    again.
 
     ENOMEM is not among them: a sync may say it of pages that it has lost, and must not be believed the next time.
     """

@@ -26,14 +26,25 @@ UNSYNCED_BYTES_MAX = 48 * MIB
 UNSYNCED_TOTAL_MAX = 48 * MIB
 """Of all streams of the S3 door together, but for STRIPES_IN_FLIGHT and one that fills of each: above it each syncs
 after every stripe. Of a mount it is PENDING_MEMORY_MAX."""
+SYNC_AHEAD_BYTES = 16 * MIB
+"""Of one stream, appended: their sync begins beside what still comes in."""
+SYNC_CROWDED_BYTES = 4 * MIB
+"""The same where all streams together have half of UNSYNCED_TOTAL_MAX."""
+WINDOW_FREE_SHARE = 10
+"""Where less than such a share of a tier is free, volumes that backups may name go early, the oldest first."""
 VOLUME_FREE_GRACE_S = 60.0
 """From the sync of the commit that emptied a volume to the unlink of its shards."""
 
 # Repair
-REBUILD_BYTES = 8 * MIB
+REBUILD_BYTES = 16 * MIB
 """Of all cells of the stripes that a rebuild has in its hands at once; one stripe at least."""
+REBUILD_BATCHES = 3
+"""Of one rebuild, that are read, decoded or written at once."""
+REBUILDS_MAX = 2
+"""Volumes that are repaired at once while nobody asks at the doors, each with so much memory."""
 REBUILD_SYNC_BYTES = 8 * MIB
-"""Of one shard, written and not synced: a disk that is busy has no more than that to do within its deadline."""
+"""Of one shard, behind which a sync begins beside the next writes: a disk that is busy has no more to do within its
+deadline than that and what is in flight."""
 REBUILD_READ_S = 10.0
 """A device that gives a repair nothing for so long is asked last, and what needs it is put off."""
 LISTING_S = 1.0
@@ -66,6 +77,26 @@ MERGE_BOUNDS = (1, 512 * KIB, 4 * MIB, 32 * MIB)
 """Bytes in use where a class of small volumes begins and the one before it ends. So many of one class make one of the
 next: what is merged is copied once for each class, not again for each volume that comes after it."""
 
+# Namespace images
+IMAGE_INTERVAL_S = 3600.0
+"""From one image to the next, if anything has changed."""
+IMAGE_AGE_MAX_S = 7 * 86400.0
+"""Behind it another one is written also if nothing has changed: nobody verifies images, and disks rot."""
+IMAGE_CHANGES = 1_000_000
+"""So many transactions make one due earlier, but not before IMAGE_AGAIN_S."""
+IMAGE_AGAIN_S = 600.0
+"""From an image that could not be written, or that lost a device, to the next try."""
+IMAGE_FIRST_S = 60.0
+"""From the start of an owner to its first look whether one is due."""
+IMAGE_LOOK_S = 10.0
+IMAGE_ROWS = 200
+"""Rows that are read at once, by a thread that the loop waits for when it wants its turn."""
+IMAGE_FRAME_MAX = 1 * MIB
+"""Of one frame, unpacked."""
+IMAGES_KEPT = 2
+IMAGE_BYTES_MAX = 1 << 40
+"""An image is one volume, however long it is."""
+
 # Catalog
 INLINE_MAX = 16 * KIB
 """Any flushed run up to this long is an inline extent."""
@@ -78,6 +109,8 @@ PACK_AGAIN_S = 10.0
 TRANSACTION_ROWS_MAX = 200
 COUNTED_ROWS_MAX = 20_000
 """Rows that one transaction only counts: half a millisecond."""
+SUMMED_ROWS_MAX = 2000
+"""The same where each is looked up in another table: 2 ms."""
 MAKE_CHUNK = 50
 """Files that one transaction of a bulk call makes: 2 ms."""
 ROUND_BYTES_MAX = 4 * MIB
@@ -89,7 +122,22 @@ UNSYNCED_TRANSACTIONS_MAX = 4096
 CHECKPOINT_BYTES = 64 * MIB
 CHECKPOINT_LATE_BYTES = 4 * CHECKPOINT_BYTES
 """A checkpoint waits for a copy that is being seeded until the log is so long: it would have to be seeded again."""
+SNAPSHOT_LOG_MAX = 16 * CHECKPOINT_LATE_BYTES
+"""Whoever reads one moment of the catalog hurries once the log is as long as that of a late checkpoint, and gives up
+here: as long as it reads the log is not started over."""
 CHECKPOINT_LOOKS_S = 0.5
+SPOOL_S = 5.0
+"""For the end of a log that a backup wants to have: writers wait for it."""
+BACKUP_RENEW = 4
+"""A series of the backup whose log is so many times as long as its base ends, and another one begins."""
+BACKUP_LOG_MIN = 64 * MIB
+"""… but not before its log is so long."""
+SPOOL_SPARE_BYTES = 2 * GIB
+"""Of the catalog's disk, or a share of it if that is less: what waits for a backup leaves it free, for a disk that has
+half as much takes no new data (`store.space`)."""
+SPOOL_SPARE_SHARE = 20
+SPOOL_SMALL_SHARE = 16
+"""… but such a share of what is free may always wait."""
 CHECKPOINT_BUSY_TRIES_MAX = 200
 CATALOG_CACHE_BYTES = 64 * MIB
 CATALOG_PAGE_SIZE = 4096
@@ -128,6 +176,20 @@ LIST_MAX = 1000
 BUCKETS_LIST_MAX = 10_000
 """Of one page of ListBuckets; a longer list goes on by a token."""
 DELETE_MAX = 1000
+RESTORE_DAYS_MAX = 36_500
+
+# Remotes
+REMOTE_CONNECT_S = 5.0
+REMOTE_SILENCE_S = 20.0
+"""Of a service, between two pieces of what it sends or takes."""
+REMOTE_VERB_S = 60.0
+REMOTE_RATE_MIN = 64 * KIB
+"""Bytes a second: with all its attempts one verb has REMOTE_VERB_S, and the time that its bytes take at such a rate."""
+REMOTE_ATTEMPTS = 5
+REMOTE_PAUSE_S, REMOTE_PAUSE_S_MAX = 0.2, 5.0
+"""Before the second attempt, and before any other, at most."""
+REMOTE_CONNECTIONS_KEPT = 64
+"""To one service, that are kept for the next call."""
 
 # Doors
 PENDING_BYTES_MAX = 1 * GIB
@@ -138,11 +200,14 @@ PENDING_SWEEP_S = 5.0
 PENDING_MEMORY_MAX = 256 * MIB
 """Of all inodes of a mount, in memory: what is synced but not published can be read from its volumes."""
 INVALIDATE_WAIT_S = 5.0
+INVALIDATE_AGAIN_S = 0.001
 INVALIDATE_THREADS = 16
 KERNEL_CACHE_S = 3600.0
 """The kernel keeps names and attributes for so long; it is told of what changes."""
 SPECIAL_NAMES_MAX = 10_000
 """Names known to the kernel whose spelling depends on their neighbours."""
+KEPT_NAMES_MAX = 200_000
+"""Names that the kernel was given to keep; of directories past it all are taken to be."""
 HANDLES_MAX = 1 << 20
 READDIR_CHUNK_MIN = 32
 READDIR_CHUNK_MAX = 512
@@ -161,10 +226,89 @@ PACE_REST_BUSY, PACE_REST_ALONE = 3.0, 0.5
 PACE_REST_S_MAX = 30.0
 SWAP_ROWS = 100
 """Extents that one transaction of a repack points elsewhere, or reads with the bytes that lie in them: 2 ms."""
+KNOWN_OBJECTS_MAX = 8192
+KNOWN_BYTES_MAX = 32 * MIB
+"""Of objects whose rows are remembered, and of the bytes that lie in those rows, metadata too."""
+KNOWN_ROWS_MAX = 8
+"""What has more extents, parts or names in its key is not: a thousand parts would take 40 KB."""
+KNOWN_BUCKETS_MAX = 1024
+"""Names of buckets that are remembered."""
+KNOWN_LAYOUTS_MAX = 2048
+"""Files of which it is remembered where their bytes lie, each of KNOWN_ROWS_MAX extents at most."""
+DEFRAGMENT_LOOK_S = 10.0
+DEFRAGMENT_QUIET_S = 30.0
+"""Of a file that was written in small pieces, before they are joined: what is overwritten again need not be."""
+DEFRAGMENT_FILES_MAX = 10_000
+"""That are remembered until then."""
+DEFRAGMENT_FREE = 10
+"""It is left to a tier with less than one such part of its room free."""
+FRAGMENTED_EXTENTS = 64
+"""A file with fewer is not looked at."""
+FRAGMENTS_MIN = 8
+"""Extents that follow one another are joined if there are so many of them …"""
+FRAGMENT_MEAN = 64 * KIB
+"""… and they have no more bytes than this on average …"""
+FRAGMENT_MAX = 256 * KIB
+"""… and none has more: a reader does not notice where such a one ends."""
 MOVES_MAX = 100
 """Moves that wait for the one under way; further ones are refused."""
 MOVES_LOOK_S = 5.0
 """How often a move that waits because nothing can be written looks whether that is over."""
+ACCESSES_MAX = 200_000
+"""Reads that wait for the tier engine's next look; what comes on top is not counted."""
+CHANGES_MAX = 100_000
+"""Inodes that have changed since its last look; of more, all are looked at."""
+RESIDENCES = 25
+"""Inodes of which one transaction says where their bytes lie, or what was decided: 2 ms."""
+SNIFF_BYTES = 64 * KIB
+"""Of a new object, by which is told what it is."""
+SNIFFS_WAITING_MAX = 1000
+"""New objects that wait for that; of further ones the name tells."""
+DECISIONS_KEPT = 100_000
+DECISIONS_KEPT_S = 90 * 86400.0
+"""The log of decisions is no longer, and no older."""
+PLAN_MAX = 10_000
+"""Moves that wait for each tier, and as many that make room; what is decided beyond is decided again later."""
+BATCH_BYTES = 256 * MIB
+BATCH_MOVES = 200
+"""Moves that are carried out together; a single object may have more bytes."""
+TIER_AGAIN_S = 600.0
+"""After this is tried again what a tier could not take, or what could not be moved."""
+SURVEY_WAIT_S = 60.0
+"""Who asks what the tier engine would do waits so long for it to have seen all objects."""
+HEAT_SAVED_S = 60.0
+"""How often the heat is written down: more rarely where that were more than `HEAT_BYTES_S`."""
+HEAT_BYTES_S = 1 * MIB
+INSPECT_BYTES = 1 * MIB
+"""Of one shard that are read at once to be verified: memory that is used again costs less than more of it."""
+LEDGER_S = 60.0
+"""How old the ledger of durability is at most that metrics show: it goes through the rows of all volumes."""
+BUCKETS_MEASURED_MAX = 1000
+"""Of which metrics tell sums: each is a series."""
+HEAL_STRIPES = 256
+"""That are gathered, to be looked at volume by volume, when somebody asks for a prefix to be healed."""
+USAGE_PERIOD_S = 6 * 3600.0
+"""From one walk of all names, which counts what lies below each bucket and prefix, to the next."""
+USAGE_DEPTH = 3
+"""Of directories whose sums are kept: buckets, and two levels below."""
+USAGE_ROWS_MAX = 10_000
+"""Of prefixes whose sums are kept; buckets are not counted."""
+SCRUB_PERIOD_S = 14 * 86400.0
+"""In which all is read once."""
+SCRUB_AGAIN_S = 60.0
+"""From a pass of the scrubber that could not go on to the next try."""
+SCRUB_ROW_BYTES = 256
+"""What a row of the catalog counts for beside bytes of shards, where a pass is spread over its period."""
+SCRUB_ROWS_SAVED = 20_000
+"""Rows after which is written down how far the scrubber is."""
+FINDINGS_MAX = 10_000
+"""Of a check that are told in words; the others are counted."""
+COMPARED_MAX = 1000
+"""Rows of the catalog in which a copy differs that are judged together."""
+PAGE_ROWS_MAX = 64
+"""Rows of extents that lie on one page of the catalog, at most: one has 60 bytes at least."""
+ROW_MEND_AGAIN_S = 60.0
+"""A row of the catalog that no copy had whole is sought again after this."""
 READAHEAD_STRIPES = 2
 VOLUMES_KNOWN_MAX = 65_536
 """Volumes whose geometry and devices are kept in memory: 16 TiB of them."""
@@ -175,9 +319,13 @@ STRIPES_IN_FLIGHT = 4
 STRIPE_CACHE_BYTES = 64 * MIB
 FREED_BYTES_KEPT = 64 * MIB
 """Of memory that is freed, at the end of the heap: the next buffers lie there."""
+GARBAGE_OBJECTS = 10_000
+"""So many more than before make Python look for cycles among them."""
 MAPPED_BUFFER_MIN = 32 * MIB
 """Buffers from here on are mapped by themselves; the C library takes no higher bound."""
 DEVICE_THREADS = 8
+REBUILD_THREADS = 2
+"""Threads that verify and decode for rebuilds."""
 CODING_THREADS = 4
 """Threads that encode and append, and as many that verify and decode: each works on one stripe."""
 DEVICE_DEADLINE_S = 30.0
@@ -185,8 +333,14 @@ DEVICE_DEADLINE_S = 30.0
 to spin up."""
 ANSWER_WAIT_S = 5.0
 """For devices, by who tells what they hold: one that does not answer by then counts as lost."""
+NEVER_NS = (1 << 63) - 1
+"""Of times in the catalog: behind all that there are."""
+STANDINGS_S = 2.0
+"""For identity files to repeat a strike, which writes may wait for."""
 PROGRESS_S = 1.0
 """How often who waits for the owner is told how far it is."""
+PROGRESS_REST = 9
+"""So many times as long as it took to find out."""
 CLOSE_WAIT_S = 5.0
 """For files that are closed at the owner's end."""
 DEVICE_LOOK_S = 1.0
@@ -197,6 +351,30 @@ DEVICE_FULL_S = 5.0
 """A device that had no room, whatever it says it has (a quota), is tried again after this."""
 DEVICE_SUSPECT_S = 60.0
 """After an error of a read a device is read last for so long."""
+HEALTH_LOOK_S = 30.0
+"""So often the calls of devices are compared with those of their peers."""
+SLOW_TIMES, SLOW_S, SLOW_CALLS_MIN = 8.0, 0.05, 20
+"""A device is slow whose calls take so many times as long as the others' on average, and no less than so long; who had
+fewer calls says nothing."""
+SLOW_SUSPECT_S = 600.0
+"""It is read last for so long: who is not read cannot show that it is quick again."""
+SMART_LOOK_S = 3600.0
+SMART_WAIT_S = 30.0
+"""For smartctl, which hangs with its disk."""
+REMOTE_THREADS = 32
+"""That read from somebody's S3 at once."""
+REMOTE_READS_WAITING_MAX = 256
+"""Of the cold tier. Less than READS_WAITING_MAX: others are read meanwhile."""
+REMOTE_PUTS = 2
+"""Volumes that are on their way to somebody's S3 at once; each is REPACK_BYTES, and as much encrypted."""
+REMOTE_VOLUMES_KNOWN = 4096
+"""Of which it is remembered what the headers of their objects say."""
+REMOTE_FAILURES = 3
+"""Reads of a cold tier that fail, with none between them that is answered, before others are refused at once …"""
+REMOTE_REST_S, REMOTE_REST_S_MAX = 5.0, 60.0
+"""… until one is tried again; twice as long each time that it fails too."""
+REMOTE_AGAIN_S = 30.0
+"""After a delete that failed."""
 HEDGE_DELAY_S = 0.25
 """A cell that a device has not given by then is sought on the others too."""
 READS_NOTED_S = 1.0
@@ -232,6 +410,8 @@ RECEIVE_MAX = 64 * KIB
 """Bytes that are taken from a connection at once where they are not received straight into a stripe."""
 SEND_JOINED_MAX = 64 * KIB
 """An answer up to this long goes out with its head in one call."""
+METRICS_CONNECTIONS_MAX = 16
+"""Of who asks for metrics: a few servers of Prometheus."""
 CONNECTIONS_MAX = 4096
 """Of one S3 door, if there are descriptors for so many. Above it the one that has waited longest for its next request
 makes room. A stranger can have each hold a head."""
@@ -254,6 +434,8 @@ HASH_BATCH = 512 * KIB
 HASH_BATCH_EVENTS = 1024
 """So many chunk borders make a batch too, however little lies between them."""
 HASH_INLINE = 32 * KIB
+HASHED_TOGETHER = 2 * MIB
+"""Bytes of a stream that one hop into a thread hashes by MD5, where so many wait."""
 HASH_THREADS = 4
 CHUNK_HEADER_MAX = 1 * KIB
 """Bytes of the line before an aws-chunked chunk."""
@@ -262,17 +444,35 @@ SMALL_CHUNKS_MAX = 10_000
 """Chunks of one body below CHUNK_MIN. S3 allows one; SDKs on pipes send some; a flood of them costs time."""
 TRAILERS_MAX = 8 * KIB
 SIGNING_KEYS_MAX = 256
+RECORDED_MAX = 20_000
+"""Accesses that are noted until they are written down, a minute's; more are not."""
+RECORDING_S = 60.0
+RECORDING_SEGMENT_BYTES = 1 * MIB
+RECORDING_BYTES_MAX = 32 * MIB
+"""Of all segments of recorded accesses: some millions, of which the oldest go."""
+SUMS_WAIT_S = 30.0
+"""An explanation of a directory sums up what it finds in so long."""
+EXPLAINED_TOGETHER = 2
+"""Explanations of files under way, and as many sums of directories: each of them looks at much that others want too."""
+EXPLANATIONS_WAITING = 32
+"""Of files, in line. More are refused, and so is each sum that has no turn at once: one may take half a minute."""
+INVENTORY_MAX = 1_000_000
+"""Objects of one replay."""
 
 assert DEVICE_LOOK_S < DEVICE_STANDSTILL_S < DEVICE_DEADLINE_S
 assert all(MERGE_VOLUMES * low >= high for low, high in pairwise(MERGE_BOUNDS[1:]))
 assert MERGE_VOLUMES * MERGE_BOUNDS[-1] <= VOLUME_PAYLOAD_SEAL
 assert PACE_REST_S_MAX < VOLUME_IDLE_SEAL_S
+assert HEALTH_LOOK_S < SLOW_SUSPECT_S < SMART_LOOK_S
 assert LISTING_S < DEVICE_DEADLINE_S
 assert READS_NOTED_MAX <= TRANSACTION_ROWS_MAX
 assert STRIPE_PAYLOAD_MAX <= UNSYNCED_BYTES_MAX <= VOLUME_PAYLOAD_SEAL
 assert UNSYNCED_BYTES_MAX <= UNSYNCED_TOTAL_MAX
+assert SYNC_CROWDED_BYTES <= SYNC_AHEAD_BYTES <= UNSYNCED_BYTES_MAX // 2
 assert REPACK_BYTES <= UNSYNCED_BYTES_MAX
 assert SWAP_ROWS <= TRANSACTION_ROWS_MAX
+assert BATCH_MOVES <= TRANSACTION_ROWS_MAX
+assert REPACK_BYTES <= BATCH_BYTES
 assert INLINE_BYTES_MAX // 4 <= CATALOG_CACHE_BYTES
 assert INLINE_MAX <= PACKED_CELL <= STRIPE_PAYLOAD_MAX
 assert INLINE_MAX * TRANSACTION_ROWS_MAX <= ROUND_BYTES_MAX
@@ -280,9 +480,17 @@ assert PART_MIN <= PART_MAX <= OBJECT_MAX
 assert PART_MAX * PARTS_MAX >= OBJECT_MAX
 assert PENDING_EXTENTS_MAX <= TRANSACTION_ROWS_MAX
 assert ROUND_BYTES_MAX < CHECKPOINT_BYTES
+assert STRIPE_PAYLOAD_MAX <= IMAGE_FRAME_MAX
+assert IMAGES_KEPT >= 2
+assert REMOTE_CONNECT_S < REMOTE_SILENCE_S < REMOTE_VERB_S
 assert FUSE_TASKS_MAX < COMMITS_WAITING_MAX
 assert READS_WAITING_MAX < FUSE_TASKS_MAX
+assert REMOTE_READS_WAITING_MAX < READS_WAITING_MAX
 assert CONNECTIONS_MIN < CONNECTIONS_MAX
 assert REQUEST_TARGET_MAX < REQUEST_HEAD_MAX
 assert CONNECTIONS_MAX * REQUEST_HEAD_MAX <= 256 * MIB
+assert SUMS_WAIT_S + ANSWER_WAIT_S < 60
+assert 2 * RECORDING_SEGMENT_BYTES <= RECORDING_BYTES_MAX
 assert HASH_INLINE < HASH_BATCH
+assert HASHED_TOGETHER <= STRIPES_IN_FLIGHT // 2 * STRIPE_PAYLOAD_MAX  # the other half fills meanwhile
+assert REBUILDS_MAX * REBUILD_BATCHES * REBUILD_BYTES <= 96 * MIB  # beside all that the doors have in their hands

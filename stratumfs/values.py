@@ -78,8 +78,7 @@ class BucketInfo:
     created_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Checksum:
+class Checksum(NamedTuple):
     """algorithm: CRC32, CRC32C, CRC64NVME, SHA1, SHA256; value: base64, ``-N`` behind it if composite."""
 
     algorithm: str
@@ -102,15 +101,19 @@ class ObjectSpec:
     storage_class: str = "STANDARD"
     checksum: Checksum | None = None
 
+    def with_checksum(self, checksum: Checksum | None) -> "ObjectSpec":
+        return ObjectSpec(self.content_type, self.headers, self.metadata, self.storage_class, checksum)
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """One object as a reader sees it.
+
+class ObjectInfo(NamedTuple):
+    """One object as a reader sees it. A tuple, as what else is made for each request: three times as fast to make.
 
     etag         without quotes: MD5 in hex, or 32 hex digits, ``-`` and a number
     modified_ns  time of the last content commit
     part_sizes   bytes of each part of a multipart object, in order; empty otherwise
     content      counts the content commits of the inode: a mount rewrites files in place
+    tier         the slowest that any of its bytes lies in; empty if none lies in a volume, or the store has one tier
+    restored_ns  until then somebody has asked for it to be at hand; 0: nobody has
     """
 
     ino: InodeNo
@@ -120,10 +123,12 @@ class ObjectInfo:
     spec: ObjectSpec
     part_sizes: tuple[int, ...] = ()
     content: int = 0
+    tier: str = ""
+    restored_ns: int = 0
 
 
 class ListedObject(NamedTuple):
-    """Of a page of a thousand: a tuple is made in a third of the time that a frozen dataclass takes."""
+    """One of a page. tier: as of `ObjectInfo`."""
 
     key: bytes
     size: int
@@ -131,6 +136,7 @@ class ListedObject(NamedTuple):
     modified_ns: int
     storage_class: str
     checksum: Checksum | None = None
+    tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +151,7 @@ class Listing:
     next_after: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
+class Conditions(NamedTuple):
     """Of a write, decided inside its transaction. ETags without quotes; ``*`` stands for any object.
 
     if_match       the object must exist with one of these ETags (or at all, for ``*``)
@@ -214,16 +219,14 @@ class CompletedPart:
     checksum: Checksum | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """What the store knows of a body once all of it is on stable storage: bytes, and its MD5 (16 bytes)."""
 
     size: int
     md5: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NewExtent:
+class NewExtent(NamedTuple):
     """Bytes that are about to become part of an inode: a run in a volume, or inline bytes.
 
     Exactly one of ``location`` and ``data`` is set; whoever names a location has synced its stripes.

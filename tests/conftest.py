@@ -8,8 +8,9 @@ import hypothesis
 import pytest
 
 from tests.doors import doors, shared_doors, tiered
+from tests.remotes import cold, service, service_keys
 
-__all__ = ["doors", "shared_doors", "tiered"]
+__all__ = ["cold", "doors", "service", "service_keys", "shared_doors", "tiered"]
 
 # A shell ignores it in what runs in the background, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -21,10 +21,12 @@ from typing import Any
 
 import boto3
 import pytest
+import structlog
 import trio
 from botocore.config import Config
 
 from stratumfs.owner import create, credentials
+from stratumfs.owner.fsck import Wanted, fsck
 from tests.faults.audit import audit_rows, audit_shards
 from tests.faults.run import opened
 
@@ -72,6 +74,7 @@ class Doors:
     folder    everything lies in it: store, d0 to d5, mount, owner.log
     devices   given where they are not to be folders there
     warm      devices of a second tier, 2+1, where there is to be one
+    metrics   host:port where a test has made it listen
     expected  parts of lines in the owner's log that are no complaint, because a test causes them
     """
 
@@ -81,6 +84,7 @@ class Doors:
         self.devices = tuple(devices) or tuple(folder / f"d{slot}" for slot in range(6))
         self.warm = tuple(warm)
         self.port = free_port()
+        self.metrics = ""
         self.expected: list[str] = []
         self._clients: list[Any] = []
 
@@ -203,11 +207,22 @@ class Doors:
         return [line for line in lines if not any(words in line for words in self.expected)]
 
     def audit(self, tables_missing: int = 0) -> list[str]:
-        """Once it is stopped: what is wrong with the catalog's rows, and with every cell that they name.
-
-        *tables_missing*: see `audit_shards`.
+        """Once it is stopped: what fsck.stratumfs finds, and what is wrong with the catalog's rows, and with every cell
+        that they name, once it was opened. *tables_missing*: see `audit_shards`.
         """
-        return trio.run(_audit, self.folder, tables_missing)
+        return [f"fsck: {each}" for each in self.findings(self.fsck())] + trio.run(_audit, self.folder, tables_missing)
+
+    def fsck(self) -> dict[str, Any]:
+        """What ``fsck.stratumfs -n --full`` says of it, once it is stopped."""
+        try:
+            return fsck(self.store.resolve(), Wanted(mend=False, full=True), lambda text, done, total: None)
+        finally:
+            structlog.reset_defaults()
+
+    @staticmethod
+    def findings(found: dict[str, Any]) -> list[dict[str, Any]]:
+        """Those that something is wrong by, beside devices that a test took away."""
+        return [each for each in found["findings"] if each["outcome"] != "noted" and "not used" not in each["text"]]
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:

@@ -15,6 +15,8 @@ from stratumfs.limits import CATALOG_PAGE_SIZE
 from stratumfs.shards.local import LocalShards
 from stratumfs.store.fleet import Fleet
 from stratumfs.store.ledger import CatalogLedger
+from stratumfs.store.observer import AccessObserver
+from stratumfs.store.remote_tier import Offsite
 from stratumfs.store.store import Store, opened_store
 from stratumfs.volumes.attached import AttachedDevice
 
@@ -28,10 +30,10 @@ def make_store(folder: Path, devices: int = 6) -> None:
     Catalog.create(folder / "catalog", (*schema.TABLES, *schema.ROWS), schema.VERSION, page_size=CATALOG_PAGE_SIZE)
 
 
-def make_warm(folder: Path, devices: int = 3) -> None:
-    """Devices of a second tier, which ``running_store`` finds."""
+def make_warm(folder: Path, devices: int = 3, *, letter: str = "w") -> None:
+    """Devices of a second tier, which ``running_store`` finds; *letter*: c for those of a third."""
     for slot in range(devices):
-        (folder / f"w{slot}").mkdir(parents=True)
+        (folder / f"{letter}{slot}").mkdir(parents=True)
 
 
 def attached(folder: Path, pattern: str = "d[0-9]*", tier: str = "hot") -> dict[DeviceId, AttachedDevice]:
@@ -47,11 +49,16 @@ def attached(folder: Path, pattern: str = "d[0-9]*", tier: str = "hot") -> dict[
 
 @asynccontextmanager
 async def running_store(
-    folder: Path, code: Code | None = None, devices: Mapping[DeviceId, AttachedDevice] | None = None
+    folder: Path,
+    code: Code | None = None,
+    devices: Mapping[DeviceId, AttachedDevice] | None = None,
+    offsite: Offsite | None = None,
+    observer: AccessObserver | None = None,
 ) -> AsyncIterator[Store]:
-    """The store in *folder*, open; made if it is not there. *devices*: others than the folders there.
+    """The store in *folder*, open; made if it is not there. *devices*: others than the folders there; *offsite*: a cold
+    tier.
 
-    Its second tier, if ``make_warm`` made devices for one, is coded 2+1.
+    Its second tier, if ``make_warm`` made devices for one, is coded 2+1, and so is a third one, named cold.
     """
     if not (folder / "catalog").exists():
         make_store(folder)
@@ -64,8 +71,10 @@ async def running_store(
             found = attached(folder) if devices is None else dict(devices)
             if warm := attached(folder, "w[0-9]*", "warm"):
                 codes["warm"] = Code(2, 1)
-            fleet = Fleet(found | warm, codes, CatalogLedger(catalog), rows=rows)
-            async with opened_store(STORE, catalog, "hot", fleet) as store:
+            if cold := attached(folder, "c[0-9]*", "cold"):
+                codes["cold"] = Code(2, 1)
+            fleet = Fleet(found | warm | cold, codes, CatalogLedger(catalog), rows=rows)
+            async with opened_store(STORE, catalog, "hot", fleet, observer=observer, offsite=offsite) as store:
                 yield store
         finally:
             with trio.CancelScope(shield=True):

@@ -1,29 +1,36 @@
-"""Where the bytes of an object are: tier, volumes, devices, since when, and how many losses they survive.
+"""Where the bytes of an object are, and why: tier, volumes, devices, since when, and how many losses they survive.
 
 Observed, not remembered: each shard file of the volumes that are shown is looked for on its device at the time of the
 question. Remembered is, of further ones, what the last look at all volumes has found missing, and the last move: who
-asked for it, when, and why. What no move took along lies in the tier that takes new data.
+made it, when, and why. What no move took along lies in the tier that takes new data. What the engine makes of an object
+says ``reasons.py``, and of all below a directory ``sums.py``.
 """
 
 import json
 import pwd
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import trio
 
 from stratumfs.catalog.described import Described, described
-from stratumfs.catalog.moves import LastMove, last_move
+from stratumfs.catalog.moves import LastMove, last_move, named
 from stratumfs.catalog.volumes import VolumeRow, volume
 from stratumfs.devices.identity import DeviceEntry
-from stratumfs.errors import CatalogCorrupt, NotFound
+from stratumfs.errors import CatalogCorrupt, ConfigError, NotFound, NotPermitted, StoreBusy
 from stratumfs.ids import CellIndex, DeviceId, InodeNo, VolumeId
-from stratumfs.limits import ANSWER_WAIT_S
+from stratumfs.limits import ANSWER_WAIT_S, EXPLAINED_TOGETHER, EXPLANATIONS_WAITING, SUMS_WAIT_S
 from stratumfs.store.store import Store
 from stratumfs.store.survives import Good, good_shards, look_for, survives
+from stratumfs.threads import in_thread
+from tiering.attribute import discreet, fitted
+from tiering.engine import Engine
+from tiering.prices import TierPrice
+from tiering.reasons import forgotten, landed, placement, reasons, time_text
+from tiering.sums import sums
 
 IN_CATALOG = "catalog"
 """Where bytes are that are in no tier: inline, or none at all."""
@@ -61,23 +68,54 @@ class _Content:
 
 
 class Explainer:
-    """Answers for one running store. *entry* says what is known of a device, *refused* why some are not there."""
+    """Answers for one running store.
+
+    entry, refused  what is known of a device, and why some are not there
+    prices          of its tiers, fastest first
+    engine          None in a store of one tier
+    """
 
     def __init__(
-        self, store: Store, entry: Callable[[DeviceId], DeviceEntry | None], refused: Mapping[DeviceId, str]
+        self,
+        store: Store,
+        entry: Callable[[DeviceId], DeviceEntry | None],
+        refused: Mapping[DeviceId, str],
+        prices: Sequence[TierPrice],
+        engine: Callable[[], Awaitable[Engine]] | None,
     ) -> None:
-        self._store = store
-        self._entry = entry
-        self._refused = refused
+        self._store, self._entry, self._refused = store, entry, refused
+        self._prices, self._engine = prices, engine
+        self._files, self._directories = trio.Semaphore(EXPLAINED_TOGETHER), trio.Semaphore(EXPLAINED_TOGETHER)
 
     async def explain(
-        self, *, inode: int | None = None, bucket: str | None = None, key: str | None = None
+        self, *, inode: int | None = None, bucket: str | None = None, key: str | None = None, at_ns: int | None = None
     ) -> dict[str, Any]:
-        """The explanation of an inode, or of an object, as plain values for JSON.
+        """The explanation of an inode, of an object, or of all below a directory or in a bucket, for JSON.
 
-        Raises: NotFound, NoSuchBucket, NoSuchObject.
+        at_ns  where it was then, and why, as the log has it; where its bytes are is told as it is now all the same
+        Raises: ConfigError for a time of a directory, NotFound, NoSuchBucket, NoSuchObject, StoreBusy.
         """
         ino = await self._inode(inode, bucket, key)
+        found = await self._store.catalog.read(described, ino)
+        if stat.S_ISDIR(found.mode):
+            if at_ns is not None:
+                raise ConfigError("a time can be asked for of one file or object")
+            async with _turn(self._directories, 0):
+                return _about(found) | {"sums": await self._sums(ino, SUMS_WAIT_S)}
+        async with _turn(self._files, EXPLANATIONS_WAITING):
+            return await self._of_file(ino, at_ns)
+
+    async def explanation_of(self, bucket: str, key: bytes) -> str:
+        """As `explain`, of an object, of all below ``key/``, or without a key of the bucket."""
+        ino = await self._store.catalog.read(named, bucket, key)
+        return json.dumps(await self.explain(inode=ino), ensure_ascii=False)
+
+    async def _sums(self, top: InodeNo, wait_s: float) -> dict[str, Any]:
+        engine = await self._engine() if self._engine is not None else None
+        looked = engine is None or engine.surveyed.is_set()
+        return (await sums(self._store.catalog, top, self._prices, engine, wait_s)).plain() | {"looked": looked}
+
+    async def _of_file(self, ino: InodeNo, at_ns: int | None) -> dict[str, Any]:
         with self._store.holds.holding(ino):
             found = await self._store.catalog.read(described, ino)
             content = await self._content(found)
@@ -92,6 +130,7 @@ class Explainer:
             "tier": next(iter(tiers), None),
             "tiers": tiers,
             "moved": await _moved(moved) if moved is not None and moved.move.tier in tiers else None,
+            **await self._why(found, tiers, at_ns),
             "inline_bytes": content.inline_bytes,
             "volumes": [self._volume(each) for each in looked],
             "volumes_left_off": len(content.volumes) - len(shown),
@@ -99,20 +138,41 @@ class Explainer:
             "disks_survived": total.disks,
         }
 
+    async def _why(self, found: Described, tiers: Mapping[str, int], at_ns: int | None) -> dict[str, Any]:
+        """placed: as it is now; then: at *at_ns*; tiering: None in a store of one tier."""
+        catalog, landing, ino = self._store.catalog, self._store.tier, found.ino
+        placed = await placement(catalog, ino, landing, tiers) if tiers else None
+        if placed is not None and placed["tier"] not in tiers:  # overwritten since, or moved by what the log has lost
+            placed = landed(landing) if landing in tiers else forgotten(next(iter(tiers)))
+        then = None
+        if at_ns is not None:
+            then = {"at": time_text(at_ns / 1e9), "written_later": at_ns < found.modified_ns}
+            then |= await placement(catalog, ino, landing, tiers, at_ns)
+        tiering = await reasons(catalog, await self._engine(), ino) if self._engine is not None and tiers else None
+        return {"placed": placed, "then": then, "tiering": tiering}
+
     async def tier(self, ino: InodeNo) -> str:
         with self._store.holds.holding(ino):
             content = await self._content(await self._store.catalog.read(described, ino))
         return ",".join(_tiers(content)) or IN_CATALOG
 
-    async def explanation(self, ino: InodeNo) -> str:
-        return json.dumps(await self.explain(inode=ino), ensure_ascii=False)
+    async def attribute(self, ino: InodeNo, *, trusted: bool) -> bytes:
+        """As `explain`, as much as an attribute holds. Raises: NotFound, NotPermitted, StoreBusy.
+
+        trusted  False: who asks may read this file, and is told no more; of a directory, what lies below may be hidden
+        """
+        if trusted:
+            return fitted(await self.explain(inode=ino))
+        if stat.S_ISDIR((await self._store.catalog.read(described, ino)).mode):
+            raise NotPermitted("sums of a directory are for the owner's user and root")
+        return fitted(discreet(await self.explain(inode=ino)))
 
     async def _inode(self, inode: int | None, bucket: str | None, key: str | None) -> InodeNo:
         if inode is not None:
             return InodeNo(inode)
-        if bucket is None or key is None:
-            raise NotFound("an explanation is of an inode, or of a bucket and a key")
-        return (await self._store.objects.info(bucket, key.encode())).ino
+        if bucket is None:
+            raise NotFound("an explanation is of an inode, or of a bucket, with a key or without")
+        return await self._store.catalog.read(named, bucket, (key or "").encode())
 
     async def _content(self, found: Described) -> _Content:
         content = _Content()
@@ -138,14 +198,15 @@ class Explainer:
     def _good_shards(self, content: _Content, found: Sequence[_Found]) -> Iterator[Good]:
         """Of all volumes, those that are not looked at too."""
         for each in found:
-            yield good_shards(self._store, each.part.row, each.missing)
+            if not each.part.row.remote:
+                yield good_shards(self._store, each.part.row, each.missing)
         missing = self._store.repairer.seen.missing
-        for part in list(content.volumes.values())[len(found) :]:
+        for part in [each for each in list(content.volumes.values())[len(found) :] if not each.row.remote]:
             yield good_shards(self._store, part.row, missing.get(part.row.id, ()))
 
     def _volume(self, found: _Found) -> dict[str, Any]:
         part, row = found.part, found.part.row
-        survived = survives(self._store, [good_shards(self._store, row, found.missing)])
+        survived = survives(self._store, [good_shards(self._store, row, found.missing)] if not row.remote else [])
         return {
             "id": row.id.hex(),
             "tier": row.tier,
@@ -154,13 +215,18 @@ class Explainer:
             "m": row.m,
             "bytes": part.bytes,
             "extents": part.extents,
-            "since": _time(row.created_ns),
+            "since": time_text(row.created_ns / 1e9),
             "shards": [self._shard(found, CellIndex(cell), device) for cell, device in enumerate(row.devices)],
-            "devices_survived": survived.devices,
-            "disks_survived": survived.disks,
+            "devices_survived": survived.devices if not row.remote else None,
+            "disks_survived": survived.disks if not row.remote else None,
         }
 
     def _shard(self, found: _Found, cell: CellIndex, device: DeviceId) -> dict[str, Any]:
+        if found.part.row.remote:
+            remote = self._store.remotes.get(found.part.row.tier)
+            if remote is None:
+                return {"cell": cell, "device": device.hex(), "state": "not known: the settings name no such tier"}
+            return {"cell": cell, "device": remote.label, "state": remote.read_only or "present"}
         entry = self._entry(device)
         attached = self._store.devices.get(device)
         if device in self._refused:
@@ -178,6 +244,15 @@ class Explainer:
         return {"cell": cell, "device": str(entry.path) if entry else device.hex(), "state": state}
 
 
+@asynccontextmanager
+async def _turn(turns: trio.Semaphore, waiting_max: int) -> AsyncIterator[None]:
+    """Raises: StoreBusy if there is none, and *waiting_max* wait already."""
+    if turns.value == 0 and turns.statistics().tasks_waiting >= waiting_max:
+        raise StoreBusy("too many explanations are asked for at once")
+    async with turns:
+        yield
+
+
 def _tiers(content: _Content) -> dict[str, int]:
     """Bytes in each tier, most first; what is inline lies in none."""
     sizes: dict[str, int] = {}
@@ -187,14 +262,14 @@ def _tiers(content: _Content) -> dict[str, int]:
 
 
 async def _moved(last: LastMove) -> dict[str, Any]:
-    user = await trio.to_thread.run_sync(_user, last.move.uid)  # a name service may be slow
+    user = await in_thread(_user, last.move.uid)  # a name service may be slow
     return {
         "from": last.source,
         "to": last.move.tier,
-        "at": _time(last.at_ns),
+        "at": time_text(last.at_ns / 1e9),
         "uid": last.move.uid,
         "user": user,
-        "asked": _time(last.move.begun_ns),
+        "asked": time_text(last.move.begun_ns / 1e9),
         "named": last.move.path.decode("utf-8", "replace"),
         "reason": last.move.reason,
     }
@@ -215,7 +290,7 @@ def _about(found: Described) -> dict[str, Any]:
         "inode": found.ino,
         "kind": _kind(found.mode),
         "size": found.size,
-        "since": _time(found.modified_ns),
+        "since": time_text(found.modified_ns / 1e9),
     }
 
 
@@ -225,7 +300,3 @@ def _kind(mode: int) -> str:
     if stat.S_ISDIR(mode):
         return "directory"
     return "link" if stat.S_ISLNK(mode) else "special file"
-
-
-def _time(ns: int) -> str:
-    return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

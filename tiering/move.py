@@ -7,7 +7,7 @@ over, so that going on is beginning again.
 
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +20,6 @@ from stratumfs.catalog.moves import (
     STOPPED,
     MoveRow,
     begin_move,
-    child_itself,
-    children,
     end_move,
     named,
     unfinished_moves,
@@ -31,6 +29,7 @@ from stratumfs.ids import InodeNo, random_id
 from stratumfs.limits import MOVES_LOOK_S, MOVES_MAX
 from stratumfs.store.repack import Repack, foreign
 from stratumfs.store.store import Store
+from tiering.walk import below
 
 _log = structlog.get_logger(__name__)
 
@@ -154,9 +153,9 @@ class Mover:
             await self._end(move, STOPPED)
 
     def _check(self, tier: str) -> None:
-        writer = self._store.writers.get(tier)
+        writer = self._store.targets.get(tier)
         if writer is None:
-            raise ConfigError(f"this store has no tier {tier}: it has {', '.join(self._store.writers)}")
+            raise ConfigError(f"this store has no tier {tier}: it has {', '.join(self._store.targets)}")
         self._store.writer.check_writable()
         writer.check_writable()
 
@@ -194,12 +193,12 @@ class Mover:
     async def _run(self, move: Move) -> None:
         store = self._store
         move.total = move.row.bytes + await self._total(move)
-        with Repack(store.catalog, store.reader, store.writers[move.row.tier], move=move.row.id).running() as repack:
+        with Repack(store.catalog, store.reader, store.targets[move.row.tier], move=move.row.id).running() as repack:
             move.repack = repack
             for _ in range(_PASSES_MAX):
                 before = repack.taken
                 move.files = move.damaged = repack.unreadable = 0
-                async with aclosing(self._walk(move.row.ino)) as inos:
+                async with aclosing(below(self._store.catalog, move.row.ino)) as inos:
                     async for ino in inos:
                         await self._take(move, repack, ino)
                 await repack.flush()
@@ -218,7 +217,7 @@ class Mover:
     async def _total(self, move: Move) -> int:
         """Bytes that are to move, as far as rows say."""
         total = 0
-        async with aclosing(self._walk(move.row.ino)) as inos:
+        async with aclosing(below(self._store.catalog, move.row.ino)) as inos:
             async for ino in inos:
                 total += await self._foreign_bytes(ino, move.row.tier)
         return total
@@ -232,26 +231,3 @@ class Mover:
         except CatalogCorrupt:  # said when its turn comes
             pass
         return total
-
-    async def _walk(self, top: InodeNo) -> AsyncGenerator[InodeNo, None]:
-        """All that may have bytes, from *top* down, as it is when its turn comes."""
-        try:
-            found = [await self._store.catalog.read(child_itself, top)]
-        except NotFound:
-            return  # removed since: nothing of it is left to move
-        waiting: list[tuple[InodeNo, bytes]] = []  # directories, and behind which name to go on in each
-        while True:
-            for each in found:
-                if not each.is_directory:
-                    yield each.ino
-                    continue
-                if each.body is not None:
-                    yield each.body
-                waiting.append((each.ino, b""))
-            if not waiting:
-                return
-            directory, after = waiting.pop()
-            found = await self._store.catalog.read(children, directory, after)
-            if found:
-                waiting.append((directory, found[-1].name))
-            await trio.lowlevel.checkpoint()

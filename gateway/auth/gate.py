@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import trio
 
-from gateway.asgi import Receive, ReceiveInto
+from gateway.asgi import Receive, ReceivedInto, ReceiveInto
 from gateway.auth import payload, presign, sigv2, sigv4
 from gateway.auth.payload import open_body, payload_of
 from gateway.auth.principal import Authenticated, CredentialStore, Principal
@@ -41,9 +41,13 @@ class Gate:
         self._limiter = trio.CapacityLimiter(HASH_THREADS)
 
     def authenticate(
-        self, request: Request, receive: Receive, receive_into: ReceiveInto | None = None
+        self,
+        request: Request,
+        receive: Receive,
+        receive_into: ReceiveInto | None = None,
+        received_into: ReceivedInto | None = None,
     ) -> Authenticated:
-        """Who sent *request*, and its body. Does no I/O; *receive*, or *receive_into* if there is one and the body has
+        """Who sent *request*, and its body. Does no I/O; *receive*, or the other two if there are any and the body has
         no framing of its own, is called when the body is read.
 
         Raises: S3Error: AccessDenied for an anonymous request, else what is wrong with the authorisation.
@@ -68,7 +72,8 @@ class Gate:
         else:
             raise S3Error("AccessDenied")
         return Authenticated(
-            Principal(access_key), open_body(request, receive, chunk_signer, self._limiter, receive_into)
+            Principal(access_key),
+            open_body(request, receive, chunk_signer, self._limiter, receive_into, received_into),
         )
 
     def _check_header(self, request: Request, authorization: str) -> tuple[str, ChunkSigner]:
@@ -214,12 +219,12 @@ def _check_signed_headers(request: Request, claim: Claim) -> None:
     signed = claim.signed_headers.names
     if b"host" not in signed:
         raise S3Error("AccessDenied", "The Host header must be signed.", HeadersNotSigned="host")
-    missing = {name for name, _ in request.raw_headers if name.startswith(b"x-amz-") and name not in signed}
+    missing = [name for name, _ in request.raw_headers if name.startswith(b"x-amz-") and name not in signed]
     if missing:
         raise S3Error(
             "AccessDenied",
             "There were headers present in the request which were not signed",
-            HeadersNotSigned=", ".join(sorted(name.decode("latin-1") for name in missing)),
+            HeadersNotSigned=", ".join(sorted({name.decode("latin-1") for name in missing})),
         )
 
 

@@ -1,9 +1,11 @@
 """What a request's headers say of its body, and the body that holds it to that."""
 
+import re
+
 import trio
 
 from gateway import checksums
-from gateway.asgi import Receive, ReceiveInto
+from gateway.asgi import Receive, ReceivedInto, ReceiveInto
 from gateway.auth.chunked import ChunkedReader, ChunkVerifier
 from gateway.auth.sigv4 import ChunkSigner
 from gateway.auth.verified import Checks, Framing, PlainReader, VerifiedBody
@@ -23,7 +25,9 @@ UNSIGNED_CHUNKS_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 _STREAMING = (SIGNED_CHUNKS, SIGNED_CHUNKS_TRAILER, UNSIGNED_CHUNKS_TRAILER)
 _WITH_TRAILER = (SIGNED_CHUNKS_TRAILER, UNSIGNED_CHUNKS_TRAILER)
 _LENGTH_REQUIRED = (Operation.PUT_OBJECT, Operation.UPLOAD_PART)
-_HEX = frozenset("0123456789abcdef")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_BODILESS = ("GET", "HEAD")
+_PLAIN = PlainReader()
 
 
 def payload_of(request: Request) -> str:
@@ -37,6 +41,7 @@ def open_body(
     signer: ChunkSigner | None,
     limiter: trio.CapacityLimiter,
     receive_into: ReceiveInto | None = None,
+    received_into: ReceivedInto | None = None,
 ) -> VerifiedBody:
     """The body of an authenticated *request*; hashing runs in threads of *limiter*. Without *signer* no chunk of it can
     be signed.
@@ -44,7 +49,9 @@ def open_body(
     Raises: S3Error if headers contradict each other, have no sound form, or promise what is too large.
     """
     payload = payload_of(request)
-    framing: Framing = PlainReader()
+    if request.method in _BODILESS and payload not in _STREAMING:
+        return VerifiedBody(receive, 0, _PLAIN, Checks(_sha256(payload)), limiter)  # and nobody reads it
+    framing: Framing = _PLAIN
     chunks = None
     if payload in _STREAMING:
         signed = payload != UNSIGNED_CHUNKS_TRAILER
@@ -60,7 +67,8 @@ def open_body(
         trailer=trailer,
         md5=checksums.content_md5(request.headers),
     )
-    return VerifiedBody(receive, _length(request, payload), framing, checks, limiter, receive_into)
+    length = _length(request, payload)
+    return VerifiedBody(receive, length, framing, checks, limiter, receive_into, received_into)
 
 
 def _sha256(payload: str) -> str | None:
@@ -68,7 +76,7 @@ def _sha256(payload: str) -> str | None:
         return None
     if payload.startswith("STREAMING-"):
         raise S3Error("NotImplemented", f"The payload type {payload} is not implemented.")
-    if len(payload) != 64 or not _HEX.issuperset(payload):
+    if not _SHA256.fullmatch(payload):
         raise S3Error(
             "InvalidArgument",
             f"{HEADER} must be UNSIGNED-PAYLOAD, a STREAMING- type, or a valid sha256 value.",

@@ -1,7 +1,8 @@
 """Who makes a request, once the gate knows."""
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from gateway.auth.body import Body
 
@@ -12,15 +13,13 @@ class CredentialStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(msgspec.Struct, frozen=True):
     """The identity behind a signature."""
 
     access_key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticated:
+class Authenticated(msgspec.Struct, frozen=True):
     """What only the gate makes: the caller, and the body of the request."""
 
     principal: Principal

@@ -9,10 +9,11 @@ import hmac
 import re
 from calendar import timegm
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from email.utils import parsedate_tz
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 TERMINATOR = "aws4_request"
@@ -21,10 +22,15 @@ EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 _CACHE = 256
 _REMEMBERED_MAX = 512
-"""Bytes; one client sends the same texts again and again, so that what was made of them is remembered."""
+"""Characters; one client sends the same texts again and again, so that what was made of them is remembered. What is
+longer than any client sends is not worth a place in the cache, which strangers can fill."""
+_BLOCK = 64
+"""Bytes of SHA-256's block."""
 _TIMESTAMP = re.compile(r"(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})Z", re.ASCII)
 _PLAIN_PATH = re.compile(rb"[A-Za-z0-9/_.~-]*")
 _TIME_MAX = timegm((9999, 12, 31, 23, 59, 59))
+_SIGNATURE = re.compile(r",\s*Signature=([^,]*)")
+"""Behind a comma; the first component of that name; of a second one its name stays behind, and is refused."""
 _HEX_256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -32,8 +38,7 @@ class MalformedError(ValueError):
     """A part of the authorisation that has not the form it must have; the message says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(msgspec.Struct, frozen=True):
     """What a signing key is good for. date: YYYYMMDD."""
 
     date: str
@@ -44,8 +49,7 @@ class Scope:
         return f"{self.date}/{self.region}/{self.service}/{TERMINATOR}"
 
 
-@dataclass(frozen=True, slots=True)
-class SignedHeaders:
+class SignedHeaders(msgspec.Struct, frozen=True):
     """Names that a signature covers: lowercase, sorted, each once."""
 
     names: tuple[bytes, ...]
@@ -55,8 +59,7 @@ class SignedHeaders:
         return b";".join(self.names)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """What a request claims, unproved: who, for what, and the signature (64 lowercase hex digits)."""
 
     access_key: str
@@ -65,33 +68,64 @@ class Claim:
     signature: str
 
 
+class SigningKey:
+    """HMAC-SHA256 under one key (RFC 2104), both of its hashes begun: to copy them costs a third of beginning them."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        """*key* is a digest, which is shorter than a block."""
+        block = key.ljust(_BLOCK, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def sign(self, text: bytes) -> str:
+        """64 lowercase hex digits."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(text)
+        outer.update(inner.digest())
+        return outer.hexdigest()
+
+
 def parse_authorization(value: str) -> Claim:
     """The claim of an Authorization header, whose algorithm was checked. Raises: MalformedError."""
-    _, _, rest = value.partition(" ")
+    components = "," + value.partition(" ")[2]
+    found = _SIGNATURE.search(components)
+    if found is None:
+        raise MalformedError("Signature is missing")
+    # All but the signature is the same in a client's next request.
+    rest = components[1 : found.start(1)] + components[found.end(1) :]
+    remembered = len(rest) <= _REMEMBERED_MAX
+    access_key, scope, names = (_parse_unsigned if remembered else _parse_unsigned.__wrapped__)(rest)
+    return Claim(access_key, scope, names, _checked_signature(found[1].strip()))
+
+
+@lru_cache(maxsize=_CACHE)
+def _parse_unsigned(value: str) -> tuple[str, Scope, SignedHeaders]:
+    """The components of an Authorization header whose signature was cut out."""
     fields: dict[str, str] = {}
-    for item in rest.split(","):
+    for item in value.split(","):
         name, equals, text = item.strip().partition("=")
         if not equals or name in fields:
             raise MalformedError("every component must be one name=value")
         fields[name] = text
-    missing = {"Credential", "SignedHeaders", "Signature"} - fields.keys()
+    missing = {"Credential", "SignedHeaders"} - fields.keys()
     if missing:
         raise MalformedError(f"{', '.join(sorted(missing))} is missing")
-    return parse_claim(fields["Credential"], fields["SignedHeaders"], fields["Signature"])
+    return *_parse_credential(fields["Credential"]), _parse_names(fields["SignedHeaders"])
 
 
 def parse_claim(credential: str, signed_headers: str, signature: str) -> Claim:
     """A claim from its three texts. Raises: MalformedError."""
+    return Claim(*_parse_credential(credential), _parse_names(signed_headers), _checked_signature(signature))
+
+
+def _checked_signature(signature: str) -> str:
     if not _HEX_256.fullmatch(signature):
         raise MalformedError("the Signature must be 64 lowercase hexadecimal digits")
-    # What is longer than any client sends is not worth a place in the cache, which strangers can fill.
-    remembered = len(credential) + len(signed_headers) <= _REMEMBERED_MAX
-    access_key, scope = (_parse_credential if remembered else _parse_credential.__wrapped__)(credential)
-    names = (_parse_names if remembered else _parse_names.__wrapped__)(signed_headers)
-    return Claim(access_key, scope, names, signature)
+    return signature
 
 
-@lru_cache(maxsize=_CACHE)
 def _parse_credential(credential: str) -> tuple[str, Scope]:
     # An access key may hold slashes; the scope's four parts may not.
     parts = credential.rsplit("/", 4)
@@ -105,7 +139,6 @@ def _parse_credential(credential: str) -> tuple[str, Scope]:
     return access_key, Scope(date, region, service)
 
 
-@lru_cache(maxsize=_CACHE)
 def _parse_names(signed_headers: str) -> SignedHeaders:
     names = signed_headers.split(";")
     if any(not name or name != name.lower() for name in names) or len(set(names)) != len(names):
@@ -161,43 +194,49 @@ def canonical_request(
     payload_hash: str,
 ) -> bytes:
     """The text whose hash is signed. A listed header that was not sent counts as empty, as AWS has it."""
+    values = dict(raw_headers)
+    if len(values) < len(raw_headers):
+        values = _joined(raw_headers)
+    lines = [method.encode(), canonical_path(raw_path).encode(), canonical_query(pairs).encode()]
+    lines += [b"%b:%b" % (name, b" ".join(values.get(name, b"").split())) for name in signed_headers.names]
+    lines += (b"", signed_headers.text, payload_hash.encode())
+    return b"\n".join(lines)
+
+
+def _joined(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers of which some came more than once: their values with commas."""
     values: dict[bytes, bytes] = {}
     for name, value in raw_headers:
-        folded = b" ".join(value.split())
-        values[name] = values[name] + b"," + folded if name in values else folded
-    lines = [method.encode(), canonical_path(raw_path).encode(), canonical_query(pairs).encode()]
-    lines.extend(name + b":" + values.get(name, b"") for name in signed_headers.names)
-    lines += [b"", signed_headers.text, payload_hash.encode()]
-    return b"\n".join(lines)
+        values[name] = values[name].rstrip() + b"," + value.lstrip() if name in values else value
+    return values
 
 
 def string_to_sign(timestamp: str, scope: Scope, canonical: bytes) -> str:
     return f"{ALGORITHM}\n{timestamp}\n{scope}\n{hashlib.sha256(canonical).hexdigest()}"
 
 
-def derive_key(secret: str, scope: Scope) -> bytes:
+def derive_key(secret: str, scope: Scope) -> SigningKey:
     """The signing key of one day, region and service."""
     key = ("AWS4" + secret).encode()
     for step in (scope.date, scope.region, scope.service, TERMINATOR):
         key = hmac.digest(key, step.encode(), "sha256")
-    return key
+    return SigningKey(key)
 
 
-def sign(key: bytes, text: str) -> str:
+def sign(key: SigningKey, text: str) -> str:
     """64 lowercase hex digits."""
-    return hmac.digest(key, text.encode(), "sha256").hex()
+    return key.sign(text.encode())
 
 
-def matches(key: bytes, text: str, signature: str) -> bool:
+def matches(key: SigningKey, text: str, signature: str) -> bool:
     """Whether *signature* is right, in a time that does not depend on how much of it is."""
-    return hmac.compare_digest(sign(key, text).encode(), signature.encode())
+    return hmac.compare_digest(sign(key, text), signature)
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkSigner:
+class ChunkSigner(msgspec.Struct, frozen=True):
     """What the signatures of an aws-chunked body's chunks build on. seed: the request's own signature."""
 
-    key: bytes
+    key: SigningKey
     timestamp: str
     scope: Scope
     seed: str

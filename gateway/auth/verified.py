@@ -4,19 +4,20 @@ import hashlib
 import hmac
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import trio
 
 from gateway import checksums
-from gateway.asgi import Receive, ReceiveInto
+from gateway.asgi import Receive, ReceivedInto, ReceiveInto
 from gateway.auth.body import Chunk
 from gateway.auth.chunked import ChunkVerifier, Event, Trailers
 from gateway.auth.pace import Pace
 from gateway.checksums import Algorithm, Hasher
 from gateway.errors import S3Error
+from stratumfs.errors import DeviceUnasked
 from stratumfs.limits import HASH_BATCH, HASH_BATCH_EVENTS, HASH_INLINE
+from stratumfs.threads import in_thread
 from stratumfs.values import Checksum
 
 _FAST = (Algorithm.CRC32C, Algorithm.CRC64NVME)
@@ -39,8 +40,7 @@ class PlainReader:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Checks:
+class Checks(NamedTuple):
     """What a body has to prove.
 
     sha256    hex digest that x-amz-content-sha256 gave; None if the payload is unsigned or its chunks are signed
@@ -59,7 +59,9 @@ class Checks:
 class VerifiedBody:
     """See ``gateway.auth.body.Body``. Owned by one task; hashing runs in a thread while that task waits for it.
 
-    receive_into  if the server has it: a body without framing of its own is received straight into its reader's memory
+    receive_into, received_into
+                  if the server has them: a body without framing of its own is received straight into its reader's
+                  memory, and what has come of it without waiting
     """
 
     def __init__(
@@ -70,26 +72,17 @@ class VerifiedBody:
         checks: Checks,
         limiter: trio.CapacityLimiter,
         receive_into: ReceiveInto | None = None,
+        received_into: ReceivedInto | None = None,
     ) -> None:
         self.length = length
         self._receive = receive
+        self._received_into = received_into
         self._receive_into = receive_into if isinstance(framing, PlainReader) else None
-        self._pace = Pace()
         self._framing = framing
         self._checks = checks
         self._limiter = limiter
-        self._begun = False
-        self._ended = False
-        self._received = 0
-        self._sha256 = hashlib.sha256() if checks.sha256 is not None else None
         self._expected = checksums.DEFAULT
-        self._algorithm = checksums.DEFAULT
-        self._hasher: Hasher | None = None
-        self._in_thread = False
-        self._ready: deque[memoryview] = deque()
-        self._batch: list[Event] = []
-        self._batched = 0
-        self._trailers: dict[str, str] = {}
+        self._begun = False
         self._checksum: Checksum | None = None
 
     @property
@@ -112,8 +105,16 @@ class VerifiedBody:
         """No generator: one that its consumer leaves in the middle would have to be closed by somebody."""
         assert not self._begun, "a body can be read once"
         self._begun = True
+        self._pace = Pace()
+        self._ended = False
+        self._received = 0
+        self._ready: deque[memoryview] = deque()
+        self._batch: list[Event] = []
+        self._batched = 0
+        self._trailers: dict[str, str] = {}
+        self._sha256 = hashlib.sha256() if self._checks.sha256 is not None else None
         self._algorithm = self.declared or self._expected
-        self._hasher = checksums.hasher(self._algorithm)
+        self._hasher: Hasher = checksums.hasher(self._algorithm)
         self._in_thread = self._sha256 is not None or self._checks.chunks is not None or self._algorithm not in _FAST
         return self
 
@@ -131,7 +132,10 @@ class VerifiedBody:
             return await self._copy_into(view)
         if self._checksum is not None:
             return 0
-        count = await self._next_into(self._receive_into, view)
+        count = 0
+        if self._received != self.length:  # else nothing comes, and nobody need be asked
+            count = self._received_into(view) if self._received_into is not None else 0
+            count = count or await self._next_into(self._receive_into, view)
         if not count:
             await self._end()
             return 0
@@ -228,15 +232,17 @@ class VerifiedBody:
 
     async def _digest(self) -> None:
         """Check and hash what has come since the last time."""
-        batch, in_thread = self._batch, self._in_thread and self._batched > HASH_INLINE
+        batch, large = self._batch, self._in_thread and self._batched > HASH_INLINE
         self._batch, self._batched = [], 0
-        if in_thread:
-            await trio.to_thread.run_sync(self._consume, batch, limiter=self._limiter)
-        else:
+        try:
+            if large:
+                await in_thread(self._consume, batch, limiter=self._limiter)
+            else:
+                self._consume(batch)
+        except DeviceUnasked:  # there is no thread for it: here, then
             self._consume(batch)
 
     def _consume(self, batch: Iterable[Event]) -> None:
-        assert self._hasher is not None
         if self._checks.chunks is not None:
             self._checks.chunks.consume(batch)
         for event in batch:
@@ -248,7 +254,6 @@ class VerifiedBody:
                 self._trailers = dict(event.pairs)
 
     def _conclude(self) -> None:
-        assert self._hasher is not None
         algorithm = self._algorithm
         if self.length is not None and self._received != self.length:
             raise S3Error("IncompleteBody", "The request body is shorter than its length header says.")

@@ -29,6 +29,10 @@ class Body(Protocol):
         """As ``some``, into the caller's memory: how many bytes. Raises: as ``some``."""
         ...
 
+    def held_into(self, view: memoryview) -> int:
+        """As ``into``, of what has come by now; 0 also where that cannot be told at once."""
+        ...
+
 
 class SizedBody:
     __slots__ = ("_left", "_source", "ended")
@@ -51,6 +55,12 @@ class SizedBody:
         self._took(count)
         return count
 
+    def held_into(self, view: memoryview) -> int:
+        count = self._source.held_into(view[: self._left])
+        if count:
+            self._took(count)
+        return count
+
     def _took(self, count: int) -> None:
         if not count:
             raise EOFError
@@ -68,6 +78,9 @@ class CutBody:
 
     async def into(self, view: memoryview) -> int:
         raise EOFError
+
+    def held_into(self, view: memoryview) -> int:
+        return 0
 
 
 class ChunkedBody:
@@ -94,6 +107,9 @@ class ChunkedBody:
         count = await self._source.into(view[: self._left])
         self._took(count)
         return count
+
+    def held_into(self, view: memoryview) -> int:
+        return 0
 
     def _took(self, count: int) -> None:
         if not count:

@@ -1,7 +1,7 @@
 """One connection of HTTP/1.1: its requests one after another, each by the application in the connection's own task.
 
-No task, channel or timer is made for a request: one cancel scope lasts as long as the connection, and its deadline
-moves. It ends who takes too long for a head; while a request is under way it is far off, for then its handler decides.
+No task, channel or timer is made for a request: one cancel scope lasts as long as the connection. Who takes too long
+for a head is ended by it (``Waiting``); while a request is under way nobody cancels it, for then its handler decides.
 
 Four things stay a client's own trouble: a body that nobody takes holds nothing up, for it waits in the kernel and the
 connection ends behind the answer; ``100 Continue`` is said when the body is asked for, so that a refusal costs no
@@ -9,7 +9,6 @@ upload; a proposal of HTTP/2 on clear text is refused; and a request that no two
 nobody, and ends the connection.
 """
 
-import math
 import time
 import traceback
 
@@ -20,9 +19,9 @@ from gateway.asgi import ASGIApp
 from gateway.http.exchange import Exchange, Place
 from gateway.http.framing import refusal
 from gateway.http.head import RefusedError, parse_head
-from gateway.http.source import Source, Stream, reset
+from gateway.http.source import Source, Stream, reset, transport_of
 from gateway.http.waiting import Waiting
-from stratumfs.limits import CONNECTION_IDLE_S, RECEIVE_MAX, REQUEST_DRAIN_MAX, REQUEST_DRAIN_S
+from stratumfs.limits import RECEIVE_MAX, REQUEST_DRAIN_MAX, REQUEST_DRAIN_S
 
 _log = structlog.get_logger("gateway")
 
@@ -55,14 +54,13 @@ class Connection:
 
     async def _next_head(self) -> bytes:
         """b"" if there will be none. Raises: RefusedError."""
-        self._scope.deadline = trio.current_time() + CONNECTION_IDLE_S
         self._waiting.add(self._scope)
         try:
+            if self._source.holding:
+                await trio.lowlevel.checkpoint()  # else a client that does not wait for answers has the loop for itself
             block = await self._source.head()
         finally:
             self._waiting.remove(self._scope)
-            if not self._scope.cancel_called:
-                self._scope.deadline = math.inf
         # Cancelled when the head had just come: nothing of the request may be begun, for it would be broken off.
         return b"" if self._scope.cancel_called else block
 
@@ -97,11 +95,10 @@ class Connection:
         """Take and drop a little of what still comes. A connection that is closed on unread bytes is reset, and the
         reset can overtake the answer."""
         with trio.move_on_after(REQUEST_DRAIN_S):
-            if isinstance(self._stream, trio.SocketStream):
-                try:
-                    await self._stream.send_eof()
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    return
+            try:
+                await transport_of(self._stream).send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
             left = REQUEST_DRAIN_MAX
             while left > 0 and (data := await self._source.some(RECEIVE_MAX)):
                 left -= len(data)

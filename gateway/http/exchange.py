@@ -8,11 +8,11 @@ from urllib.parse import unquote
 
 import trio
 
-from gateway.asgi import RECEIVE_INTO, Message, Scope
+from gateway.asgi import CHECKED, RECEIVE_INTO, RECEIVED_INTO, Message, Scope
 from gateway.http.body import Body, ChunkedBody, CutBody, SizedBody
 from gateway.http.framing import Buffer, Framing
 from gateway.http.head import Head, RefusedError
-from gateway.http.source import Source, Stream
+from gateway.http.source import Source, Stream, send_nowait
 from gateway.http.waiting import Waiting
 from stratumfs.limits import RECEIVE_MAX, SEND_JOINED_MAX
 
@@ -47,7 +47,7 @@ class Exchange:
     def __init__(self, head: Head, source: Source, stream: Stream, waiting: Waiting) -> None:
         self._head, self._source, self._stream, self._waiting = head, source, stream, waiting
         self._body: Body = ChunkedBody(source) if head.length is None else SizedBody(source, head.length)
-        self._expects = not self._body.ended and head.expects
+        self._expects = head.expects
         self._over = False
         self._start: Message | None = None
         self._framing: Framing | None = None
@@ -72,7 +72,7 @@ class Exchange:
             "client": place.client,
             "server": place.server,
             "state": dict(place.state),
-            "extensions": {RECEIVE_INTO: self.receive_into},
+            "extensions": {RECEIVE_INTO: self.receive_into, RECEIVED_INTO: self.received_into, CHECKED: True},
         }
 
     @property
@@ -112,6 +112,9 @@ class Exchange:
             self._body = CutBody()
             raise EOFError from error
 
+    def received_into(self, view: memoryview) -> int:
+        return 0 if self._expects else self._body.held_into(view)
+
     async def send(self, message: Message) -> None:
         """Raises: ClientGoneError; RuntimeError, ValueError for an application that breaks its word."""
         if message["type"] == "http.response.start" and self._start is None:
@@ -129,25 +132,36 @@ class Exchange:
             framing = Framing(self._head.method, self._head.version, keep_alive=keep_alive)
             whole = None if more else len(body)
             head = framing.head(start["status"], start.get("headers", ()), whole, time.time())
+            if self._expects and self._body.ended and not self._source.holding:
+                # There was no body to wait for. Told so all the same, clients do not take this answer for a refusal.
+                head = _CONTINUE + head
+            self._expects = False
             self._framing = framing
         pieces = self._framing.body(body, more=more)
         self.begun = True
+        if more:
+            await trio.lowlevel.checkpoint()  # small pieces go to the kernel at once, and others want a turn
         await self._send((head, *pieces))
 
     async def _send(self, pieces: Sequence[Buffer]) -> None:
+        size = sum(map(len, pieces))
+        if not size:
+            return
+        if size <= SEND_JOINED_MAX:
+            pieces = (b"".join(pieces),)  # one packet, also where TLS makes one of each piece
         try:
-            await self._send_pieces(pieces)
+            sent = send_nowait(self._stream, pieces)
+            if sent < size:
+                await self._send_rest(pieces, sent)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self.lost = True
             raise ClientGoneError from error
 
-    async def _send_pieces(self, pieces: Sequence[Buffer]) -> None:
-        if sum(map(len, pieces)) <= SEND_JOINED_MAX:
-            # One packet, and one call of the kernel, for most answers.
-            await self._stream.send_all(b"".join(pieces))
-            return
+    async def _send_rest(self, pieces: Sequence[Buffer], sent: int) -> None:
         for piece in pieces:
-            await self._stream.send_all(piece)
+            if sent < len(piece):
+                await self._stream.send_all(memoryview(piece)[sent:] if sent else piece)
+            sent = max(0, sent - len(piece))
 
     async def _go_on(self) -> None:
         """Tell a client that waits with its body to send it. Who is refused first is spared it."""

@@ -99,7 +99,8 @@ def parse_head(block: bytes) -> Head:
         raise RefusedError("HTTP/2 is spoken over TLS alone.")
     # llhttp forgets what it knew of the connection when the message is over.
     keep_alive = version == "1.1" and not upgrades and b"close" not in said.get(b"connection", b"").lower()
-    expects = b"100-continue" in said.get(b"expect", b"").lower()
+    # A client of HTTP/1.0 takes whatever comes first for its answer.
+    expects = version == "1.1" and b"100-continue" in said.get(b"expect", b"").lower()
     return Head(method.decode(), parsed.target, version, parsed.headers, _length(said, version), keep_alive, expects)
 
 

@@ -32,7 +32,7 @@ from hypercorn.typing import TaskGroup as AnyTaskGroup
 from gateway.asgi import ASGIApp
 from gateway.http.exchange import Place
 from gateway.http.waiting import Waiting
-from stratumfs.limits import CONNECTION_IDLE_S, REQUEST_PIECES_MAX
+from stratumfs.limits import REQUEST_PIECES_MAX
 
 
 class Inbox:
@@ -163,7 +163,7 @@ class Connection(TCPServer):
             await self._close()
 
     async def _idle_timeout(self) -> None:
-        with trio.move_on_after(CONNECTION_IDLE_S) as scope, self._waiting.within(scope):
+        with trio.CancelScope() as scope, self._waiting.within(scope):
             await trio.sleep_forever()
         with trio.CancelScope(shield=True):
             await self._initiate_server_close()

@@ -4,9 +4,10 @@ Nothing is read before somebody wants it, so that a client which sends more than
 requests that come before their turn a bounded number of bytes is held, and none is parsed.
 """
 
+import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from contextlib import suppress
 
 import trio
@@ -18,8 +19,30 @@ _END = b"\r\n\r\n"
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
+def transport_of(stream: Stream) -> trio.SocketStream:
+    return stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+
+
 def socket_of(stream: Stream) -> trio.socket.SocketType:
-    return (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
+    return transport_of(stream).socket
+
+
+def send_nowait(stream: Stream, pieces: Sequence[bytes | bytearray | memoryview]) -> int:
+    """How many bytes the kernel takes at once: of a small answer all, and then the task need not be scheduled anew.
+
+    Raises: trio.BrokenResourceError, trio.ClosedResourceError.
+    """
+    if not isinstance(stream, trio.SocketStream):
+        return 0
+    number = stream.socket.fileno()
+    if number < 0:
+        raise trio.ClosedResourceError
+    try:
+        return os.writev(number, pieces)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        raise trio.BrokenResourceError from error
 
 
 def close(stream: Stream) -> None:
@@ -37,15 +60,12 @@ def reset(stream: Stream) -> None:
 class Source:
     """Of the connection's task; while it sends, one other may ``wait_ended``. A client that is gone sends no more."""
 
-    __slots__ = ("_held", "_receive_into", "_stream")
+    __slots__ = ("_held", "_socket", "_stream")
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._held = b""
-        # TLS has its own buffer between: there it is a copy more.
-        self._receive_into: Callable[[memoryview], Awaitable[int]] | None = (
-            stream.socket.recv_into if isinstance(stream, trio.SocketStream) else None
-        )
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
 
     @property
     def holding(self) -> bool:
@@ -64,20 +84,19 @@ class Source:
 
     async def _fill_head(self) -> int:
         """Receive until there is a head. Where it ends; -1 if the client ends first. Raises: RefusedError."""
-        held = bytearray(self._held)
-        self._held = b""
+        held, self._held = self._held, b""
         while True:
-            searched = max(0, len(held) - 3)
             check_beginning(held[:REQUEST_HEAD_MAX])
             if len(held) >= REQUEST_HEAD_MAX:
                 raise RefusedError(f"The head is longer than {REQUEST_HEAD_MAX} bytes.", 431)
             data = await self._receive(RECEIVE_MAX)
             if not data:
                 return -1
-            held += data
+            searched = max(0, len(held) - 3)
+            held = held + data if held else data
             end = held.find(_END, searched, REQUEST_HEAD_MAX)
             if end >= 0:
-                self._held = bytes(held)
+                self._held = held
                 return end
 
     async def line(self, limit: int) -> bytes:
@@ -103,14 +122,22 @@ class Source:
 
     async def into(self, view: memoryview) -> int:
         """As ``some``, into the caller's memory: how many bytes."""
-        if self._held or self._receive_into is None:
-            data = await self.some(len(view))
+        if self._held:
+            return self.held_into(view)
+        if self._socket is None:  # TLS has its own buffer between: there it is a copy more
+            data = await self._receive(len(view))
             view[: len(data)] = data
             return len(data)
         try:
-            return await self._receive_into(view)
+            return await self._socket.recv_into(view)
         except (OSError, trio.ClosedResourceError):
             return 0
+
+    def held_into(self, view: memoryview) -> int:
+        """As ``into``, of what has come by now."""
+        data, self._held = self._held[: len(view)], self._held[len(view) :]
+        view[: len(data)] = data
+        return len(data)
 
     async def wait_ended(self) -> None:
         """Return when the client is gone. What it sends meanwhile is kept; who sends much is not looked at further."""
@@ -123,6 +150,21 @@ class Source:
 
     async def _receive(self, limit: int) -> bytes:
         try:
-            return bytes(await self._stream.receive_some(limit))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            if self._socket is None:
+                return bytes(await self._stream.receive_some(limit))
+            return await _received(self._socket, limit)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
+
+
+async def _received(sock: trio.socket.SocketType, limit: int) -> bytes:
+    """As ``receive_some``, but it waits before it tries: what comes next has mostly not come yet."""
+    while (number := sock.fileno()) >= 0:
+        await trio.lowlevel.wait_readable(number)
+        if sock.fileno() != number:
+            break  # closed in this very moment: the number may be another one's by now
+        try:
+            return os.read(number, limit)
+        except BlockingIOError:
+            continue
+    raise trio.ClosedResourceError

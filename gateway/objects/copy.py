@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-import trio
-
 from gateway import checksums, xml
 from gateway.call import Call
 from gateway.checksums import Algorithm
@@ -13,6 +11,8 @@ from gateway.errors import S3Error
 from gateway.headers import REDIRECT, object_spec, storage_class
 from gateway.objects.source import Source, from_source
 from gateway.response import xml_response
+from gateway.tiers import STANDARD
+from stratumfs.threads import in_thread
 from stratumfs.values import Checksum, ObjectInfo, ObjectSpec
 
 _ALGORITHM = "x-amz-checksum-algorithm"
@@ -30,7 +30,7 @@ async def copy_object(call: Call) -> None:
         if not replacing:
             _refuse_nothing_new(call, source, algorithm)
         checksum = await _checksum(call, source, algorithm)
-        spec = replace(given if replacing else _kept(source.info.spec, headers), checksum=checksum)
+        spec = (given if replacing else _kept(source.info.spec, headers)).with_checksum(checksum)
         return await call.store.objects.copy(
             source.bucket, source.key, source.unchanged, call.bucket, key, spec, conditions, call.now_ns
         )
@@ -62,7 +62,7 @@ def _kept(spec: ObjectSpec, headers: Mapping[str, str]) -> ObjectSpec:
     kept = {name: value for name, value in spec.headers.items() if name != REDIRECT}
     if REDIRECT in headers:
         kept[REDIRECT] = headers[REDIRECT]
-    return replace(spec, headers=kept, storage_class=storage_class(headers) or "STANDARD")
+    return replace(spec, headers=kept, storage_class=storage_class(headers) or STANDARD)
 
 
 async def _checksum(call: Call, source: Source, algorithm: Algorithm | None) -> Checksum | None:
@@ -73,5 +73,5 @@ async def _checksum(call: Call, source: Source, algorithm: Algorithm | None) -> 
     hasher = checksums.hasher(algorithm)
     async with call.store.objects.open(source.bucket, source.key, source.unchanged) as reader:
         async for chunk in reader.chunks(0, source.info.size):
-            await trio.to_thread.run_sync(hasher.update, chunk, limiter=call.hashing)
+            await in_thread(hasher.update, chunk, limiter=call.hashing)
     return Checksum(algorithm.value, checksums.encode(hasher.digest()))

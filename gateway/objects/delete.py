@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import trio
-
 from gateway import xml, xml_requests
 from gateway.call import Call
 from gateway.conditions import etag_list, write_conditions
@@ -12,6 +10,7 @@ from gateway.operations import Operation
 from gateway.response import Response, xml_response
 from gateway.xml_requests import ToDelete
 from stratumfs.limits import REQUEST_XML_MAX
+from stratumfs.threads import in_thread
 from stratumfs.values import Conditions
 
 
@@ -26,7 +25,7 @@ async def delete_objects(call: Call) -> None:
     if "content-md5" not in call.request.headers and call.body.declared is None:
         raise S3Error("InvalidRequest", "Missing required header for this request: Content-MD5 OR x-amz-checksum-*")
     document = await call.body.read(REQUEST_XML_MAX)
-    entries, quiet = await trio.to_thread.run_sync(xml_requests.parse_delete, document, limiter=call.hashing)
+    entries, quiet = await in_thread(xml_requests.parse_delete, document, limiter=call.hashing)
     deleted, failed = await _delete(call, entries)
     await call.send(xml_response(xml.delete_result([] if quiet else deleted, failed)))
 

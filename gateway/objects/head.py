@@ -3,6 +3,7 @@
 from gateway.call import Call
 from gateway.conditions import read_conditions
 from gateway.headers import not_modified_headers
+from gateway.objects.restore import restore_headers
 from gateway.objects.selection import select
 from gateway.response import Response
 from stratumfs.errors import NotModified
@@ -16,5 +17,5 @@ async def head_object(call: Call) -> None:
         await call.send(Response(304, not_modified_headers(same.args[0])))
         return
     chosen = select(call.request, info)
-    headers = {**chosen.headers, **call.version_headers}
+    headers = {**chosen.headers, **call.version_headers, **restore_headers(call, info)}
     await call.send(Response(chosen.status, headers, length=chosen.stop - chosen.start))

@@ -1,7 +1,5 @@
 """PutObject: a body becomes an object, whole or not at all."""
 
-from dataclasses import replace
-
 from gateway.call import Call
 from gateway.conditions import write_conditions
 from gateway.errors import S3Error
@@ -19,8 +17,7 @@ async def put_object(call: Call) -> None:
         await writer.fill(call.body, call.body.length or 0)
         written = await writer.finish()
         call.body.check_md5(written.md5)
-        spec = replace(spec, checksum=call.body.checksum)
-        info = await writer.commit(key, spec, conditions, call.now_ns)
+        info = await writer.commit(key, spec.with_checksum(call.body.checksum), conditions, call.now_ns)
     await call.send(Response(200, {"etag": f'"{info.etag}"', **checksum_headers(info.spec.checksum)}))
 
 

@@ -1,6 +1,6 @@
 """Which bytes of an object GET sends and HEAD speaks of: all, a range, or one part."""
 
-from dataclasses import dataclass
+import msgspec
 
 from gateway.conditions import range_holds
 from gateway.errors import S3Error
@@ -11,8 +11,7 @@ from gateway.request import Request
 from stratumfs.values import ObjectInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """Bytes *start* to *stop* (exclusive), and the status and headers that go with them."""
 
     start: int

@@ -7,8 +7,8 @@ member holds the chosen chain, synced, before anybody sees it.
 
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
@@ -29,9 +29,11 @@ from stratumfs.catalog.migrations import Migration
 from stratumfs.catalog.opening import Database, begin, check_version, open_database
 from stratumfs.catalog.places import Found, Place, chain_of, labels, look
 from stratumfs.catalog.progress import Step
+from stratumfs.catalog.snapshot import CopyAt
 from stratumfs.errors import CatalogCorrupt, ConfigError, DeviceError, StoreReadOnly
 from stratumfs.ids import STORE_PLACE, PlaceId
 from stratumfs.limits import STRIKE_S
+from stratumfs.threads import in_thread
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -51,6 +53,7 @@ class Survey:
     chains  how far those go that could be chosen
     silent  places that did not answer by the deadline, and why they are not used: they are none of *places*, though
             what they had said until then counts
+    doubted what is opened where it lies is to be checked as a whole, whatever its end was
     """
 
     places: Mapping[PlaceId, Place]
@@ -58,6 +61,7 @@ class Survey:
     chains: Mapping[PlaceId, FoundChain]
     choice: Choice
     silent: Mapping[PlaceId, str]
+    doubted: bool = False
 
     @property
     def manifest(self) -> Manifest:
@@ -67,11 +71,21 @@ class Survey:
         return found
 
     @property
+    def unreadable(self) -> dict[PlaceId, str]:
+        """Places whose manifest names a chain that cannot be read."""
+        return {
+            ident: f"{self.places[ident].folder} cannot be read"
+            for ident, found in self.found.items()
+            if found.manifest is not None and ident in self.places and ident not in self.chains
+        }
+
+    @property
     def closed_in_order(self) -> bool:
         """Whether the chain that was chosen ends where its own place was told last: all of it was synced, as it is
         behind a close, or by an owner that was killed when it had written nothing since it last told."""
         named = self.found[self.choice.holder].named
-        return named is not None and named.sequence == self.chains[self.choice.holder].sequence
+        ended = named is not None and named.sequence == self.chains[self.choice.holder].sequence
+        return ended and not self.doubted
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,8 @@ class Booted:
     """An open database. members: None if it is read-only, and then ``why_not`` says why; ids as `IdBlocks` wants them.
 
     scratch  a folder that is to be removed when it is closed
+    copies   of one that is read-only: other chains that go as far
+    damaged  chains that were left out, and are made anew, and why
     """
 
     database: Database
@@ -86,6 +102,8 @@ class Booted:
     members: Membership | None
     why_not: str = ""
     scratch: Path | None = None
+    copies: tuple[CopyAt, ...] = ()
+    damaged: Mapping[PlaceId, str] = field(default_factory=dict)
 
 
 async def survey(places: Sequence[Place], damaged: Collection[PlaceId] = ()) -> Survey:
@@ -153,13 +171,14 @@ async def boot(
     *listed* are all places of the store, *m* the losses that must be survived, *files* what travels with the catalog.
     Raises: ConfigError, CatalogCorrupt, StoreFull, OSError.
     """
-    why_not = seen.choice.why_not
+    why_not, unreadable = seen.choice.why_not, seen.unreadable
     struck, damaged, stalled = dict(seen.silent), dict[PlaceId, str](), set[PlaceId]()
     while not why_not:
         holder = seen.choice.holder
         primary = STORE_PLACE if STORE_PLACE in seen.places else holder
         try:
-            return await _open_for_writing(seen, primary, struck, listed, m, files, version, migrations)
+            booted = await _open_for_writing(seen, primary, struck, listed, m, files, version, migrations)
+            return replace(booted, damaged=unreadable | damaged)
         except StoreReadOnly as error:
             why_not = str(error)
         except ChainDamaged as error:
@@ -199,7 +218,7 @@ async def boot(
     while True:
         _log.warning("the catalog is opened read-only", reason=why_not)
         try:
-            return await _open_for_reading(seen, version, why_not)
+            return replace(await _open_for_reading(seen, version, why_not), damaged=unreadable | damaged)
         except ChainDamaged as error:
             damaged[seen.choice.holder] = str(error)
             why_not = f"{why_not} (and {error})"
@@ -220,7 +239,7 @@ async def _open_for_writing(
     migrations: Sequence[Migration],
 ) -> Booted:
     """*struck* are not used, and those are added that fail, for the next attempt too."""
-    chain = await Calls(m, lambda: 0).long(seen.choice.holder, partial(_prepare, seen, primary))
+    chain = await Calls(m, lambda: 0, {}).long(seen.choice.holder, partial(_prepare, seen, primary))
     database = await _in_thread(open_database, seen.places[primary].folder / chain.folder)
     try:
         named = {ident: each.named for ident, each in seen.found.items() if each.named is not None}
@@ -314,7 +333,19 @@ async def _open_for_reading(seen: Survey, version: int, why_not: str) -> Booted:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
         raise
-    return Booted(database, {}, None, why_not, scratch)
+    return Booted(database, {}, None, why_not, scratch, tuple(_copies(seen)))
+
+
+def _copies(seen: Survey) -> Iterator[CopyAt]:
+    """Copies beside the chosen chain that have all that it has."""
+    longest = seen.chains[seen.choice.holder]
+    for ident, chain in seen.chains.items():
+        manifest = seen.found[ident].manifest
+        if ident == seen.choice.holder or ident not in seen.places or manifest is None:
+            continue
+        if manifest.form is Form.COPY and (chain.epoch, chain.sequence) == (longest.epoch, longest.sequence):
+            place = seen.places[ident]
+            yield CopyAt(ident, place.label, place.folder / manifest.folder, manifest.salt, untouched=True)
 
 
 def _scratch(place: Place, manifest: Manifest) -> Path:
@@ -328,7 +359,7 @@ def _scratch(place: Place, manifest: Manifest) -> Path:
 
 
 async def _in_thread(fn: Callable[[*Ts], T], *args: *Ts) -> T:
-    return await trio.to_thread.run_sync(fn, *args, limiter=trio.CapacityLimiter(1))
+    return await in_thread(fn, *args, limiter=trio.CapacityLimiter(1))
 
 
 async def _by(seconds: float, fn: Callable[[*Ts], T], *args: *Ts) -> T:

@@ -5,7 +5,7 @@ A chain is all that is needed to show the catalog up to some transaction, in one
     database   ``catalog.db`` and its ``-wal``: the primary's, or what was the primary's
     copy       ``base.<g>``, the database with all generations below g folded into it; ``wal.<g>.<frames>`` for each
                closed generation from g on; ``wal.<g>``, the open one; ``spare``, a folded log whose blocks are to be
-               written over
+               written over; ``look-*``, other names of base and log for who looks into them
 
 A *generation* is one life of the primary's ``-wal`` between two restarts: SQLite adds 1 to its salt each time, and the
 manifest says which salt generation 0 had. A folder that no manifest names is left over: it was being made, or it was
@@ -41,6 +41,7 @@ CHECK_STEP = 100_000
 """Operations of SQLite's machine in a step of a check: some milliseconds."""
 ASIDE_MAX = 2
 """Chains that no manifest names any more, kept at a place in case somebody needs them."""
+LOOK = "look-"
 _BASE = re.compile(r"base\.(\d+)")
 _CLOSED = re.compile(r"wal\.(\d+)\.(\d+)")
 _OPEN = re.compile(r"wal\.(\d+)")
@@ -141,6 +142,15 @@ def tidy(place: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def probe(place: Path) -> None:
+    """Return when the disk has answered. *place* need not be there. Raises: OSError."""
+    number = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
 def last_sequence(place: Path, manifest: Manifest) -> int:
     """The last transaction in the chain that *manifest* names. Folds what a copy has closed.
 
@@ -224,11 +234,18 @@ def copy_files(folder: Path) -> CopyFiles:
     return CopyFiles(max(bases), closed)
 
 
+def forget_looks(folder: Path) -> None:
+    """Names that a stop has left of who looked into a copy; of one that looks now only names go."""
+    for left in folder.glob(f"{LOOK}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def fold(folder: Path, step: Step = unwatched) -> None:
     """Fold all closed generations of a copy into its base, by SQLite. A crash anywhere leaves what can be folded again.
 
     Raises: ChainDamaged, also if a log has not all the frames that it was closed with; CatalogCorrupt, OSError.
     """
+    forget_looks(folder)
     files = copy_files(folder)
     base = files.base
     while base in files.closed:

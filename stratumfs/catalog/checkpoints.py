@@ -23,8 +23,10 @@ from stratumfs.catalog.durability import Checkpointer, Mark, PrimaryLost
 from stratumfs.catalog.members import Members
 from stratumfs.catalog.opening import Database
 from stratumfs.catalog.rounds import Rounds
+from stratumfs.catalog.spool import Spool
 from stratumfs.errors import StoreReadOnly, StratumError, is_starved
-from stratumfs.limits import CHECKPOINT_BYTES, CHECKPOINT_LATE_BYTES, CHECKPOINT_LOOKS_S, STRIKE_S
+from stratumfs.limits import CHECKPOINT_BYTES, CHECKPOINT_LATE_BYTES, CHECKPOINT_LOOKS_S, SPOOL_S, STRIKE_S
+from stratumfs.threads import in_thread
 
 T = TypeVar("T")
 
@@ -46,6 +48,10 @@ class Checkpoints:
         """Whoever writes waits for this first, if it is there."""
         self.waiting: str | None = None
         """Why those wait for longer than they should; None if they do not."""
+        self.spool: Spool | None = None
+        """Gets what a generation has before it is over."""
+        self.unkept = 0
+        """How many have begun or ended without the lock of the log; odd while one runs."""
         self.done = 0
         self.put_off = 0
 
@@ -116,11 +122,13 @@ class Checkpoints:
             with trio.move_on_after(CHECKPOINT_LOOKS_S):
                 await lock.acquire()
                 held = True
+        self.unkept += not held
         try:
             yield
         finally:
             if held:
                 lock.release()
+            self.unkept += not held
 
     async def _fold(self, checkpointer: Checkpointer) -> bool:
         thread = trio.CapacityLimiter(1)
@@ -131,30 +139,56 @@ class Checkpoints:
             await step(checkpointer.pin)
             async with self._rounds.turn:
                 await self._rounds.hold()  # what is folded must be held before
+                early = self._rounds.mark()
+                if self.spool is not None:
+                    await self._members.hold(early)
             self._rounds.check()
+            await self._spool(early)  # so that little is left for the end phase
             await step(checkpointer.bulk)
             async with self._rounds.turn:
-                return await self._fold_rest(checkpointer, thread)
+                closed = await self._fold_rest(checkpointer, thread)
+            if closed is not None and self.spool is not None:
+                await self._let_spool(partial(self.spool.close, closed))
+            return closed is not None
         finally:
             if not thread.borrowed_tokens:  # else it hangs, and the database is lost
                 await step(checkpointer.unpin)
 
-    async def _fold_rest(self, checkpointer: Checkpointer, thread: trio.CapacityLimiter) -> bool:
-        """The end phase."""
+    async def _fold_rest(self, checkpointer: Checkpointer, thread: trio.CapacityLimiter) -> Mark | None:
+        """The end phase. Returns where the generation ended if the WAL was started over."""
         gate = self.gate = trio.Event()
         try:
             await self._rounds.hold()
             self._rounds.check()
             if self._database.checkpointer is not checkpointer:
-                return False  # a fail-over has put another database in the place of what was to be folded
-            step = partial(self._blocking, thread, partial(self._ask_held, self._rounds.mark()))
+                return None  # a fail-over has put another database in the place of what was to be folded
+            mark = self._rounds.mark()
+            await self._spool(mark)
+            step = partial(self._blocking, thread, partial(self._ask_held, mark))
             await step(checkpointer.unpin)
             restarted = await step(checkpointer.finish)
         finally:
             self.gate = self.waiting = None
             gate.set()
         await self._rounds.hold_again()  # members learn that a generation was closed
-        return restarted
+        return mark if restarted else None
+
+    async def _spool(self, mark: Mark) -> None:
+        if self.spool is not None:
+            await self._let_spool(partial(self.spool.take, self._database.primary, mark))
+
+    async def _let_spool(self, step: Callable[[], None]) -> None:
+        """Nobody waits for a backup beyond a deadline: it begins anew, then."""
+        spool = self.spool
+        if spool is None or spool.position is None:
+            return
+        with trio.move_on_after(SPOOL_S) as scope:
+            scope.shield = True
+            await in_thread(step, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+        if scope.cancelled_caught:
+            spool.give_up()
+        if spool.position is None:
+            _log.warning("the backup of the catalog has lost the log, and begins anew")
 
     async def _blocking(
         self, thread: trio.CapacityLimiter, late: Callable[[], Awaitable[None]], step: Callable[[], T]
@@ -163,9 +197,7 @@ class Checkpoints:
 
         How long a step takes depends on the disk and on how much is to be folded, so that it takes long says nothing.
         """
-        return await patiently(
-            STRIKE_S, partial(trio.to_thread.run_sync, step, limiter=thread, abandon_on_cancel=True), late
-        )
+        return await patiently(STRIKE_S, partial(in_thread, step, limiter=thread, abandon_on_cancel=True), late)
 
     async def _ask_beside(self, checkpointer: Checkpointer) -> None:
         """Rounds run beside: is there one that the primary holds? Raises: PrimaryLost, StoreReadOnly."""

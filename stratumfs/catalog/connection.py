@@ -63,6 +63,55 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
     return db
 
 
+def stable_view(folder: Path) -> apsw.Connection:
+    """A connection to the database in *folder*, in a transaction that has begun to read: it shows this moment.
+
+    Raises: StratumError.
+    """
+    db = connect(folder / DATABASE, read_only=True)
+    try:
+        db.execute("begin")
+        db.execute("select count(*) from sqlite_schema").fetchall()
+    except BaseException as error:
+        db.close()
+        if isinstance(error, apsw.Error):
+            raise translate(error) from error
+        raise
+    return db
+
+
+def private_view(path: Path) -> apsw.Connection:
+    """A connection that has read the database at *path* and its log, and shows this moment: without locks, and with an
+    index of the log of its own, for the same files may be open under other names.
+
+    Raises: StratumError; StoreBusy also where the system did not open them.
+    """
+    try:
+        db = apsw.Connection(os.fspath(path), apsw.SQLITE_OPEN_READONLY, vfs="unix-none")
+    except apsw.Error as error:
+        raise translate(error) from error
+    try:
+        for pragma in (
+            "locking_mode = exclusive",  # else the index would have to be shared
+            "query_only = 1",
+            "temp_store = memory",
+            "trusted_schema = off",
+            f"cache_size = -{CATALOG_CACHE_BYTES // KIB}",
+        ):
+            db.execute(f"pragma {pragma}").fetchall()
+        db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        db.execute("select count(*) from sqlite_schema").fetchall()
+    except apsw.CantOpenError as error:
+        db.close()
+        raise StoreBusy(f"{path} cannot be opened now: {error}") from error
+    except BaseException as error:
+        db.close()
+        if isinstance(error, apsw.Error):
+            raise translate(error) from error
+        raise
+    return db
+
+
 def bare(path: Path) -> apsw.Connection:
     """A connection as SQLite makes it."""
     return apsw.Connection(os.fspath(path), apsw.SQLITE_OPEN_READWRITE, vfs=VFS, statementcachesize=400)
@@ -105,16 +154,6 @@ def translate(error: apsw.Error) -> StratumError:
 def wal_end(frames: int, page_size: int) -> int:
     """Bytes of a log with so many frames."""
     return WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + page_size)
-
-
-def still_named(path: Path, descriptor: int) -> bool:
-    """Whether *path* still names the file that is open: what is written to one without a name is lost with us."""
-    try:
-        named = path.stat()
-    except FileNotFoundError:
-        return False
-    mine = os.fstat(descriptor)
-    return (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
 
 
 def fsync_path(path: Path) -> None:

@@ -11,10 +11,11 @@ from io import FileIO
 from pathlib import Path
 
 from stratumfs.catalog.chains import COPY_CHUNK, COPY_SYNC, SALTS, Copied, CopyFiles, copy_files, fold
-from stratumfs.catalog.connection import WAL_HEADER_BYTES, fsync_path, still_named, wal_end
+from stratumfs.catalog.connection import WAL_HEADER_BYTES, fsync_path, wal_end
 from stratumfs.catalog.durability import Mark, Primary
+from stratumfs.catalog.logfile import LogFile
 from stratumfs.catalog.progress import Step, unwatched
-from stratumfs.descriptor import Descriptor, close_soon
+from stratumfs.descriptor import close_soon
 from stratumfs.errors import CatalogCorrupt, StoreReadOnly
 from stratumfs.ids import Disk, PlaceId
 
@@ -32,7 +33,7 @@ class Copy:
         self.place, self.disk, self.folder = place, disk, folder
         self.salt, self.generation, self.shipped = salt, generation, 0
         self._primary = primary
-        self._file: Descriptor | None = None
+        self._file: LogFile | None = None
         self._folding = threading.Lock()
         self._given_up = False
 
@@ -53,9 +54,7 @@ class Copy:
         while self.shipped < end:
             data = self._primary.read_wal(self.shipped, min(COPY_CHUNK, end - self.shipped))
             self.shipped += os.pwrite(file.number, data, self.shipped)
-        os.fdatasync(file.number)
-        if not still_named(self.folder / f"wal.{self.generation}", file.number):
-            raise CatalogCorrupt(f"{self.folder / f'wal.{self.generation}'} was removed or replaced")
+        file.hold(self.shipped)
         return self.shipped < mark.end
 
     def demand_same_log(self, primary: Primary, mark: Mark) -> None:
@@ -83,7 +82,7 @@ class Copy:
     def close(self) -> None:
         self._file = None
 
-    def _turn(self, generation: int) -> Descriptor:
+    def _turn(self, generation: int) -> LogFile:
         """The primary has started its log over: close the open generation and begin the next in recycled blocks."""
         if generation != self.generation + 1:
             raise CatalogCorrupt(f"{self.folder}: the log went from generation {self.generation} to {generation}")
@@ -94,11 +93,11 @@ class Copy:
         self.generation = generation  # at once: should the next one not open, `hold` may be called again
         return self._open()
 
-    def _open(self) -> Descriptor:
+    def _open(self) -> LogFile:
         path, spare = self.folder / f"wal.{self.generation}", self.folder / "spare"
         if not path.exists() and spare.exists():
             spare.rename(path)
-        file = Descriptor(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        file = LogFile(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         fsync_path(self.folder)
         self._file, self.shipped = file, 0
         return file

@@ -38,6 +38,11 @@ def clear_damage(tx: Transaction, volume: VolumeId, cells: Sequence[CellIndex]) 
         tx.run("delete from damage where volume = ? and cell = ?", (volume, cell))
 
 
+def is_damaged(tx: Transaction, volume: VolumeId) -> bool:
+    """Whether any shard of it is known to be."""
+    return tx.one("select 1 from damage where volume = ? limit 1", (volume,)) is not None
+
+
 def damage_rows(tx: Transaction, after: Shard = FIRST, limit: int = 200) -> list[DamageRow]:
     """A chunk of all damaged shards."""
     rows = tx.all(
@@ -52,15 +57,17 @@ def move_shard(
 ) -> bool:
     """The shard lies on *target* from now on, where it was made anew; if it is *whole*, it is known as damaged no more.
 
-    False if it is not on *source* any more, the volume is not sealed, or *target* holds another shard of it: then
-    nothing changed.
+    False if it is not on *source* any more, the volume is neither sealed nor freed, or *target* holds another shard of
+    it: then nothing changed.
     """
     moved = tx.run(
         "update shard set device = ? where volume = ? and cell = ? and device = ?"
-        " and exists (select 1 from volume where id = ? and state = ?)"
+        " and exists (select 1 from volume where id = ? and state in (?, ?))"
         " and not exists (select 1 from shard where volume = ? and device = ?)",
-        (target, volume, cell, source, volume, SEALED, volume, target),
+        (target, volume, cell, source, volume, SEALED, FREED, volume, target),
     )
+    if moved:
+        tx.run("delete from verified where volume = ? and cell = ?", (volume, cell))
     if moved and whole:
         clear_damage(tx, volume, [cell])
     return bool(moved)
@@ -74,28 +81,86 @@ def shards_on(tx: Transaction, device: DeviceId, after: VolumeId | bytes = b"", 
     return [(VolumeId(volume), CellIndex(cell)) for volume, cell in rows]
 
 
-def shard_counts(tx: Transaction) -> list[tuple[DeviceId, int, int]]:
-    """(device, shards that it shall hold, how many of these are known to be damaged), of each that any row names."""
-    rows = tx.all(
-        "select device, count(*), (select count(*) from damage join shard s using (volume, cell)"
-        " where s.device = shard.device) from shard group by device"
-    )
-    return [(DeviceId(device), held, damaged) for device, held, damaged in rows]
-
-
-def bytes_on(tx: Transaction, device: DeviceId) -> int:
-    """Bytes of the cells of all shards that *device* shall hold and that are wanted, tables of contents not counted."""
+def placed_behind(tx: Transaction, device: DeviceId, after: VolumeId, limit: int) -> tuple[int, VolumeId | None]:
+    """How many shards a chunk has of those that *device* shall hold, and behind which volume to go on; None at the
+    end."""
     row = tx.one(
-        "select sum(length) from shard join volume on volume.id = shard.volume where device = ? and state != ?",
-        (device, FREED),
+        "select count(*), max(volume) from"
+        " (select volume from shard where device = ? and volume > ? order by volume limit ?)",
+        (device, after, limit),
     )
-    return int(row[0] or 0) if row is not None else 0
+    assert row is not None
+    return row[0], VolumeId(row[1]) if row[0] == limit else None
+
+
+def damaged_on(tx: Transaction) -> dict[DeviceId, int]:
+    """How many shards of each device are known to be damaged, if any are."""
+    rows = tx.all("select device, count(*) from damage join shard using (volume, cell) group by device")
+    return {DeviceId(device): count for device, count in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Shards of a device, and the bytes of the cells of those that would be made anew: not of namespace images, which
+    are superseded instead. Tables of contents are not counted."""
+
+    shards: int
+    bytes: int
+
+
+def held_behind(
+    tx: Transaction, device: DeviceId, kept_since_ns: int, after: VolumeId, limit: int
+) -> tuple[Held, VolumeId | None]:
+    """Of a chunk of the shards that *device* shall hold those that are wanted, and behind which volume to go on; None
+    at the end. Of volumes that were freed only those since *kept_since_ns* are wanted: backups may name them."""
+    _, behind = placed_behind(tx, device, after, limit)
+    row = tx.one(
+        "select count(*), coalesce(sum(case when state in (?, ?) then length else 0 end), 0) from"
+        " (select volume from shard where device = ? and volume > ? order by volume limit ?) as some"
+        " join volume on volume.id = some.volume where state != ? or changed_ns > ?",
+        (SEALED, FREED, device, after, limit, FREED, kept_since_ns),
+    )
+    assert row is not None
+    return Held(*row), behind
+
+
+def devices_named(tx: Transaction) -> list[DeviceId]:
+    """That any shard is placed on: a step of the index for each."""
+    found: list[DeviceId] = []
+    while row := tx.one(
+        "select device from shard where device > ? order by device limit 1", (found[-1] if found else b"",)
+    ):
+        found.append(DeviceId(row[0]))
+    return found
+
+
+REBUILT_BYTES, REBUILT_NS = "rebuilt_bytes", "rebuilt_ns"
+
+
+def note_rebuilt(tx: Transaction, volume: VolumeId, cells: Sequence[CellIndex], count: int, took_ns: int) -> None:
+    """Shards were made anew, which nobody has read yet: so many bytes, in so long a time, the rests between its steps
+    included."""
+    for cell in cells:
+        tx.run("delete from verified where volume = ? and cell = ?", (volume, cell))
+    for name, value in ((REBUILT_BYTES, count), (REBUILT_NS, took_ns)):
+        if not tx.run("update counter set value = value + ? where name = ?", (value, name)):
+            tx.run("insert into counter values (?, ?)", (name, value))
+
+
+def rebuilt(tx: Transaction) -> tuple[int, int]:
+    """(bytes of shards that were ever made anew, ns that it took)."""
+    found = dict(tx.all("select name, value from counter where name in (?, ?)", (REBUILT_BYTES, REBUILT_NS)))
+    return found.get(REBUILT_BYTES, 0), found.get(REBUILT_NS, 0)
 
 
 def misplaced(tx: Transaction, device: DeviceId, shards: Sequence[Shard]) -> list[Shard]:
-    """Those of *shards*, a chunk, that no row places on *device*."""
-    return [
-        (volume, cell)
-        for volume, cell in shards
-        if tx.one("select 1 from shard where volume = ? and cell = ? and device = ?", (volume, cell, device)) is None
-    ]
+    """Those of *shards*, a chunk, that no row places on *device*, and that nothing is known to be missed for: where no
+    row places one at all, but an extent names its volume, it is the row that is lost."""
+    return [(volume, cell) for volume, cell in shards if _is_misplaced(tx, device, volume, cell)]
+
+
+def _is_misplaced(tx: Transaction, device: DeviceId, volume: VolumeId, cell: CellIndex) -> bool:
+    row = tx.one("select device from shard where volume = ? and cell = ?", (volume, cell))
+    if row is not None:
+        return bool(row[0] != device)
+    return tx.one("select 1 from extent where volume = ? limit 1", (volume,)) is None

@@ -14,6 +14,7 @@ import trio
 
 from stratumfs.errors import StratumError, is_starved
 from stratumfs.limits import DEVICE_LOOK_S, DEVICE_STANDSTILL_S, STARVED_S
+from stratumfs.threads import in_thread
 
 _log = structlog.get_logger(__name__)
 
@@ -48,7 +49,7 @@ async def comes_within(done: trio.Event, limit_s: float) -> bool:
 
 async def call_within(limit_s: float, limiter: trio.CapacityLimiter, fn: Callable[[*Ts], T], *args: *Ts) -> T:
     """Run *fn* in a thread, which is left to itself if it does not come back. Raises: as `within`."""
-    return await within(limit_s, partial(trio.to_thread.run_sync, fn, *args, abandon_on_cancel=True, limiter=limiter))
+    return await within(limit_s, partial(in_thread, fn, *args, abandon_on_cancel=True, limiter=limiter))
 
 
 async def within(limit_s: float, call: Callable[[], Awaitable[T]]) -> T:
@@ -92,7 +93,8 @@ async def patiently(limit_s: float, call: Callable[[], Awaitable[T]], late: Call
 
 
 async def until_fed(call: Callable[[], Awaitable[T]], key: object, starving: set[object]) -> T:
-    """*call*, again and again while this process has no file descriptor for it; *key* is among *starving* meanwhile.
+    """*call*, again and again while this process has no file descriptor or thread for it; *key* is among *starving*
+    meanwhile.
 
     Nobody is to be blamed for that, and nobody for being late as long as there are such. Raises: what *call* raises.
     """
@@ -104,7 +106,7 @@ async def until_fed(call: Callable[[], Awaitable[T]], key: object, starving: set
                 if not is_starved(error):
                     raise
                 if key not in starving:
-                    _log.warning("the catalog waits for file descriptors", reason=str(error))
+                    _log.warning("the catalog waits for file descriptors or threads", reason=str(error))
                 starving.add(key)
             await trio.sleep(STARVED_S)
     finally:

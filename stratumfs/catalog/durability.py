@@ -12,7 +12,8 @@ from typing import Protocol
 
 import apsw
 
-from stratumfs.catalog.connection import DATABASE, WAL, WAL_HEADER_BYTES, connect, rollback, still_named, wal_end
+from stratumfs.catalog.connection import DATABASE, WAL, WAL_HEADER_BYTES, connect, rollback, wal_end
+from stratumfs.catalog.logfile import LogFile
 from stratumfs.catalog.state import TICK
 from stratumfs.descriptor import Descriptor
 from stratumfs.errors import CatalogCorrupt
@@ -33,6 +34,15 @@ class Mark:
 
 class PrimaryLost(CatalogCorrupt):
     """The database that is written to, or its log, cannot be used any more: its copies can."""
+
+
+def primary_lost(error: Exception) -> PrimaryLost:
+    """What an error at the primary's place means for its database."""
+    if isinstance(error, PrimaryLost):
+        return error
+    lost = PrimaryLost(str(error))
+    lost.__cause__ = error
+    return lost
 
 
 class Member(Protocol):
@@ -67,7 +77,7 @@ class Primary:
         self._salt: int | None = None
         self._database = Descriptor(os.open(folder / DATABASE, os.O_RDONLY | os.O_CLOEXEC))
         try:
-            self._wal = Descriptor(os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC))
+            self._wal = LogFile(self._wal_path, os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC))
         except FileNotFoundError as error:
             self._database.close()
             # Never deleted by us, so it was lost, and with it what was acknowledged since the last checkpoint.
@@ -109,11 +119,7 @@ class Primary:
         return wal_end(self.frames, self.page_size)
 
     def hold(self, mark: Mark) -> bool:
-        os.fdatasync(self._wal.number)
-        if not still_named(self._wal_path, self._wal.number):
-            raise CatalogCorrupt(f"{self._wal_path} was removed or replaced")
-        if os.fstat(self._wal.number).st_size < mark.end:
-            raise CatalogCorrupt(f"{self._wal_path} was cut")
+        self._wal.hold(mark.end)
         return False
 
     def read_wal(self, position: int, length: int) -> bytes:
@@ -131,6 +137,13 @@ class Primary:
         end. Raises: PrimaryLost."""
         try:
             return os.pread(self._database.number, length, position)
+        except OSError as error:
+            raise PrimaryLost(f"{self.folder / DATABASE} cannot be read: {error.strerror}") from error
+
+    def database_bytes(self) -> int:
+        """How long the database is, without its log. Raises: PrimaryLost."""
+        try:
+            return os.fstat(self._database.number).st_size
         except OSError as error:
             raise PrimaryLost(f"{self.folder / DATABASE} cannot be read: {error.strerror}") from error
 

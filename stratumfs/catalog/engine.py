@@ -10,7 +10,6 @@ Threads: a round's fdatasync, a checkpoint; each has its own connection or descr
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple, cast
@@ -18,7 +17,9 @@ from typing import TypeVar, TypeVarTuple, cast
 import structlog
 import trio
 
+from stratumfs.catalog.aside import Aside
 from stratumfs.catalog.boot import Booted
+from stratumfs.catalog.chains import ChainDamaged
 from stratumfs.catalog.checkpoints import Checkpoints
 from stratumfs.catalog.connection import is_fatal
 from stratumfs.catalog.create import create_catalog
@@ -26,20 +27,32 @@ from stratumfs.catalog.durability import Mark, Member, PrimaryLost
 from stratumfs.catalog.ids import IdBlocks, reserve_ids
 from stratumfs.catalog.members import Alone, Members
 from stratumfs.catalog.membership import Membership
+from stratumfs.catalog.mender import RowMender
 from stratumfs.catalog.migrations import Migration
-from stratumfs.catalog.opening import Database, begin, check_version, open_database
+from stratumfs.catalog.opening import Database, open_alone
 from stratumfs.catalog.places import Place
-from stratumfs.catalog.rounds import Rounds, RoundStatistics, finish
+from stratumfs.catalog.rounds import Rounds, finish
+from stratumfs.catalog.snapshot import CopyAt
+from stratumfs.catalog.statistics import CatalogStatistics
 from stratumfs.catalog.transaction import Seen, Touched, Transaction
 from stratumfs.catalog.unsynced import Unsynced
-from stratumfs.catalog.writer import Committed, Slot, Writer
-from stratumfs.errors import CatalogCorrupt, DeviceFailed, StoreBusy, StoreClosing, StoreReadOnly, StratumError
-from stratumfs.ids import Disk, InodeNo, PlaceId
+from stratumfs.catalog.writer import Committed, Listener, Slot, Writer
+from stratumfs.errors import (
+    CatalogCorrupt,
+    DeviceFailed,
+    ExtentCorrupt,
+    StoreBusy,
+    StoreClosing,
+    StoreReadOnly,
+    StratumError,
+)
+from stratumfs.ids import Disk, ExtentId, InodeNo, PlaceId
 from stratumfs.limits import (
     COMMITS_WAITING_MAX,
     ROUND_INTERVAL_S,
     UNSYNCED_TRANSACTIONS_MAX,
 )
+from stratumfs.threads import in_thread
 
 __all__ = ["Catalog", "CatalogStatistics", "Seen", "Touched", "Transaction"]
 
@@ -47,21 +60,6 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogStatistics:
-    rounds: RoundStatistics
-    sequence: int
-    """Of the last committed transaction."""
-    synced: int
-    """Of the last one that every member holds."""
-    unsynced: int
-    waiting: int
-    wal_bytes: int
-    checkpoints: int
-    checkpoints_put_off: int
-    """Begun, and left for later: no room, or a reader that stayed."""
 
 
 class Catalog:
@@ -82,6 +80,9 @@ class Catalog:
         self._stop = trio.Event()
         self._served: trio.Event | None = None
         self.ids = IdBlocks(ids, self._reserve)
+        self.aside = Aside(self._rounds, database, members, self._checkpoints, self.sync)
+        self.mender = RowMender(self)
+        self._copies: tuple[CopyAt, ...] = ()
 
     @classmethod
     def create(cls, folder: Path, schema: Sequence[str], version: int, *, page_size: int) -> None:
@@ -103,8 +104,8 @@ class Catalog:
         *members* are further places that must hold what is answered. The caller holds the store's lock.
         Raises: ConfigError if there is none, or none that this program knows; CatalogCorrupt; StoreFull; OSError.
         """
-        database, ids = await trio.to_thread.run_sync(
-            _open_alone, folder, schema_version, migrations, read_only, limiter=trio.CapacityLimiter(1)
+        database, ids = await in_thread(
+            open_alone, folder, schema_version, migrations, read_only, limiter=trio.CapacityLimiter(1)
         )
         return cls(database, ids, Alone(database, members))
 
@@ -112,7 +113,7 @@ class Catalog:
     def among(cls, booted: Booted) -> "Catalog":
         """The catalog over what `boot` has opened. The caller removes ``booted.scratch`` after `close`."""
         catalog = cls(booted.database, booted.ids, booted.members or Alone(booted.database))
-        catalog._why_not = booted.why_not
+        catalog._why_not, catalog._copies = booted.why_not, booted.copies
         return catalog
 
     async def strike(self, place: PlaceId, reason: str) -> None:
@@ -126,14 +127,26 @@ class Catalog:
         members.give_up(place, reason)
         await self._exclusive(partial(members.strike_places, {place: DeviceFailed(reason)}))
 
-    async def change_places(self, listed: frozenset[PlaceId], new: Place) -> None:
-        """Return when an epoch of these places is in force; *new* is one of them, and can be reached.
+    async def change_places(self, listed: frozenset[PlaceId], new: Place | None) -> None:
+        """Return when an epoch of these places is in force; *new* is one of them that comes, and can be reached.
 
         Raises: StoreReadOnly if that cannot be.
         """
         self._check_writable()
         if isinstance(self._members, Membership):
             await self._exclusive(partial(self._members.change_places, listed, new))
+
+    @property
+    def copies(self) -> Sequence[CopyAt]:
+        """Chains at other places that have all that was synced."""
+        if not isinstance(self._members, Membership):
+            return self._copies
+        return [CopyAt(each.place, str(each.folder), each.folder, each.salt) for each in self._members.copies]
+
+    async def make_copy_anew(self, place: PlaceId, reason: str) -> None:
+        """Return when the damaged copy at *place* is none any more; a new one is made. Raises: StoreReadOnly."""
+        if isinstance(self._members, Membership):
+            await self._exclusive(partial(self._members.strike_places, {place: ChainDamaged(reason)}))
 
     @property
     def disks(self) -> tuple[Disk, ...]:
@@ -169,6 +182,15 @@ class Catalog:
         await self._rounds.diverged.wait()
         return str(self._rounds.failure)
 
+    def listen(self, listener: Listener) -> None:
+        """*listener* is told of each commit, in the same step, before anybody sees what it changed."""
+        self._writer.listeners.append(listener)
+
+    @property
+    def steady(self) -> bool:
+        """Whether reads show now what there is: not between two databases, nor after the end."""
+        return not (self._rounds.behind or self._closed)
+
     @property
     def failure(self) -> str | None:
         """Why nothing is written any more; None while all is well."""
@@ -184,7 +206,8 @@ class Catalog:
         Raises: what *fn* raises; CatalogCorrupt, also where what was shown before is lost; StoreClosing.
         """
         while True:
-            await self._wait_shown()
+            if self._rounds.behind:
+                await self._wait_shown()
             try:
                 return self._read(fn, args)
             except CatalogCorrupt as error:
@@ -192,20 +215,26 @@ class Catalog:
                     raise
 
     async def read_settled(
-        self, fn: Callable[[Transaction, *Ts], T], *args: *Ts, at_once: Callable[[T], None] | None = None
+        self,
+        fn: Callable[[Transaction, *Ts], T],
+        *args: *Ts,
+        at_once: Callable[[T], None] | None = None,
+        seen: list[Seen] | None = None,
     ) -> T:
         """As `read`, and what *fn* saw is durable on return: waits for the round of what it saw, of nothing else.
 
         *at_once* is given the result before anything is awaited. An error of *fn* (a 404, a 412) is an answer too, and
-        waits alike. Raises: also StoreReadOnly, CatalogCorrupt if what it saw can't become durable.
+        waits alike. What *fn* saw is added to *seen*, also then. Raises: also StoreReadOnly, CatalogCorrupt if what it
+        saw can't become durable.
         """
         while True:
-            seen: list[Seen] = []
-            await self._wait_shown()
+            relied: list[Seen] = []
+            if self._rounds.behind:
+                await self._wait_shown()
             try:
-                result = self._read(fn, args, seen)
+                result = self._read(fn, args, relied)
             except CatalogCorrupt as error:
-                seen.clear()
+                relied.clear()
                 if not await self._gone_on(error):
                     raise
             else:
@@ -213,7 +242,9 @@ class Catalog:
                     at_once(result)
                 return result
             finally:
-                for one in seen:
+                if seen is not None:
+                    seen += relied
+                for one in relied:
                     await self._rounds.wait_synced(self._unsynced.last_seen(one))
 
     async def write(self, fn: Callable[[Transaction, *Ts], T], *args: *Ts, committed: Committed | None = None) -> T:
@@ -227,11 +258,13 @@ class Catalog:
             checkpoints = await self._wait_writable()
             try:
                 slot = self._writer.write(fn, args)
-                break
             except CatalogCorrupt as error:
                 self._rounds.lost(error)
                 if self._rounds.failure is not None:
                     raise
+            else:
+                if not isinstance(slot.error, ExtentCorrupt) or not await self._mended(slot.error):
+                    break
         if slot.error is not None:
             raise slot.error
         if committed is not None:
@@ -241,10 +274,17 @@ class Catalog:
         checkpoints.heed()
         return cast(T, slot.result)
 
-    async def commit(self, fn: Callable[[Transaction, *Ts], T], *args: *Ts, committed: Committed | None = None) -> T:
+    async def commit(
+        self,
+        fn: Callable[[Transaction, *Ts], T],
+        *args: *Ts,
+        committed: Committed | None = None,
+        seen: list[Seen] | None = None,
+    ) -> T:
         """Queue *fn* for the next round; on return it is on stable storage wherever it must be.
 
-        *committed* is called on the loop right after the COMMIT and before the sync, if *fn* succeeded. Cancelled,
+        *committed* is called on the loop right after the COMMIT and before the sync, if *fn* succeeded. What *fn* saw
+        is added to *seen*, also if it raises. Cancelled,
         *fn* stays in the queue: the outcome is unknown, as with a lost connection.
         Raises: what *fn* raises, when the round that showed it the cause is synced; StoreReadOnly, CatalogCorrupt
         if the round failed (outcome unknown); StoreFull, StoreBusy, StoreClosing (nothing was changed).
@@ -253,23 +293,37 @@ class Catalog:
         self._check_writable()
         if len(self._rounds.queue) >= COMMITS_WAITING_MAX:
             raise StoreBusy(f"{COMMITS_WAITING_MAX} commits wait already")
-        slot = Slot(fn=fn, args=args, committed=committed)
-        self._rounds.enqueue(slot)
-        await slot.done.wait()
-        finish(slot)
-        return cast(T, slot.result)
+        while True:
+            slot = Slot(fn=fn, args=args, committed=committed, seen=seen)
+            self._rounds.enqueue(slot)
+            await slot.done.wait()
+            try:
+                finish(slot)
+            except ExtentCorrupt as error:
+                if not await self._mended(error):
+                    raise
+                self._check_writable()
+            else:
+                return cast(T, slot.result)
 
     async def sync(self) -> None:
         """Return when all that was committed before the call is durable. Raises: StoreReadOnly, CatalogCorrupt."""
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._rounds.wait_synced(self._writer.sequence)
 
-    async def settle(self, inodes: Collection[InodeNo] = (), names: Collection[tuple[InodeNo, bytes]] = ()) -> None:
-        """Return when every transaction that touched any of these is durable: at once if none is unsynced.
+    async def settle(
+        self,
+        inodes: Collection[InodeNo] = (),
+        names: Collection[tuple[InodeNo, bytes]] = (),
+        *,
+        hurry: bool = True,
+    ) -> None:
+        """Return when every transaction that touched any of these is durable: at once if none is unsynced. *hurry*:
+        see `Rounds.wait_synced`.
 
         Raises: StoreReadOnly, CatalogCorrupt if that can't be.
         """
-        await self._rounds.wait_synced(self._unsynced.last(inodes, names))
+        await self._rounds.wait_synced(self._unsynced.last(inodes, names), hurry=hurry)
 
     async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run rounds, the once-a-second round and checkpoints, until cancelled or closed. Call it once.
@@ -282,6 +336,7 @@ class Catalog:
             async with trio.open_nursery() as nursery:
                 if self._checkpoints is not None:
                     nursery.start_soon(self._guard, self._serve_rounds)
+                    nursery.start_soon(self._guard, self._wake_rounds)
                     nursery.start_soon(self._guard, self._checkpoints.serve)
                     nursery.start_soon(self._guard, self._serve_ids)
                     if isinstance(self._members, Membership):
@@ -315,7 +370,7 @@ class Catalog:
                     await self._checkpoints.close()
                 async with self._rounds.turn:  # behind a strike that is under way; none comes later
                     self._closed = self._rounds.closed = True
-                    await trio.to_thread.run_sync(self._database.close, limiter=trio.CapacityLimiter(1))
+                    await in_thread(self._database.close, limiter=trio.CapacityLimiter(1))
                     await self._members.close(self._rounds.synced)
 
     def statistics(self) -> CatalogStatistics:
@@ -359,12 +414,19 @@ class Catalog:
             await self._rounds.usable.wait()
 
     async def _gone_on(self, error: CatalogCorrupt) -> bool:
-        """After an error of a read: whether it was the database's, and the catalog has gone on with another one."""
+        """After an error of a read: whether a row was restored, or it was the database's, and the catalog has gone on
+        with another one."""
+        if isinstance(error, ExtentCorrupt):
+            return await self._mended(error)
         if not is_fatal(error.__cause__):
             return False
         self._rounds.lost(error)
         await self._rounds.usable.wait()
         return self._rounds.failure is None
+
+    async def _mended(self, error: ExtentCorrupt) -> bool:
+        """Whether the row that failed its check is whole now: then what met it is run again."""
+        return bool(await self.mender.mend([ExtentId(error.ident)]))
 
     def _check_writable(self) -> Checkpoints:
         if self._closing:
@@ -396,14 +458,19 @@ class Catalog:
 
     async def _serve_rounds(self) -> None:
         while True:
-            with trio.move_on_after(ROUND_INTERVAL_S):
-                await self._rounds.wake.wait()
+            await self._rounds.wake.wait()
             self._rounds.wake = trio.Event()
             if not self._rounds.pending:
                 continue
             await self._rounds.run()
             if self._checkpoints is not None:
                 self._checkpoints.heed()
+
+    async def _wake_rounds(self) -> None:
+        """What nobody waits for becomes durable all the same."""
+        while True:
+            await trio.sleep(ROUND_INTERVAL_S)
+            self._rounds.wake.set()
 
     async def _serve_ids(self) -> None:
         while not self.read_only:
@@ -419,19 +486,3 @@ class Catalog:
         except (Exception, KeyboardInterrupt) as error:
             self._rounds.fail(CatalogCorrupt(f"the catalog's own task ended: {error!r}"))
             raise
-
-
-def _open_alone(
-    folder: Path, version: int, migrations: Sequence[Migration], read_only: bool
-) -> tuple[Database, dict[str, int]]:
-    database = open_database(folder, read_only=read_only)
-    try:
-        if read_only:
-            check_version(database, version)
-            return database, {}
-        ids, mark = begin(database, version, migrations)
-        database.primary.hold(mark)
-    except BaseException:
-        database.close()
-        raise
-    return database, ids

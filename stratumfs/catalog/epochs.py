@@ -23,11 +23,13 @@ Every simpler order that was tried lost acknowledged writes within a few boots.
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from stratumfs.catalog.standings import NO_STANDINGS, Standings
 from stratumfs.errors import CatalogCorrupt
-from stratumfs.ids import Disk, PlaceId
+from stratumfs.ids import Disk, PlaceId, VolumeId
 from stratumfs.limits import EPOCH_LINE_MAX
 
 
@@ -50,12 +52,24 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedImage:
+    """A namespace image: its volume, and the last transaction that it shows."""
+
+    volume: VolumeId
+    sequence: int
+    created_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Named:
-    """What an identity file says of epochs. sequence: some transaction that every member of ``in_force`` held."""
+    """What an identity file says of epochs. sequence: some transaction that every member of ``in_force`` held; images:
+    the newest namespace images, the youngest first; standings: of devices, the newest that were written there."""
 
     begun: Epoch
     in_force: Epoch
     sequence: int = 0
+    images: tuple[NamedImage, ...] = ()
+    standings: Standings = NO_STANDINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +231,21 @@ def unpack_epoch(plain: Mapping[str, Any]) -> Epoch:
     if found.line[-1:] != (found.id,):
         raise CatalogCorrupt("an epoch that is not the last of its own line")
     return found
+
+
+def pack_images(images: Iterable[NamedImage]) -> list[dict[str, Any]]:
+    """As plain values, for JSON."""
+    return [{"volume": each.volume.hex(), "sequence": each.sequence, "created_ns": each.created_ns} for each in images]
+
+
+def unpack_images(plain: Iterable[Mapping[str, Any]]) -> tuple[NamedImage, ...]:
+    """Those that can be read: any device may have the others, too."""
+    found = []
+    for each in plain:
+        with suppress(KeyError, TypeError, ValueError):
+            volume = VolumeId(bytes.fromhex(each["volume"]))
+            found.append(NamedImage(volume, int(each["sequence"]), int(each["created_ns"])))
+    return tuple(found)
 
 
 def _random_id() -> str:

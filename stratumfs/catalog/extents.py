@@ -7,7 +7,7 @@ from typing import Any
 from blake3 import blake3
 
 from stratumfs.catalog.transaction import Transaction
-from stratumfs.errors import CatalogCorrupt, StaleIds, WriteConflict
+from stratumfs.errors import ExtentCorrupt, StaleIds, WriteConflict
 from stratumfs.ids import ExtentId, InodeNo, Nonce, StripeNo, VolumeId
 from stratumfs.limits import TRANSACTION_ROWS_MAX
 from stratumfs.location import NONCE_MASK, Location
@@ -25,22 +25,49 @@ IDS_PER_EXTENT = 3
 
 
 def insert_extents(
-    tx: Transaction, ino: InodeNo, extents: Sequence[NewExtent], first_id: ExtentId, *, fresh: bool = False
+    tx: Transaction,
+    ino: InodeNo,
+    extents: Sequence[NewExtent],
+    first_id: ExtentId,
+    *,
+    fresh: bool = False,
+    empty: bool = False,
 ) -> bool:
     """Add extents in order, later ones over earlier ones. *fresh*: nothing lies below them, nothing is cleared.
+    *empty*: nor is there any other, for the inode is of this transaction.
 
     Takes ids from *first_id*: ``IDS_PER_EXTENT`` for each extent, or one each if fresh. They were drawn by whoever may
     alone change the inode, so that they are above all of its older ones, but for those of a move that came in between.
     True if a void was left to clear. Raises: StaleIds.
     """
+    if fresh:
+        _check_fresh(extents, 0 if empty else _end_of(tx, ino))
     drawn = range(first_id, first_id + len(extents) * (1 if fresh else IDS_PER_EXTENT))
     ids = iter(drawn)
     left = False
+    nothing_below = fresh or tx.one("select 1 from extent where ino = ? limit 1", (ino,)) is None
     for extent in extents:
-        if not fresh:
+        if not nothing_below:
             left |= _clear(tx, ino, extent.offset, extent.offset + extent.length, drawn.stop, ids)
         insert_row(tx, next(ids), ino, extent.offset, extent.length, extent.location, extent.data)
+        nothing_below = fresh
     return left
+
+
+def _end_of(tx: Transaction, ino: InodeNo) -> int:
+    last = tx.one("select offset + length from extent where ino = ? order by offset desc limit 1", (ino,))
+    return last[0] if last is not None else 0
+
+
+def _check_fresh(extents: Sequence[NewExtent], end: int) -> None:
+    """Nothing is cleared for them, so they must lie behind one another, and behind *end*, where what is there ends.
+
+    Raises: WriteConflict.
+    """
+    for extent in extents:
+        if extent.offset < end:
+            raise WriteConflict(f"an extent at {extent.offset} of a new file overlaps one that ends at {end}")
+        end = extent.offset + extent.length
 
 
 def cut_extents(tx: Transaction, ino: InodeNo, size: int, first_id: ExtentId) -> bool:
@@ -83,9 +110,9 @@ def voided_inodes(tx: Transaction) -> list[InodeNo]:
 def layout(tx: Transaction, ino: InodeNo, start: int, stop: int, limit: int = TRANSACTION_ROWS_MAX) -> list[Extent]:
     """The extents that overlap [start, stop), in order of offset, at most *limit* of them.
 
-    Raises: CatalogCorrupt if a row fails its check.
+    Raises: ExtentCorrupt if a row fails its check.
     """
-    shown = _SHOWN if has_void(tx, ino) else ""
+    shown = SHOWN if has_void(tx, ino) else ""
     at_start = _row_over(tx, ino, start, shown)
     if at_start and at_start[0][2] + at_start[0][3] >= stop:
         return [checked(at_start[0])]  # all of a small file: nothing lies behind it
@@ -105,19 +132,25 @@ def clipped(extent: Extent, start: int, stop: int) -> Extent:
 
 
 def checked(row: tuple[Any, ...]) -> Extent:
-    """A row of COLUMNS as a value, verified: SQLite's pages have no checksum of their own."""
+    """A row of COLUMNS as a value, verified: SQLite's pages have no checksum of their own. Raises: ExtentCorrupt."""
     ident, ino, offset, length, volume, stripe, position, cell_size, skip, nonce, data, hash_, sum_ = row
     location = None
-    if volume is not None:
-        location = Location(VolumeId(volume), StripeNo(stripe), position, cell_size, skip, Nonce(nonce & NONCE_MASK))
-    elif data is None or len(data) != length or blake3(data).digest() != hash_:
-        raise CatalogCorrupt(f"inline bytes of inode {ino} at {offset} fail their checksum")
-    if _sum(ident, ino, offset, length, location) != sum_:
-        raise CatalogCorrupt(f"the extent of inode {ino} at {offset} fails its checksum")
+    try:
+        if volume is not None:
+            location = Location(
+                VolumeId(volume), StripeNo(stripe), position, cell_size, skip, Nonce(nonce & NONCE_MASK)
+            )
+        elif data is None or len(data) != length or blake3(data).digest() != hash_:
+            raise ExtentCorrupt(f"inline bytes of inode {ino} at {offset} fail their checksum", ident)
+        good = extent_sum(ident, ino, offset, length, location) == sum_
+    except (struct.error, TypeError):  # a flipped bit can make a column negative, or of another type
+        good = False
+    if not good:
+        raise ExtentCorrupt(f"the extent of inode {ino} at {offset} fails its checksum", ident)
     return Extent(ident, ino, offset, length, location, data)
 
 
-_SHOWN = (
+SHOWN = (
     " and not exists (select 1 from void where void.ino = extent.ino and extent.offset >= void.start"
     " and extent.offset < void.stop and extent.id <= void.upto)"
 )
@@ -147,11 +180,11 @@ def _clear(tx: Transaction, ino: InodeNo, start: int, stop: int, behind: int, id
     behind: the first id after those that were drawn. What was inserted with earlier ones in this transaction lies
     beneath, and is hidden too. Raises: StaleIds if the void would hide extents with ids from there on.
     """
-    shown = _SHOWN if has_void(tx, ino) else ""
+    shown = SHOWN if has_void(tx, ino) else ""
     for edge in (start, stop):
         for row in _row_over(tx, ino, edge, shown) if edge < END else []:
             if row[2] < start or row[2] + row[3] > stop:  # else it goes as it is, damaged or not
-                _cut(tx, checked(row), start, stop, ids)
+                cut_out(tx, checked(row), start, stop, ids)
     rows = tx.all(
         f"select id, volume, length from extent where ino = ? and offset >= ? and offset < ?{shown} limit ?",  # noqa: S608
         (ino, start, stop, _CLEAR_MAX + 1),
@@ -168,7 +201,7 @@ def _clear(tx: Transaction, ino: InodeNo, start: int, stop: int, behind: int, id
     return True
 
 
-def _cut(tx: Transaction, old: Extent, start: int, stop: int, ids: Iterator[int]) -> None:
+def cut_out(tx: Transaction, old: Extent, start: int, stop: int, ids: Iterator[int]) -> None:
     """Replace a row by what of it lies outside [start, stop), if anything lies inside."""
     end = old.offset + old.length
     if end <= start or old.offset >= stop:
@@ -185,6 +218,7 @@ def insert_row(
 ) -> None:
     """One extent as it is, and what is counted of it. Raises: WriteConflict if its volume was freed."""
     assert length > 0
+    tx.move_inode(ino)
     columns: tuple[Any, ...]
     if at is not None:
         count_live(tx, at.volume, length, at.advanced(length - 1).stripe)
@@ -196,7 +230,7 @@ def insert_row(
         columns = (None, None, None, None, None, None, data, blake3(data).digest())
     tx.run(
         "insert into extent values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (ident, ino, offset, length, *columns, _sum(ident, ino, offset, length, at)),
+        (ident, ino, offset, length, *columns, extent_sum(ident, ino, offset, length, at)),
     )
 
 
@@ -209,10 +243,11 @@ def delete_row(tx: Transaction, ident: int, volume: bytes | None, length: int) -
 def point_at(tx: Transaction, ident: int, ino: InodeNo, offset: int, length: int, at: Location) -> None:
     """The bytes of an extent lie at a place in a volume, wherever they lay before; what is counted of that is the
     caller's. The one update of a row that there is."""
+    tx.move_inode(ino)
     tx.run(
         "update extent set volume = ?, stripe = ?, position = ?, cell_size = ?, skip = ?, nonce = ?, data = null,"
         " hash = null, sum = ? where id = ?",
-        (*_place(at), _sum(ident, ino, offset, length, at), ident),
+        (*_place(at), extent_sum(ident, ino, offset, length, at), ident),
     )
 
 
@@ -240,6 +275,6 @@ def _place(at: Location) -> tuple[Any, ...]:
     return at.volume, at.stripe, at.position, at.cell_size, at.skip, nonce
 
 
-def _sum(ident: int, ino: int, offset: int, length: int, at: Location | None) -> int:
+def extent_sum(ident: int, ino: int, offset: int, length: int, at: Location | None) -> int:
     place = (at.volume, at.stripe, at.position, at.cell_size, at.skip, at.nonce) if at else (bytes(16), 0, 0, 0, 0, 0)
     return int.from_bytes(blake3(_SUM.pack(ident, ino, offset, length, *place)).digest(8), "little", signed=True)

@@ -44,6 +44,8 @@ from stratumfs.ids import ROOT_INODE, Cookie, ExtentId, InodeNo
 from stratumfs.limits import LINK_MAX
 from stratumfs.values import AttributeChange, Attributes, DirectoryEntry, Name, Publication
 
+_FORMAT = stat.S_IFMT(0o177777)
+
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
@@ -100,9 +102,9 @@ def make(tx: Transaction, parent: InodeNo, name: Name, new: NewFile, now_ns: int
     target = new.target if stat.S_ISLNK(new.mode) else None
     size = len(new.target) if target is not None else 0
     gid = _inherited(above, new.gid)[0]
-    insert_inode(tx, new.ino, new.mode, new.uid, gid, now_ns, rdev=new.rdev, size=size, etag=etag, target=target)
+    made = insert_inode(tx, new.ino, new.mode, new.uid, gid, now_ns, rdev=new.rdev, size=size, etag=etag, target=target)
     add_entry(tx, parent, name.segment, new.ino, new.cookie, now_ns)
-    return attributes(tx, new.ino)
+    return made
 
 
 def make_many(tx: Transaction, parent: InodeNo, names: Sequence[Name], first: NewFile, now_ns: int) -> None:
@@ -129,9 +131,9 @@ def make_directory(tx: Transaction, parent: InodeNo, name: Name, new: NewFile, n
     mode = stat.S_IFDIR | stat.S_IMODE(new.mode) | setgid
     ghost = child(tx, parent, stored)
     if ghost is None:
-        insert_inode(tx, new.ino, mode, new.uid, gid, now_ns, nlink=2, explicit=True)
+        made = insert_inode(tx, new.ino, mode, new.uid, gid, now_ns, nlink=2, explicit=True)
         add_entry(tx, parent, stored, new.ino, new.cookie, now_ns)
-        return attributes(tx, new.ino)
+        return made
     make_explicit(tx, ghost, now_ns)
     tx.run("update inode set mode = ?, uid = ?, gid = ? where ino = ?", (mode, new.uid, gid, ghost))
     return attributes(tx, ghost)
@@ -203,6 +205,7 @@ def rename(
             return
         if old is not None:
             _replace(tx, new_parent, old_stored, old, moving_directory=is_directory_name(stored), now_ns=now_ns)
+            tx.replace_inode(old, ino)
         # Of a long name only the digest is known until it is found.
         _move(tx, (parent, stored, ino), new_parent, old_stored.removesuffix(b"/"), cookies[0], now_ns)
 
@@ -236,25 +239,20 @@ def read_link(tx: Transaction, ino: InodeNo) -> bytes:
 
 def set_attributes(tx: Transaction, ino: InodeNo, change: AttributeChange, now_ns: int) -> Attributes:
     """chmod, chown, utimens. Raises: NotFound."""
-    old = attributes(tx, ino)
-    mode = old.mode if change.mode is None else stat.S_IFMT(old.mode) | stat.S_IMODE(change.mode)
-    pick = [
-        getattr(old, column) if value is None else value
-        for column, value in (
-            ("uid", change.uid),
-            ("gid", change.gid),
-            ("atime_ns", change.atime_ns),
-            ("mtime_ns", change.mtime_ns),
-        )
-    ]
-    tx.touch_inode(ino)
-    tx.run(
-        "update inode set mode = ?, uid = ?, gid = ?, atime_ns = ?, mtime_ns = ?, ctime_ns = ? where ino = ?",
-        (mode, *pick, now_ns, ino),
+    bits = None if change.mode is None else stat.S_IMODE(change.mode)
+    row = tx.one(
+        f"update inode set mode = coalesce((mode & {_FORMAT}) | ?, mode), uid = coalesce(?, uid),"  # noqa: S608
+        " gid = coalesce(?, gid), atime_ns = coalesce(?, atime_ns), mtime_ns = coalesce(?, mtime_ns), ctime_ns = ?"
+        f" where ino = ? returning {ATTRIBUTES}",
+        (bits, change.uid, change.gid, change.atime_ns, change.mtime_ns, now_ns, ino),
     )
-    if stat.S_ISDIR(mode) and old.nlink and ino != ROOT_INODE:
+    if row is None:
+        raise NotFound(f"no inode {ino}")
+    tx.touch_inode(ino)
+    found = Attributes(*row)
+    if stat.S_ISDIR(found.mode) and found.nlink and ino != ROOT_INODE:
         make_explicit(tx, ino, now_ns)
-    return attributes(tx, ino)
+    return found
 
 
 def note_reads(tx: Transaction, reads: Sequence[tuple[InodeNo, int]]) -> None:
@@ -275,28 +273,24 @@ def publish(
         more = cut_extents(tx, ino, publication.cut, first_id)
     more |= insert_extents(tx, ino, publication.extents, ExtentId(first_id + 1))
     row = tx.one(
-        "update inode set size = ?, mtime_ns = ?, ctime_ns = max(?, ctime_ns), modified_ns = max(?, modified_ns + 1),"
-        " etag = ?, content = content + 1 where ino = ? returning ino",
+        "update inode set size = ?, mtime_ns = ?, ctime_ns = max(?, ctime_ns),"  # noqa: S608
+        " modified_ns = max(?, modified_ns + 1), etag = ?, content = content + 1 where ino = ?"
+        f" returning object, {ATTRIBUTES}",
         (publication.size, publication.mtime_ns, publication.ctime_ns or now_ns, now_ns, pack_etag(etag), ino),
     )
     if row is None:
         raise NotFound(f"no inode {ino}")
     tx.touch_inode(ino)
+    spec, *found = row
     tx.run("delete from parts where ino = ?", (ino,))
-    _forget_checksum(tx, ino)
-    return attributes(tx, ino), more
+    if spec is not None:  # a checksum that a client gave is of other bytes now
+        tx.run("update inode set object = ? where ino = ?", (without_checksum(spec), ino))
+    return Attributes(*found), more
 
 
 def publication_ids(publication: Publication) -> int:
     """Extent ids that ``publish`` may take."""
     return 1 + IDS_PER_EXTENT * len(publication.extents)
-
-
-def _forget_checksum(tx: Transaction, ino: InodeNo) -> None:
-    """A checksum that a client gave is of other bytes now."""
-    row = tx.one("select object from inode where ino = ?", (ino,))
-    if row is not None and row[0] is not None:
-        tx.run("update inode set object = ? where ino = ?", (without_checksum(row[0]), ino))
 
 
 def _check_place(tx: Transaction, parent: InodeNo, name: Name) -> Attributes:

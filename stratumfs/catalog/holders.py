@@ -17,6 +17,7 @@ from stratumfs.catalog.places import Place
 from stratumfs.catalog.takeover import Taken
 from stratumfs.ids import PlaceId
 from stratumfs.limits import STRIKE_S
+from stratumfs.threads import in_thread
 
 
 class Holders:
@@ -90,7 +91,7 @@ class Holders:
             copy.give_up()
         for database in self._replaced:
             with trio.move_on_after(STRIKE_S):
-                await trio.to_thread.run_sync(partial(_close_lost, database), abandon_on_cancel=True)
+                await in_thread(partial(_close_lost, database), abandon_on_cancel=True)
 
     def _log(self, salt: int) -> tuple[Primary, int, int]:
         """Of the primary: it, the salt of generation 0, and the generation that is open. Raises: PrimaryLost."""

@@ -11,6 +11,7 @@ from stratumfs.catalog.durability import Mark, Member, PrimaryLost
 from stratumfs.catalog.opening import Database
 from stratumfs.errors import StoreReadOnly, StratumError
 from stratumfs.ids import Disk
+from stratumfs.threads import in_thread
 
 
 class Members(Protocol):
@@ -88,7 +89,7 @@ class Alone:
 
         async def one(member: Member) -> None:
             try:
-                while await until_fed(partial(trio.to_thread.run_sync, member.hold, mark), member, set()):
+                while await until_fed(partial(in_thread, member.hold, mark), member, set()):
                     pass
             except (OSError, StratumError) as error:
                 failed[member] = error

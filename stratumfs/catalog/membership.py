@@ -12,7 +12,7 @@ from stratumfs.catalog.calls import Calls, Failures, blamed, is_blameless
 from stratumfs.catalog.chains import COPY_CHUNK, Chain
 from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.deadlines import Stalled
-from stratumfs.catalog.durability import Mark, Primary, PrimaryLost
+from stratumfs.catalog.durability import Mark, Primary, PrimaryLost, primary_lost
 from stratumfs.catalog.epochs import Epoch, Named
 from stratumfs.catalog.holders import Holders
 from stratumfs.catalog.identities import Identities
@@ -54,7 +54,7 @@ class Membership:
         self.places, self.listed, self.m = dict(places), listed, m
         self.struck: dict[PlaceId, str] = {}
         self.on_strike: Struck = lambda place, reason: None
-        self._calls = Calls(m, self._to_spare)
+        self._calls = Calls(m, self._to_spare, self.places)
         self._needed, self._wanted = m + 1, m + 2
         self._serving = False
         self._identities = Identities(self._calls, self.places, named, epoch)
@@ -127,18 +127,20 @@ class Membership:
         members = set(self.members)
         self._drop(failed)
         if self.primary in failed:
-            raise _lost(failed[self.primary])
+            raise primary_lost(failed[self.primary])
         if members.intersection(failed):
             await self._settle(mark)
 
-    async def change_places(self, listed: frozenset[PlaceId], new: Place, mark: Mark) -> None:
+    async def change_places(self, listed: frozenset[PlaceId], new: Place | None, mark: Mark) -> None:
         """The store has the places *listed* from now on, *new* among them. Under the turn; all others hold *mark*.
 
         Raises: StoreReadOnly, then the list is as before; PrimaryLost if the primary is no place of it any more.
         """
-        self._succession.demand_majority(listed, listed.intersection(self.places) | {new.id})
+        come = {new.id} if new is not None else set[PlaceId]()
+        self._succession.demand_majority(listed, listed.intersection(self.places) | come)
         before, self.listed = self.listed, listed
-        self.welcome(new)
+        if new is not None:
+            self.welcome(new)
         gone = {place: PrimaryLost("it is no place of the store any more") for place in self.places.keys() - listed}
         self._drop(gone)
         if self.primary in gone:
@@ -147,7 +149,7 @@ class Membership:
             await self._settle(mark)
         except StoreReadOnly as error:
             self.listed = before
-            self._drop({new.id: error})
+            self._drop(dict.fromkeys(come, error))
             raise
 
     async def fail_over(self, lost: StratumError, show_again: Callable[[], int]) -> None:
@@ -228,6 +230,17 @@ class Membership:
         behind = [place for place in self.places if self._identities.known(place).sequence < synced]
         failed = await self._identities.change(behind, lambda named: replace(named, sequence=synced), patient=False)
         self._doubtful |= blamed(failed)
+
+    async def tell(self, change: Callable[[Named], Named]) -> bool:
+        """All reachable places. False if one could not be told: it may say what it did; the next round judges."""
+        failed = await self._identities.change(self.places, change, patient=False)
+        self._doubtful |= blamed(failed)
+        return not failed
+
+    @property
+    def named(self) -> tuple[Named, ...]:
+        """What the files of all places say that are there."""
+        return tuple(map(self._identities.known, self.places))
 
     async def _strike_doubtful(self, mark: Mark) -> None:
         await self.strike_places(self._take_doubtful(), mark)
@@ -382,7 +395,7 @@ class Membership:
                 out |= failed.keys()
                 self._drop(failed)
                 if self.primary in failed:
-                    raise _lost(failed[self.primary])
+                    raise primary_lost(failed[self.primary])
         finally:
             self._calls.silent.clear()
         _log.info("the catalog has a new epoch", number=self.epoch.number, members=self._labels(self.members))
@@ -454,17 +467,12 @@ class Membership:
 
         Raises: PrimaryLost; who failed beside it is a member no more.
         """
-        asked = self._holders.members
-
-        async def one(place: PlaceId) -> bool:
-            return await self._calls.hold(place, asked[place], mark)
-
-        failed = await self._calls.each(asked, one)
+        failed = await self._calls.hold_each(self._holders.members, mark)
         for place, error in failed.items():
             if place == self.primary or isinstance(error, PrimaryLost):
                 of_its_own = {each for each, other in failed.items() if not isinstance(other, PrimaryLost)}
                 self._drop({each: failed[each] for each in of_its_own - {self.primary}})
-                raise _lost(error)
+                raise primary_lost(error)
         return failed
 
     async def _fold(self, copy: Copy) -> None:
@@ -482,15 +490,6 @@ class Membership:
 
     def _label(self, place: PlaceId) -> str:
         return self.places[place].label if place in self.places else place.hex()
-
-
-def _lost(error: Exception) -> PrimaryLost:
-    """What an error at the primary's place means for its database."""
-    if isinstance(error, PrimaryLost):
-        return error
-    lost = PrimaryLost(str(error))
-    lost.__cause__ = error
-    return lost
 
 
 async def _nothing(_: Mark) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stratumfs.catalog.schema import VOLUME_INDEXES
+from stratumfs.catalog.schema import DECISION_TABLES, DRAIN, SCRUB_TABLES, USAGE, VOLUME_INDEXES
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.errors import ConfigError
 
@@ -22,7 +22,35 @@ def _index_volumes(tx: Transaction) -> None:
         tx.run(statement)
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(2, _index_volumes),)
+def _keep_drains(tx: Transaction) -> None:
+    """Which devices are to be emptied outlasts an owner."""
+    tx.run(DRAIN)
+
+
+def _remember_scrubs(tx: Transaction) -> None:
+    """How far the scrubber is, and what it has verified when."""
+    for statement in SCRUB_TABLES:
+        tx.run(statement)
+
+
+def _keep_usage(tx: Transaction) -> None:
+    """What lies below each bucket is known without a walk."""
+    tx.run(USAGE)
+
+
+def _keep_decisions(tx: Transaction) -> None:
+    """What the tier engine moves, and why."""
+    for statement in DECISION_TABLES:
+        tx.run(statement)
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(2, _index_volumes),
+    Migration(3, _remember_scrubs),
+    Migration(4, _keep_drains),
+    Migration(5, _keep_usage),
+    Migration(6, _keep_decisions),
+)
 
 
 def due(found: int, wanted: int, migrations: Sequence[Migration]) -> list[Migration]:

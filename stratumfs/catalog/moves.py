@@ -68,6 +68,15 @@ def unfinished_moves(tx: Transaction) -> list[MoveRow]:
     return [MoveRow(*row) for row in tx.all("select * from move where ended_ns is null order by begun_ns limit 200")]
 
 
+def moves_since(tx: Transaction, since_ns: int, limit: int, ino: InodeNo | None = None) -> list[MoveRow]:
+    """Those that were asked for since then, newest first; of one inode if that is given."""
+    rows = tx.all(
+        "select * from move where begun_ns >= ? and ino = coalesce(?, ino) order by begun_ns desc limit ?",
+        (since_ns, ino, limit),
+    )
+    return [MoveRow(*row) for row in rows]
+
+
 def last_move(tx: Transaction, ino: InodeNo) -> LastMove | None:
     row = tx.one("select move, source, at_ns from moved where ino = ?", (ino,))
     found = tx.one("select * from move where id = ?", (row[0],)) if row is not None else None

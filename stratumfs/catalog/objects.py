@@ -2,9 +2,10 @@
 
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from stratumfs.catalog.extents import insert_extents, layout
+from stratumfs.catalog.placed import RESTORED
 from stratumfs.catalog.records import (
     EMPTY_MD5,
     pack_etag,
@@ -16,11 +17,13 @@ from stratumfs.catalog.records import (
 )
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.tree import (
+    Defaults,
     add_entry,
     bucket_defaults,
     child,
     drop_entry,
     find,
+    find_each,
     imply_directories,
     insert_inode,
     is_directory_name,
@@ -29,7 +32,7 @@ from stratumfs.catalog.tree import (
     release_link,
     split,
 )
-from stratumfs.errors import NoSuchBucket, NoSuchObject, NotModified, PreconditionFailed, WriteConflict
+from stratumfs.errors import NoSuchObject, NotModified, PreconditionFailed, WriteConflict
 from stratumfs.ids import Cookie, ExtentId, InodeNo
 from stratumfs.values import Conditions, Extent, NewExtent, ObjectInfo, ObjectSpec, ReadConditions
 
@@ -37,8 +40,7 @@ _CAPABILITY = b"security.capability"
 """Linux's: what a program may do whoever runs it."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewObject:
+class NewObject(NamedTuple):
     """Content that is to appear under a key, and the ids that its rows may take.
 
     ino          of the object; with *staged* this inode exists, invisible, and holds the extents already
@@ -99,15 +101,15 @@ def put_object(
 
     Raises: NoSuchBucket, PreconditionFailed, NoSuchObject (If-Match of nothing).
     """
-    if tx.one("select 1 from bucket where ino = ?", (bucket,)) is None:
-        raise NoSuchBucket("the bucket was deleted")
-    old = object_at(tx, bucket, key)
-    check_write(old, conditions)
+    defaults = bucket_defaults(tx, bucket)
     names = split(key)
+    *way, there = find_each(tx, bucket, names)
+    old = _info(tx, there, is_directory_name(names[-1])) if there is not None else None
+    check_write(old, conditions)
     modified_ns = max(now_ns, old.modified_ns + 1) if old else now_ns
-    parent = imply_directories(tx, bucket, bucket, names[:-1], new.inos[:-1], new.cookies[:-1], now_ns)
+    parent = imply_directories(tx, defaults, bucket, names[:-1], way, new.inos[:-1], new.cookies[:-1], now_ns)
     place = _place_body if is_directory_name(names[-1]) else _place_file
-    place(tx, bucket, parent, names[-1], new, modified_ns)
+    place(tx, defaults, parent, names[-1], there, new, modified_ns)
     if new.part_sizes:
         tx.run("insert into parts values (?, ?)", (new.ino, pack_sizes(new.part_sizes)))
     return ObjectInfo(new.ino, new.size, new.etag, modified_ns, new.spec, new.part_sizes)
@@ -213,11 +215,15 @@ def _info(tx: Transaction, ino: InodeNo, directory: bool) -> ObjectInfo | None:
 
 
 def _place_file(
-    tx: Transaction, bucket: InodeNo, parent: InodeNo, name: bytes, new: NewObject, modified_ns: int
+    tx: Transaction,
+    defaults: Defaults,
+    parent: InodeNo,
+    name: bytes,
+    old: InodeNo | None,
+    new: NewObject,
+    modified_ns: int,
 ) -> None:
-    uid, gid, file_mode, _ = bucket_defaults(tx, bucket)
-    mode = stat.S_IFREG | file_mode
-    old = child(tx, parent, name)
+    uid, gid, mode = defaults.uid, defaults.gid, stat.S_IFREG | defaults.file_mode
     if old is not None:
         kept = tx.one("select uid, gid, mode from inode where ino = ?", (old,))
         if kept is not None and stat.S_ISREG(kept[2]):
@@ -227,10 +233,12 @@ def _place_file(
         add_entry(tx, parent, name, new.ino, Cookie(new.cookies[-1]), modified_ns)
         return
     tx.run(
-        "insert into xattr select ?, name, value from xattr where ino = ? and name != ?", (new.ino, old, _CAPABILITY)
+        "insert into xattr select ?, name, value from xattr where ino = ? and name not in (?, ?)",
+        (new.ino, old, _CAPABILITY, RESTORED),
     )
     tx.run("update entry set inode = ? where parent = ? and name = ?", (new.ino, parent, name))
     tx.run("update inode set mtime_ns = ?, ctime_ns = ? where ino = ?", (modified_ns, modified_ns, parent))
+    tx.replace_inode(old, new.ino)
     tx.touch_name(parent, name)
     tx.touch_inode(parent)
     release_link(tx, old, modified_ns)
@@ -243,12 +251,17 @@ def _without_privileges(mode: int) -> int:
 
 
 def _place_body(
-    tx: Transaction, bucket: InodeNo, parent: InodeNo, name: bytes, new: NewObject, modified_ns: int
+    tx: Transaction,
+    defaults: Defaults,
+    parent: InodeNo,
+    name: bytes,
+    old: InodeNo | None,
+    new: NewObject,
+    modified_ns: int,
 ) -> None:
     """A key that ends in ``/`` is the directory's own: its children stay below it, so only its body is switched."""
-    uid, gid, file_mode, _ = bucket_defaults(tx, bucket)
-    _insert_content(tx, new, stat.S_IFREG | file_mode, uid, gid, modified_ns)
-    directory = imply_directories(tx, bucket, parent, [name], new.inos[-1:], new.cookies[-1:], modified_ns)
+    _insert_content(tx, new, stat.S_IFREG | defaults.file_mode, defaults.uid, defaults.gid, modified_ns)
+    directory = imply_directories(tx, defaults, parent, [name], [old], new.inos[-1:], new.cookies[-1:], modified_ns)
     make_explicit(tx, directory, modified_ns)
     row = tx.one("select body from inode where ino = ?", (directory,))
     assert row is not None
@@ -266,4 +279,4 @@ def _insert_content(tx: Transaction, new: NewObject, mode: int, uid: int, gid: i
     etag, spec = pack_etag(new.etag), pack_spec(new.spec)
     insert_inode(tx, new.ino, mode, uid, gid, modified_ns, size=new.size, etag=etag, spec=spec)
     if not new.staged:
-        insert_extents(tx, new.ino, new.extents, new.extent_ids, fresh=True)
+        insert_extents(tx, new.ino, new.extents, new.extent_ids, fresh=True, empty=True)

@@ -103,6 +103,26 @@ def begin(database: Database, version: int, migrations: Sequence[Migration]) -> 
     return ids, database.primary.mark(writer.sequence)
 
 
+def open_alone(
+    folder: Path, version: int, migrations: Sequence[Migration], read_only: bool
+) -> tuple[Database, dict[str, int]]:
+    """A catalog that lies in one folder alone, and where its blocks of ids begin; none if it is read-only.
+
+    Raises: as `open_database`, `begin`.
+    """
+    database = open_database(folder, read_only=read_only)
+    try:
+        if read_only:
+            check_version(database, version)
+            return database, {}
+        ids, mark = begin(database, version, migrations)
+        database.primary.hold(mark)
+    except BaseException:
+        database.close()
+        raise
+    return database, ids
+
+
 def _state(connection: apsw.Connection, key: str) -> int:
     row: Any = connection.execute(GET_STATE, (key,)).fetchone()
     if row is None:

@@ -1,12 +1,11 @@
 """Values that live in one column: an ETag, and what a writer said of an object."""
 
-from dataclasses import replace
-
 import msgspec
 
 from stratumfs.values import Checksum, ObjectSpec
 
 EMPTY_MD5 = bytes.fromhex("d41d8cd98f00b204e9800998ecf8427e")
+MD5_BYTES = 16
 
 
 class _Record(msgspec.Struct, omit_defaults=True):
@@ -19,6 +18,14 @@ class _Record(msgspec.Struct, omit_defaults=True):
     s: tuple[str, str, bool] | None = None
 
 
+class _Listed(msgspec.Struct):
+    """What of it a listing shows."""
+
+    c: str = "STANDARD"
+    s: tuple[str, str, bool] | None = None
+
+
+_listed = msgspec.json.Decoder(_Listed)
 _decoder = msgspec.json.Decoder(_Record)
 _encoder = msgspec.json.Encoder()
 _sizes = msgspec.json.Decoder(tuple[int, ...])
@@ -49,6 +56,16 @@ def unpack_spec(column: bytes | None) -> ObjectSpec:
     return ObjectSpec(r.t, r.h, r.m, r.c, Checksum(*r.s) if r.s else None)
 
 
+NOTHING_LISTED = "STANDARD", None
+"""`unpack_listed` of a column that says nothing."""
+
+
+def unpack_listed(column: bytes) -> tuple[str, Checksum | None]:
+    """Storage class and checksum."""
+    found = _listed.decode(column)
+    return found.c, Checksum(*found.s) if found.s else None
+
+
 def pack_etag(etag: str) -> bytes:
     """MD5s as 16 bytes, all else as text."""
     return bytes.fromhex(etag) if len(etag) == 32 else etag.encode()
@@ -77,4 +94,4 @@ def unpack_sizes(column: bytes) -> tuple[int, ...]:
 def without_checksum(column: bytes | None) -> bytes | None:
     """The same spec without the checksum of bytes that are no longer those."""
     spec = unpack_spec(column)
-    return column if spec.checksum is None else pack_spec(replace(spec, checksum=None))
+    return column if spec.checksum is None else pack_spec(spec.with_checksum(None))

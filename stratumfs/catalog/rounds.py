@@ -20,6 +20,7 @@ from stratumfs.catalog.opening import Database
 from stratumfs.catalog.unsynced import Unsynced
 from stratumfs.catalog.writer import Slot, Waiter, Writer
 from stratumfs.errors import CatalogCorrupt, StoreClosing, StoreReadOnly, StratumError
+from stratumfs.turn import Turn
 
 _log = structlog.get_logger(__name__)
 
@@ -55,7 +56,7 @@ class Rounds:
         self._taken: list[Slot] = []
         self._holding = 0
         self._lost: StratumError | None = None
-        self.turn = trio.Lock()
+        self.turn = Turn()
         """Held by a round, and by whoever must have none beside it."""
         self.queue: deque[Slot] = deque()
         self.wake = trio.Event()
@@ -86,8 +87,9 @@ class Rounds:
         self.queue.append(slot)
         self.wake.set()
 
-    async def wait_synced(self, sequence: int) -> None:
-        """Return when transaction *sequence*, which is committed, is held by every member.
+    async def wait_synced(self, sequence: int, *, hurry: bool = True) -> None:
+        """Return when transaction *sequence*, which is committed, is held by every member. *hurry*: a round begins for
+        it; else it waits for one that begins for others, or with the second.
 
         Raises: what broke the catalog, if that came first.
         """
@@ -96,7 +98,7 @@ class Rounds:
         self.check()
         waiter = Waiter(sequence=sequence)
         self._waiters.append(waiter)
-        if sequence > self._holding:
+        if hurry and sequence > self._holding:
             self.wake.set()
         try:
             await waiter.done.wait()

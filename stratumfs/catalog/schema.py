@@ -7,7 +7,7 @@ the order of their names are keys in S3's byte order, and ``a`` and ``a/`` can s
 
 from stratumfs.location import CELL_HEADER_SIZE
 
-VERSION = 2
+VERSION = 6
 
 PAYLOAD = f"k * (length - {CELL_HEADER_SIZE} * stripes)"
 """Of a sealed volume: bytes that its data cells have room for. What no row names of them is dead, whether a row named
@@ -20,6 +20,76 @@ VOLUME_INDEXES = (
     f"create index volume_half_dead on volume (live) where {HALF_DEAD}",
     "create index volume_width on volume (tier, k + m)",
 )
+
+DRAIN = """
+    create table drain (
+        device   blob primary key,
+        since_ns integer not null
+    ) without rowid"""
+"""Devices whose shards are to be made on others, whatever state they are in."""
+
+DECISION_TABLES = (
+    # What the tier engine decided to move, and why: the newest of them.
+    """
+    create table decision (
+        id       integer primary key,     -- counts up
+        ino      integer not null,
+        path     blob not null,           -- bucket/key of it at that time; empty: it had none
+        at_ns    integer not null,
+        source   text not null,           -- the tier that it was to leave
+        target   text not null,
+        cause    text not null,           -- placed, policy, pressure, pin
+        size     integer not null,        -- bytes
+        inputs   text not null,           -- JSON: all that the verdict was made from
+        batch    blob,                    -- 128 random bits: what `moved` names; null: it has not begun
+        ended_ns integer,                 -- null: not ended, the next owner goes on
+        outcome  text not null            -- done, superseded, gone, or what it failed of; empty until it ends
+    )""",
+    "create index decision_ino on decision (ino)",
+    "create index decision_batch on decision (batch) where batch is not null",
+    "create index decision_open on decision (id) where ended_ns is null",
+    "create index moved_move on moved (move)",
+)
+
+SCRUB_TABLES = (
+    # When each shard was last read as a whole, and found to be what was written.
+    """
+    create table verified (
+        volume blob not null,
+        cell   integer not null,
+        at_ns  integer not null,
+        primary key (volume, cell)
+    ) without rowid""",
+    # Passes of the scrubber. What it counts is of this pass alone.
+    """
+    create table scrub (
+        id         integer primary key,   -- counts up
+        began_ns   integer not null,
+        ended_ns   integer,               -- null: the next owner goes on with it
+        outcome    text not null,         -- done, superseded; empty until it ends
+        stage      text not null,         -- rows, copies, volumes
+        position   blob not null,         -- behind it the stage goes on: an extent's id (8 bytes), a volume's
+        rows       integer not null,      -- of extents
+        bad_rows   integer not null,
+        copies     integer not null,      -- of the catalog, that were compared
+        bad_copies integer not null,
+        volumes    integer not null,
+        shards     integer not null,
+        bad_shards integer not null,      -- tables of contents that were written anew among them
+        bytes      integer not null       -- of cells and headers
+    )""",
+)
+
+USAGE = """
+    create table usage (
+        path        blob primary key,     -- bucket/ or bucket/prefix/
+        depth       integer not null,     -- 1: a bucket
+        objects     integer not null,     -- that S3 lists
+        directories integer not null,
+        bytes       integer not null,     -- sizes of the objects
+        at_ns       integer not null      -- when it was counted
+    ) without rowid"""
+"""What lies below each bucket, and below the prefixes that are kept, as the last walk of all names has counted it."""
 
 TABLES: tuple[str, ...] = (
     # One row for each file, directory, link, special file, object, part of an upload.
@@ -113,7 +183,7 @@ TABLES: tuple[str, ...] = (
         tier       text not null,
         k          integer not null,
         m          integer not null,
-        state      text not null,         -- open, sealed, freed (its shards are to be unlinked)
+        state      text not null,         -- open, sealed, image, freed (its shards are to be unlinked)
         created_ns integer not null,
         changed_ns integer not null,      -- when it came into this state
         length     integer not null,      -- bytes of each shard up to its table of contents; 0 while open
@@ -139,6 +209,8 @@ TABLES: tuple[str, ...] = (
         reason   text not null,           -- in words, of the first bad cell
         primary key (volume, cell)
     ) without rowid""",
+    *SCRUB_TABLES,
+    USAGE,
     # Moves between tiers that somebody asked for: the log of them, and what the next owner goes on with.
     """
     create table move (
@@ -158,10 +230,11 @@ TABLES: tuple[str, ...] = (
     """
     create table moved (
         ino    integer primary key,
-        move   blob not null,
+        move   blob not null,             -- a row of `move`, or a batch of `decision`
         source text not null,             -- the tier that they came from
         at_ns  integer not null
     )""",
+    *DECISION_TABLES,
     # Devices that are not simply online; the list of all is in the identity files.
     """
     create table device (
@@ -170,6 +243,7 @@ TABLES: tuple[str, ...] = (
         since_ns integer not null,
         reason   text not null            -- in words, for status
     ) without rowid""",
+    DRAIN,
     # Versions of a key, ordered by sequence; null inode: a delete marker. No call makes them yet.
     """
     create table version (

@@ -50,7 +50,7 @@ class Succession:
         if failed := await self._write_manifests(epoch, members):
             return failed
         for some in (told.intersection(members), told.difference(members)):  # see `epochs`
-            untold |= await self._identities.change(some, lambda named: Named(epoch, epoch, named.sequence))
+            untold |= await self._identities.change(some, lambda named: replace(named, begun=epoch, in_force=epoch))
         self.demand_majority(listed, self._who_says(lambda named: named.in_force, epoch))
         self._identities.epoch = epoch
         self._may_count = epoch.members

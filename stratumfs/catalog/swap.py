@@ -13,6 +13,7 @@ from typing import Any
 
 from stratumfs.catalog.extents import (
     COLUMNS,
+    SHOWN,
     checked,
     clipped,
     count_gone,
@@ -81,6 +82,26 @@ def swap_runs(
             place = Place(place.run + 1) if place.run + 1 < len(runs) else None
     pointed.count(tx)
     return Swapped(moved, place)
+
+
+def planned(tx: Transaction, runs: tuple[MovedRun, ...], start: Place) -> tuple[list[Extent], Place | None]:
+    """What `swap_runs` would point elsewhere now: a chunk of it as it will be, without what a void hides, and where to
+    go on."""
+    left, found = SWAP_ROWS, list[Extent]()
+    place: Place | None = start
+    while place is not None and left:
+        run = runs[place.run]
+        rows = _rows(tx, run, place, left)
+        left -= len(rows)
+        for row in rows:
+            if tx.one(f"select 1 from extent where id = ?{SHOWN}", (row[0],)) is not None:  # noqa: S608
+                with suppress(CatalogCorrupt):
+                    found += _as_moved(checked(row), run)
+        if rows:
+            place = replace(place, position=rows[-1][6], ident=rows[-1][0])
+        if left:
+            place = Place(place.run + 1) if place.run + 1 < len(runs) else None
+    return found, place
 
 
 def inline_extents(tx: Transaction, after: ExtentId, limit: int = SWAP_ROWS) -> tuple[list[Extent], ExtentId | None]:
@@ -196,6 +217,18 @@ def _swap(tx: Transaction, extent: Extent, run: MovedRun, ids: Iterator[int], po
             insert_row(tx, next(ids), extent.ino, first, last - first, rest.location, None)
     insert_row(tx, next(ids), extent.ino, low, high - low, run.target.advanced(start), None)
     return high - low
+
+
+def _as_moved(extent: Extent, run: MovedRun) -> list[Extent]:
+    """The part of an extent that lies in a run, as it will lie in the run's target; or none."""
+    at = _offset_in(run.source, extent)
+    if at is None:
+        return []
+    start, stop = max(0, at), min(run.length, at + extent.length)
+    if start >= stop:
+        return []
+    part = clipped(extent, extent.offset + start - at, extent.offset + stop - at)
+    return [replace(part, location=run.target.advanced(start))]
 
 
 def _offset_in(source: Location, extent: Extent) -> int | None:

@@ -7,7 +7,7 @@ that only the step between 0 and 1 goes upward. A directory's ``nlink`` is 2 and
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -17,7 +17,7 @@ from stratumfs.ids import ROOT_INODE, Cookie, InodeNo
 from stratumfs.limits import SEGMENT_SPELLED_MAX
 from stratumfs.values import Attributes, Name
 
-ATTRIBUTES = "i.ino, i.mode, i.nlink, i.uid, i.gid, i.rdev, i.size, i.atime_ns, i.mtime_ns, i.ctime_ns, i.content"
+ATTRIBUTES = "ino, mode, nlink, uid, gid, rdev, size, atime_ns, mtime_ns, ctime_ns, content"
 """Columns of an inode in the order of ``Attributes``."""
 
 _DEPTH_MAX = 1 << 16
@@ -57,6 +57,16 @@ def find(tx: Transaction, top: InodeNo, names: Sequence[bytes]) -> InodeNo | Non
     return ino
 
 
+def find_each(tx: Transaction, top: InodeNo, names: Sequence[bytes]) -> list[InodeNo | None]:
+    """As ``find``, and what was found on the way: one for each name, None from the first on that is missing."""
+    found: list[InodeNo | None] = []
+    ino: InodeNo | None = top
+    for name in names:
+        ino = child(tx, ino, name) if ino is not None else None
+        found.append(ino)
+    return found
+
+
 def visible(tx: Transaction, directory: InodeNo) -> bool:
     row = tx.one("select explicit, live from inode where ino = ?", (directory,))
     return row is not None and bool(row[0] or row[1])
@@ -79,12 +89,19 @@ def look_up(tx: Transaction, parent: InodeNo, name: Name) -> tuple[InodeNo, byte
         if row is None:
             raise NotFound("no such name")
         segment = row[0].removesuffix(b"/")
-    directory = visible_directory(tx, parent, segment)
+    stored = segment + b"/"
+    sql = "select name, inode from entry where parent = ? and name in (?, ?)"
+    found: dict[bytes, InodeNo | None] = dict(tx.all(sql, (parent, segment, stored)))
+    tx.see_name(parent, stored)
+    directory = found.get(stored)
+    if directory is not None and not visible(tx, directory):
+        directory = None
     if directory is not None and not name.shadowed:
-        return directory, segment + b"/"
+        return directory, stored
     if (directory is None) == name.shadowed:
         raise NotFound("no such name")
-    ino = child(tx, parent, segment)
+    tx.see_name(parent, segment)
+    ino = found.get(segment)
     if ino is None:
         raise NotFound("no such name")
     return ino, segment
@@ -93,7 +110,7 @@ def look_up(tx: Transaction, parent: InodeNo, name: Name) -> tuple[InodeNo, byte
 def attributes(tx: Transaction, ino: InodeNo) -> Attributes:
     """Raises: NotFound."""
     tx.see_inode(ino)
-    row = tx.one(f"select {ATTRIBUTES} from inode i where i.ino = ?", (ino,))  # noqa: S608 - our own columns
+    row = tx.one(f"select {ATTRIBUTES} from inode where ino = ?", (ino,))  # noqa: S608 - our own columns
     if row is None:
         raise NotFound(f"no inode {ino}")
     return Attributes(*row)
@@ -264,40 +281,56 @@ def insert_inode(
     etag: bytes | None = None,
     spec: bytes | None = None,
     target: bytes | None = None,
-) -> None:
-    times: tuple[Any, ...] = (now_ns, now_ns, now_ns)
+) -> Attributes:
+    """The row alone, without a name."""
+    times = (now_ns, now_ns, now_ns)
     tx.touch_inode(ino)
     tx.run(
         "insert into inode values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, 0, ?, ?, ?, ?, null)",
         (ino, mode, nlink, uid, gid, rdev, size, *times, modified_ns or now_ns, explicit, etag, spec, target),
     )
+    return Attributes(ino, mode, nlink, uid, gid, rdev, size, *times, 0)
 
 
-def bucket_defaults(tx: Transaction, bucket: InodeNo) -> tuple[int, int, int, int]:
-    """(uid, gid, file mode, directory mode) of what S3 makes in a bucket, so that a NAS user can use it."""
+class Defaults(NamedTuple):
+    """Of what S3 makes in a bucket, so that a NAS user can use it."""
+
+    uid: int
+    gid: int
+    file_mode: int
+    dir_mode: int
+
+
+def bucket_defaults(tx: Transaction, bucket: InodeNo) -> Defaults:
+    """Raises: NoSuchBucket."""
     row = tx.one(
         "select i.uid, i.gid, b.file_mode, b.dir_mode from bucket b join inode i on i.ino = b.ino where b.ino = ?",
         (bucket,),
     )
     if row is None:
         raise NoSuchBucket("the bucket was deleted")
-    return row
+    return Defaults(*row)
 
 
 def imply_directories(
-    tx: Transaction, bucket: InodeNo, top: InodeNo, names: Sequence[bytes], inos: range, cookies: range, now_ns: int
+    tx: Transaction,
+    defaults: Defaults,
+    top: InodeNo,
+    names: Sequence[bytes],
+    found: Sequence[InodeNo | None],
+    inos: range,
+    cookies: range,
+    now_ns: int,
 ) -> InodeNo:
     """Make the missing directories of a key's way from *top* on. Returns the last; it counts once it is visible.
 
-    *inos* and *cookies* are reserved, one for each of *names*.
+    *found* is what ``find_each`` finds; *inos* and *cookies* are reserved, one for each of *names*.
     """
-    uid, gid, _, dir_mode = bucket_defaults(tx, bucket)
     parent = top
-    for name, ino, cookie in zip(names, inos, cookies, strict=True):
-        found = child(tx, parent, name)
-        if found is None:
-            found = InodeNo(ino)
-            insert_inode(tx, found, stat.S_IFDIR | dir_mode, uid, gid, now_ns, nlink=2)
-            insert_entry(tx, parent, name, found, Cookie(cookie))
-        parent = found
+    for name, there, ino, cookie in zip(names, found, inos, cookies, strict=True):
+        if there is None:
+            there = InodeNo(ino)
+            insert_inode(tx, there, stat.S_IFDIR | defaults.dir_mode, defaults.uid, defaults.gid, now_ns, nlink=2)
+            insert_entry(tx, parent, name, there, Cookie(cookie))
+        parent = there
     return parent

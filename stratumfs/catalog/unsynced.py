@@ -6,15 +6,13 @@ one look-up each, so that an answer waits for the round that concerns it and for
 
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stratumfs.catalog.transaction import Seen, Touched
 from stratumfs.ids import InodeNo
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One function that ran, as a replay would run it again: the result must come out the same."""
 
     fn: Callable[..., Any]
@@ -45,21 +43,15 @@ class Unsynced:
 
     def last(self, inodes: Collection[InodeNo] = (), names: Collection[tuple[InodeNo, bytes]] = ()) -> int:
         """The sequence of the last unsynced transaction that touched any of these; 0 if none did."""
-        found = 0
         if not self._transactions:
-            return found
-        for ino in inodes:
-            found = max(found, self._inodes.get(ino, 0))
-        for name in names:
-            found = max(found, self._names.get(name, 0))
-        return found
+            return 0
+        return max(_last(self._inodes, inodes), _last(self._names, names))
 
     def last_seen(self, seen: Seen) -> int:
         """The same for all that a read relied upon."""
-        found = self.last(seen.inodes, seen.names)
-        for directory in seen.directories:
-            found = max(found, self._directories.get(directory, 0))
-        return found
+        if not self._transactions:
+            return 0
+        return max(self.last(seen.inodes, seen.names), _last(self._directories, seen.directories))
 
     def kept(self) -> list[tuple[int, tuple[Call, ...]]]:
         """What a replay would run, oldest first."""
@@ -75,6 +67,11 @@ class Unsynced:
                 for name in call.touched.names:
                     _forget(self._names, name, number)
                     _forget(self._directories, name[0], number)
+
+
+def _last(table: dict[Any, int], keys: Collection[Any]) -> int:
+    """A page of a listing has seen a thousand inodes; unsynced are mostly few."""
+    return max([table[key] for key in keys if key in table], default=0)
 
 
 def _forget(table: dict[Any, int], key: Any, number: int) -> None:

@@ -1,8 +1,10 @@
 """Runs functions in transactions on the loop's connection; nothing here awaits, so nothing interleaves.
 
 A round's functions run in *one* transaction, each in a savepoint. A function that raises is rolled back to its
-savepoint and the others stand. If SQLite itself failed, the transaction may be gone, and a RELEASE would then commit
-by itself: so after each function it is checked that the transaction is still the one that was begun.
+savepoint and the others stand; one that is alone has its savepoint for a transaction. If SQLite itself failed, the
+transaction may be gone, and a RELEASE would then commit by itself: so after each function it is checked that the
+transaction is still the one that was begun. Inside a transaction that was left open a RELEASE would commit nothing: so
+none is begun there, and after its end it is checked that none is open.
 """
 
 from collections import deque
@@ -22,6 +24,8 @@ from stratumfs.limits import ROUND_BYTES_MAX
 
 T = TypeVar("T")
 Committed = Callable[[Touched], None]
+Listener = Callable[[Touched | None], None]
+"""Told what a transaction touched; None: the database is another one. Must not raise."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -42,6 +46,7 @@ class Slot(Waiter):
     fn: Callable[..., Any]
     args: tuple[Any, ...]
     committed: Committed | None = None
+    seen: list[Seen] | None = None
     result: Any = None
     touched: Touched = field(default_factory=Touched)
 
@@ -54,12 +59,16 @@ class Connected(Protocol):
 
 
 class Writer:
-    """Uses the connection of the loop, and has the sequence number of the last committed transaction."""
+    """Uses the connection of the loop, and has the sequence number of the last committed transaction.
+
+    listeners  told of each commit in the same step, and before a replay, which may show what none of them has seen
+    """
 
     def __init__(self, database: Connected, unsynced: Unsynced, sequence: int) -> None:
         self._database = database
         self._unsynced = unsynced
         self.sequence = sequence
+        self.listeners: list[Listener] = []
 
     @property
     def _db(self) -> apsw.Connection:
@@ -70,15 +79,17 @@ class Writer:
 
         Raises: what *fn* raises; StoreBusy, CatalogCorrupt.
         """
-        tx = Transaction(self._db, writable=False)
         try:
-            self._db.execute("begin")
             try:
-                return fn(tx, *args)
+                self._begin("begin")
+                tx = Transaction(self._db, writable=False)
+                try:
+                    return fn(tx, *args)
+                finally:
+                    tx.end()
+                    if seen is not None:
+                        seen.append(tx.seen())
             finally:
-                tx.end()
-                if seen is not None:
-                    seen.append(tx.seen())
                 rollback(self._db)  # whatever it should have changed, too
         except apsw.Error as error:
             raise translate(error) from error
@@ -99,6 +110,10 @@ class Writer:
         Each taken slot has a result or an error afterwards; nobody may be answered before the sync.
         Raises: CatalogCorrupt if the database is in doubt: then none of *taken* may be answered as done.
         """
+        if len(queue) == 1:
+            taken.append(queue.popleft())
+            self._alone(taken[0])
+            return
         try:
             self._together(queue, taken)
         except apsw.Error as error:
@@ -114,6 +129,8 @@ class Writer:
 
         Raises: CatalogCorrupt if anything comes out otherwise than it was told; what SQLite could not do.
         """
+        for listener in self.listeners:
+            listener(None)
         for sequence, calls in kept:
             if sequence <= self.sequence:
                 continue
@@ -126,14 +143,14 @@ class Writer:
                 raise translate(error) from error
 
     def _run_again(self, calls: tuple[Call, ...]) -> None:
-        self._db.execute("begin immediate")
+        self._begin("begin immediate")
         try:
             for call in calls:
                 self._attempt_again(call)
         except BaseException:
             rollback(self._db)
             raise
-        self._end(self.sequence + 1)
+        self._end(self.sequence + 1, "commit")
 
     def _attempt_again(self, call: Call) -> None:
         slot = Slot(fn=call.fn, args=call.args)
@@ -142,68 +159,92 @@ class Writer:
             raise CatalogCorrupt(f"{call.fn.__name__} came out otherwise than before: {slot.error!r}")
 
     def _together(self, queue: deque[Slot], taken: list[Slot]) -> None:
-        self._db.execute("begin immediate")
+        self._begin("begin immediate")
         weight = 0
         while queue and weight < ROUND_BYTES_MAX:
             taken.append(queue.popleft())
-            weight += self._attempt(taken[-1])
-        self._commit([slot for slot in taken if slot.error is None])
+            weight += self._attempt_beside(taken[-1])
+        self._commit([slot for slot in taken if slot.error is None], "commit")
 
     def _alone(self, slot: Slot) -> None:
-        """In a transaction of its own; what SQLite could not do becomes the slot's error."""
+        """In a transaction of its own, begun and ended by its savepoint; what SQLite could not do becomes its error."""
         slot.result, slot.error = None, None
         try:
-            self._db.execute("begin immediate")
+            self._begin("savepoint slot")
             self._attempt(slot)
-            self._commit([slot] if slot.error is None else [])
+            self._commit([slot] if slot.error is None else [], "release slot")
+        except apsw.SQLError as error:
+            raise _meddled(slot) from error
         except apsw.Error as error:
             self._undo(error)
             slot.result, slot.error = None, translate(error)
             slot.error.__cause__ = error
 
-    def _attempt(self, slot: Slot) -> int:
-        """Run one function in a savepoint. Returns the estimate of the bytes it dirtied.
-
-        Raises: apsw.Error if SQLite itself failed, CatalogCorrupt if the transaction ended under the function.
-        """
+    def _attempt_beside(self, slot: Slot) -> int:
+        """As `_attempt`; what a function did that raised is undone, and what others did stands."""
         self._db.execute("savepoint slot")
-        tx = Transaction(self._db, writable=True)
-        try:
-            slot.result = slot.fn(tx, *slot.args)
-            slot.touched = tx.touched()
-        except Exception as error:
-            slot.error = error
-        except BaseException:
-            rollback(self._db)
-            raise
-        finally:
-            tx.end()
-        if tx.failure is not None:
-            raise tx.failure
-        if not self._db.in_transaction:
-            raise CatalogCorrupt(f"the transaction ended under {slot.fn!r}")
+        weight_bytes = self._attempt(slot)
         if slot.error is not None:
             self._db.execute("rollback to slot")
         try:
             self._db.execute("release slot")
         except apsw.SQLError as error:
-            raise CatalogCorrupt(f"{slot.fn!r} began a transaction of its own") from error
+            raise _meddled(slot) from error
+        return weight_bytes
+
+    def _attempt(self, slot: Slot) -> int:
+        """Run one function. Returns the estimate of the bytes it dirtied.
+
+        Raises: apsw.Error if SQLite itself failed, CatalogCorrupt if the transaction ended under the function.
+        """
+        try:
+            tx = Transaction(self._db, writable=True)
+            try:
+                slot.result = slot.fn(tx, *slot.args)
+                slot.touched = tx.touched()
+            except Exception as error:
+                slot.error = error
+            finally:
+                tx.end()
+                if slot.seen is not None:
+                    slot.seen.append(tx.seen())
+        except BaseException:
+            rollback(self._db)
+            raise
+        if tx.failure is not None:
+            raise tx.failure
+        if not self._db.in_transaction:
+            raise _meddled(slot)
         return tx.weight_bytes
 
-    def _commit(self, done: list[Slot]) -> None:
+    def _commit(self, done: list[Slot], statement: str) -> None:
+        """By *statement*; with nothing done it is undone."""
         if not done:
             self._db.execute("rollback")
             return
         sequence = self.sequence + 1
-        self._end(sequence)
+        self._end(sequence, statement)
         for slot in done:
             slot.sequence = sequence
+            for listener in self.listeners:
+                listener(slot.touched)
         self._unsynced.add(sequence, tuple(Call(slot.fn, slot.args, slot.result, slot.touched) for slot in done))
 
-    def _end(self, sequence: int) -> None:
+    def _begin(self, statement: str) -> None:
+        """Raises: CatalogCorrupt if a transaction was left open. It is undone: nothing of it was answered."""
+        self._check_closed()
+        self._db.execute(statement)
+
+    def _end(self, sequence: int, statement: str) -> None:
         self._db.execute(SET_STATE, (sequence, "sequence"))
-        self._db.execute("commit")
+        self._db.execute(statement)
+        self._check_closed()
         self.sequence = sequence
+
+    def _check_closed(self) -> None:
+        if self._db.in_transaction:
+            rollback(self._db)
+            raise CatalogCorrupt("a transaction was left open")
 
     def _undo(self, error: apsw.Error) -> None:
         """Raises: CatalogCorrupt if *error* leaves the database in doubt; reads go on, on what was committed."""
@@ -213,3 +254,7 @@ class Writer:
             raise CatalogCorrupt(f"a transaction can be neither committed nor undone: {again}") from again
         if is_fatal(error):
             raise translate(error) from error
+
+
+def _meddled(slot: Slot) -> CatalogCorrupt:
+    return CatalogCorrupt(f"{slot.fn!r} ended the transaction that it ran in")

@@ -3,6 +3,7 @@
 import stat
 from dataclasses import replace
 
+from stratumfs.catalog.placed import RESTORED
 from stratumfs.catalog.records import pack_spec, unpack_etag, unpack_spec
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.tree import make_explicit
@@ -21,7 +22,9 @@ from stratumfs.values import ObjectSpec
 _META = b"user.s3.meta."
 _TYPE = b"user.mime_type"
 _OWN = b"user.stratum."
-_WRITABLE = frozenset({b"user.stratum.pin"})
+PIN = b"user.stratum.pin"
+_WRITABLE = frozenset({PIN})
+_PINS = frozenset({b"hot", b"warm", b"cold", b"none"})
 
 
 def xattr(tx: Transaction, ino: InodeNo, name: bytes) -> bytes:
@@ -43,7 +46,8 @@ def xattr(tx: Transaction, ino: InodeNo, name: bytes) -> bytes:
 def xattrs(tx: Transaction, ino: InodeNo) -> list[bytes]:
     """All names but the store's own, which a copy could not restore."""
     tx.see_inode(ino)
-    names = [bytes(name) for (name,) in tx.all("select name from xattr where ino = ? order by name", (ino,))]
+    sql = "select name from xattr where ino = ? and name != ? order by name"
+    names = [bytes(name) for (name,) in tx.all(sql, (ino, RESTORED))]
     spec = _spec(tx, ino)[1]
     if spec.content_type is not None:
         names.append(_TYPE)
@@ -56,6 +60,8 @@ def set_xattr(
     """Raises: AttributeExists, NoSuchAttribute, AttributeTooLarge, NotPermitted, InvalidArgument, NotFound."""
     if name.startswith(_OWN) and name not in _WRITABLE:
         raise NotPermitted("this attribute is the store's own")
+    if name == PIN and value not in _PINS:
+        raise InvalidArgument("a pin is hot, warm, cold, or none")
     if len(value) > XATTR_VALUE_MAX:
         raise AttributeTooLarge(f"{XATTR_VALUE_MAX} bytes are the most")
     exists = name in xattrs(tx, ino)

@@ -41,8 +41,16 @@ def make_app(name: str, usage: str | None, summary: str, examples: str) -> App:
     )
 
 
-def run(app: App, arguments: list[str] | None = None, code_of: Callable[[BaseException], Exit] = exit_code) -> NoReturn:
-    """Run a command and exit by the table in ``cli/exit.py``. *code_of* lets mount(8)'s helper keep to its manual."""
+def run(
+    app: App,
+    arguments: list[str] | None = None,
+    code_of: Callable[[BaseException], int] = exit_code,
+    *,
+    usage: int = Exit.USAGE,
+    interrupted: int = Exit.INTERRUPTED,
+) -> NoReturn:
+    """Run a command and exit by the table in ``cli/exit.py``. *code_of*, *usage* and *interrupted* let the helpers of
+    mount(8) and fsck(8) keep to their manuals."""
     name = app.name[0]
     tokens = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, TextIOWrapper):
@@ -53,15 +61,15 @@ def run(app: App, arguments: list[str] | None = None, code_of: Callable[[BaseExc
     except CycloptsError as error:
         message = " ".join(str(error).split())
         complain(name, f"{message} (`{name} --help` shows how)")
-        code = Exit.USAGE
+        code = usage
     except KeyboardInterrupt:
         complain(name, "interrupted")
-        code = Exit.INTERRUPTED
+        code = interrupted
     except BrokenPipeError:
         # The reader of our output left, as `head` does; Python would complain once more while it shuts down.
         with suppress(OSError):
             sys.stdout.close()
-        code = Exit.OK
+        code = int(Exit.OK)
     except Exception as error:
         code = code_of(error)
         if is_expected(error) or isinstance(error, OwnerError):
@@ -70,7 +78,7 @@ def run(app: App, arguments: list[str] | None = None, code_of: Callable[[BaseExc
             traceback.print_exc()
             complain(name, f"this is a bug: {type(error).__name__}: {error}")
     else:
-        code = outcome if isinstance(outcome, Exit) else Exit.OK
+        code = outcome if isinstance(outcome, int) else Exit.OK
     sys.exit(int(code))
 
 

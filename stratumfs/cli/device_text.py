@@ -7,7 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from stratumfs.cli.status_text import FILE_WIDTH, again_text, size_text, survives_text, time_text
+from stratumfs.cli.status_text import FILE_WIDTH, again_text, survives_text
+from stratumfs.cli.units import size_text, time_text
 
 _NUMBERS = ("shards", "missing", "unknown", "damaged")
 _RIGHT = ("slot", *_NUMBERS, "free", "of")
@@ -36,7 +37,37 @@ def render_devices(devices: Sequence[Mapping[str, Any]]) -> None:
 def outcome_text(found: Mapping[str, Any]) -> str:
     """What came of a replacement, in one line."""
     device = found["device"]
-    text = f"{device['path']} is device {device['tier']}:{device['slot']}, {device['shards']} shards"
+    text = f"{_is(device)}, {device['shards']} shards"
     if found["bytes_left"]:
         text += f"; {size_text(found['bytes_left'])} are NOT rebuilt yet: `stratumfs status` says how far it is"
-    return f"{text}; {survives_text(found['devices_survived'], found['disks_survived'])}"
+    return f"{text}; {_survives(found)}"
+
+
+def added_text(found: Mapping[str, Any]) -> str:
+    """What came of an addition, in one line."""
+    device = found["device"]
+    return f"{_is(device)}, {size_text(device['free'])} free; {_survives(found)}"
+
+
+def drained_text(found: Mapping[str, Any], stopped: bool) -> str:
+    """What came of a drain, or of its end."""
+    device = found["device"]
+    if stopped:
+        return f"{_is(device)}, {device['state']}, {device['shards']} shards; {_survives(found)}"
+    text = f"{_is(device)}, and may be removed"
+    if found["shards_left"]:
+        left = f"{found['shards_left']} shards ({size_text(found['bytes_left'])})"
+        text = f"{_is(device)}; {left} are NOT elsewhere yet: `stratumfs status` says how far it is"
+    return f"{text}; {_survives(found)}"
+
+
+def removed_text(found: Mapping[str, Any]) -> str:
+    return f"{found['path']} was device {found['tier']}:{found['slot']}, and is none now; {_survives(found)}"
+
+
+def _is(device: Mapping[str, Any]) -> str:
+    return f"{device['path']} is device {device['tier']}:{device['slot']}"
+
+
+def _survives(found: Mapping[str, Any]) -> str:
+    return survives_text(found["devices_survived"], found["disks_survived"])

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stratumfs.cli.status_text import size_text, survives_text
+from stratumfs.cli.reasons_text import placed_lines, reasons_lines, sums_lines
+from stratumfs.cli.status_text import survives_text
+from stratumfs.cli.units import size_text
 
 
 def render_explanation(target: str, found: Mapping[str, Any]) -> None:
@@ -13,10 +15,23 @@ def render_explanation(target: str, found: Mapping[str, Any]) -> None:
 
 
 def explanation_lines(target: str, found: Mapping[str, Any]) -> Iterator[str]:
-    """What is where, since when, and what it survives."""
+    """What is where, since when, why, and what it survives."""
+    if "sums" in found:
+        yield from sums_lines(target, found["sums"])
+        return
     yield f"{target}: {found['kind']}, {size_text(found['size'])}, {_where(found)}, written {found['since']}"
+    if found["then"] is not None:
+        then = found["then"]
+        where = then["tier"] or "a tier that is not known"
+        yield from _indented(placed_lines(then, f"at {then['at']} it was in {where}"))
+        if then["written_later"]:
+            yield "    what it holds now was written later"
     if found["moved"] is not None:
         yield "  " + _moved(found["moved"])
+    elif found["placed"] is not None:
+        yield from _indented(placed_lines(found["placed"]))
+    if found["tiering"] is not None:
+        yield from _indented(reasons_lines(found["tiering"]))
     if found["inline_bytes"]:
         yield f"  {size_text(found['inline_bytes'])} in the catalog"
     for volume in found["volumes"]:
@@ -32,6 +47,10 @@ def explanation_lines(target: str, found: Mapping[str, Any]) -> Iterator[str]:
     if set(states) - {"present"}:
         yield "  shards: " + ", ".join(f"{count} {state}" for state, count in states.most_common())
     yield "  " + survives_text(found["devices_survived"], found["disks_survived"]).replace("all data", "it")
+
+
+def _indented(lines: Iterator[str]) -> Iterator[str]:
+    return (f"  {line}" for line in lines)
 
 
 def _where(found: Mapping[str, Any]) -> str:

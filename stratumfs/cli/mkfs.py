@@ -6,26 +6,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from cyclopts import Parameter
 
 from stratumfs.cli import command
 from stratumfs.cli.exit import Exit
 from stratumfs.cli.status_text import survives_text
-from stratumfs.config import HOT
+from stratumfs.config import HOT, Cold, check_cold
 from stratumfs.errors import ConfigError
 from stratumfs.owner import create, credentials
+from stratumfs.owner.places import PASSPHRASE_VARIABLE, SECRET_FILE
 
 NAME = "mkfs.stratumfs"
 _LISTS = ("--hot", "--warm")
 
 app = command.make_app(
     NAME,
-    f"Usage: {NAME} --hot DIR... [-k K] [-m M] [--warm DIR... [--warm-k K] [--warm-m M]] [--json] STORE",
+    f"Usage: {NAME} --hot DIR... [-k K] [-m M] [--warm DIR... [--warm-k K] [--warm-m M]] "
+    "[--cold s3://BUCKET/PREFIX [--cold-endpoint URL] [--cold-credentials FILE] [--cold-key-file FILE]] "
+    "[--json] STORE",
     "Make a store in the folder STORE, over devices: one folder each, best the mount points of as many disks.",
     """
     mkfs.stratumfs --hot /mnt/disk1 /mnt/disk2 /mnt/disk3 /mnt/disk4 /mnt/disk5 /mnt/disk6 /srv/store
     mkfs.stratumfs --hot /mnt/disk1 /mnt/disk2 /mnt/disk3 -k 2 -m 1 /srv/store
     mkfs.stratumfs --hot /mnt/ssd? -k 2 -m 1 --warm /mnt/hdd? --warm-k 4 --warm-m 2 /srv/store
+    mkfs.stratumfs --cold s3://bucket/stratum --cold-endpoint https://s3.example.org --hot /mnt/ssd? /srv/store
 """,
 )
 
@@ -61,6 +66,22 @@ def mkfs(
         int, Parameter(name="--warm-k", help="Data shards of each volume of the warm tier.")
     ] = create.EMBEDDED_K,
     warm_m: Annotated[int, Parameter(name="--warm-m", help="Parity shards of the warm tier.")] = create.EMBEDDED_M,
+    cold: Annotated[
+        str | None,
+        Parameter(name="--cold", help="A tier in somebody's S3: s3://BUCKET/PREFIX of a bucket that is there."),
+    ] = None,
+    cold_endpoint: Annotated[
+        str | None, Parameter(name="--cold-endpoint", help="URL of that S3 service; default: AWS.")
+    ] = None,
+    cold_credentials: Annotated[
+        Path | None, Parameter(name="--cold-credentials", help="A file with keys for it, in AWS's form.")
+    ] = None,
+    cold_key_file: Annotated[
+        Path | None,
+        Parameter(
+            name="--cold-key-file", help="The secret of the cold tier; made if not there. Default: STORE/cold.key."
+        ),
+    ] = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="", help="Say the outcome as one JSON object.")] = False,
 ) -> Exit:
     """Called by cyclopts with what was typed."""
@@ -73,7 +94,12 @@ def mkfs(
     keys = credentials.from_environment(os.environ) or credentials.make()
     folder = Path(os.path.realpath(store))
     second = create.NewTier(_real(warm), warm_k, warm_m) if warm is not None else None
-    made = create.make_store(folder, _real(devices), k, m, keys, second)
+    elsewhere = None
+    if cold is not None:
+        elsewhere = _cold(folder, cold, cold_endpoint, cold_credentials, cold_key_file)
+    elif cold_endpoint or cold_credentials or cold_key_file:
+        raise ConfigError("--cold-endpoint, --cold-credentials and --cold-key-file are of a tier that --cold names")
+    made = create.make_store(folder, _real(devices), k, m, keys, second, elsewhere)
     if as_json:
         command.print_json(_facts(folder, made))
     else:
@@ -87,6 +113,16 @@ def _store_apart(words: list[str]) -> list[str]:
     if not flags or flags[0] or words[flags[-1]] not in _LISTS or flags[-1] + 2 >= len(words):
         return words
     return [*words[:-1], "--", words[-1]]
+
+
+def _cold(folder: Path, to: str, endpoint: str | None, keys: Path | None, key_file: Path | None) -> Cold:
+    """Where a passphrase is in the environment, no key file is wanted. Raises: ConfigError."""
+    if key_file is None and not os.environ.get(PASSPHRASE_VARIABLE):
+        key_file = folder / SECRET_FILE
+    keys_path, key_path = (None if path is None else os.path.realpath(path) for path in (keys, key_file))
+    found = Cold(to, endpoint, keys_path, key_path)
+    check_cold(found)
+    return found
 
 
 def _real(paths: Sequence[Path]) -> list[Path]:
@@ -108,6 +144,7 @@ def _facts(folder: Path, made: create.Made) -> dict[str, Any]:
         "devices_survived": made.survival.devices,
         "disks_survived": made.survival.disks,
         "credentials": str(folder / credentials.CREDENTIALS_FILE),
+        "cold": msgspec.structs.asdict(made.cold) if made.cold is not None else None,
     }
 
 
@@ -119,6 +156,12 @@ def _tell(folder: Path, made: create.Made) -> None:
         kind = "mount point" if each["mount_point"] else "folder"
         print(f"  {each['tier']} {each['slot']}: {each['path']} ({kind})")
     print(f"  keys: {facts['credentials']}")
+    if made.cold is not None:
+        secret = made.cold.key_file or f"the passphrase in {PASSPHRASE_VARIABLE}"
+        print(f"  cold: {made.cold.to}; its secret: {secret}")
+        if made.cold.key_file == str(folder / SECRET_FILE):  # the disk of the store folder has it, and no other
+            print(f"        {(folder / SECRET_FILE).read_text('ascii').strip()}")
+        print("        Keep a copy of the secret elsewhere: without it nobody can read what is in the cold tier.")
     print(f"  {survives_text(made.survival.devices, made.survival.disks)}")
     if facts["disks"] < len(facts["devices"]):
         command.complain(

@@ -1,9 +1,10 @@
-"""``stratum-tier move`` for people: a bar while it moves, a line at the end."""
+"""``stratum-tier move`` and ``warm`` for people: what it will cost, a bar while it moves, a line at the end."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from stratumfs.cli.status_text import size_text
+from stratumfs.cli.reasons_text import span_text, usd_text
+from stratumfs.cli.units import size_text
 
 
 def outcome_text(target: str, found: Mapping[str, Any]) -> str:
@@ -16,3 +17,12 @@ def outcome_text(target: str, found: Mapping[str, Any]) -> str:
     if found["files_damaged"]:
         text += f"; files whose rows are damaged: {found['files_damaged']}"
     return text
+
+
+def price_text(target: str, cost: Mapping[str, Any]) -> str:
+    """What a recall will cost, in one line."""
+    if not cost["bytes"]:
+        return f"{target}: nothing lies in slower tiers than {cost['to']}"
+    shares = ", ".join(f"{size_text(each['bytes'])} from {tier}" for tier, each in cost["from"].items())
+    text = f"{target}: {shares} to {cost['to']} costs {usd_text(cost['usd'])} and some {span_text(cost['seconds'])}"
+    return text if cost["complete"] else f"{text}, and more: there was no time to look at all of it"

@@ -2,15 +2,16 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from stratumfs.cli.scrub_text import scrub_lines
+from stratumfs.cli.units import size_text, time_text
+
 FILE_WIDTH = 4096 + 80
 """Columns where no terminal sets a bound: a path is never broken."""
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def render_status(found: Mapping[str, Any]) -> None:
@@ -21,27 +22,11 @@ def render_status(found: Mapping[str, Any]) -> None:
         console.print(line)
 
 
-def size_text(count: int | None) -> str:
-    """Bytes in the largest unit that keeps at least one digit before the point."""
-    if count is None:
-        return "?"
-    value = float(count)
-    for unit in _UNITS:
-        if abs(value) < 1024 or unit == _UNITS[-1]:
-            return f"{int(value)} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    raise AssertionError("the last unit takes all")
-
-
 def survives_text(devices: int, disks: int) -> str:
     """What the two numbers mean."""
     if devices < 0:
         return "SOME DATA CANNOT BE READ: more devices are missing than its parity makes up for"
     return f"all data survives the loss of {_any(devices, 'device')}, of {_any(disks, 'disk')}"
-
-
-def time_text(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def again_text(at: float | None) -> str:
@@ -76,6 +61,8 @@ def _devices(found: Mapping[str, Any]) -> Table:
 
 
 def _tail(found: Mapping[str, Any]) -> Iterator[str]:
+    if (backup := found.get("backup")) is not None and backup["failure"]:
+        yield f"THE CATALOG IS NOT BACKED UP: {backup['failure']}"
     for each in found["devices"]:
         if each["reason"]:
             yield f"{each['tier']} {each['slot']} is {each['state']}: {each['reason']}{again_text(each['again'])}"
@@ -84,6 +71,12 @@ def _tail(found: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"tier {tier['name']} ({tier['k']}+{tier['m']}): {size_text(tier['used'])} used, "
             f"{size_text(tier['usable_free'])} of {size_text(tier['usable_total'])} usable are free"
+            + (f"; READ-ONLY: {tier['read_only']}" if tier["read_only"] else "")
+        )
+    for tier in found["remote_tiers"]:
+        yield (
+            f"tier {tier['name']} at {tier['at']}: {size_text(tier['used'])} used, in {tier['volumes']} objects"
+            + (f", {tier['deletes_waiting']} more are to be deleted" if tier["deletes_waiting"] else "")
             + (f"; READ-ONLY: {tier['read_only']}" if tier["read_only"] else "")
         )
     counts = ", ".join(f"{number} {state}" for state, number in found["volumes"].items())
@@ -105,6 +98,7 @@ def _tail(found: Mapping[str, Any]) -> Iterator[str]:
             f"{found['put_off']['volumes']}{again_text(found['put_off']['again'])}"
         )
     yield from _compaction(found["compaction"])
+    yield from scrub_lines(found["scrub"])
     for move in found["moves"]:
         waits = f"; WAITS: {move['waits']}" if move["waits"] else ""
         yield f"move of {move['path']} to {move['to']}: {size_text(move['bytes'])} of {size_text(move['total'])}{waits}"

@@ -1,17 +1,23 @@
-"""stratumfs(1): ask a store how it fares, replace its devices, unmount it, end its owner."""
+"""stratumfs(1): ask a store how it fares, heal it, replace its devices, keep its catalog safe, unmount it, end it."""
 
 import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from stratumfs.cli import command, device
+from stratumfs.cli import catalog, command, device, tiers
+from stratumfs.cli.durability_text import durability_lines
 from stratumfs.cli.exit import Exit
+from stratumfs.cli.heal_text import heal_code, heal_lines, usage_lines
+from stratumfs.cli.progress import BytesProgress
+from stratumfs.cli.scrub_text import scrub_lines
 from stratumfs.cli.status_text import render_status
+from stratumfs.cli.target import SCHEME, Target, find_target
 from stratumfs.errors import ConfigError, NotFound
 from stratumfs.owner import client, locate
-from stratumfs.owner.messages import CloseDoor, Shutdown, Status
+from stratumfs.owner.messages import CloseDoor, Durability, Heal, Scrub, Shutdown, Status, Usage
 from stratumfs.owner.mounts import mount_at
 
 NAME = "stratumfs"
@@ -19,18 +25,29 @@ NAME = "stratumfs"
 app = command.make_app(
     NAME,
     None,
-    "Ask a store how it fares, replace its devices, unmount it, end its owner.",
+    "Ask a store how it fares, replace its devices, keep its catalog safe, unmount it, end its owner.",
     """
     stratumfs status
     stratumfs status --json /srv/store
+    stratumfs scrub --now /srv/store
+    stratumfs durability /mnt/stratum/photos
+    stratumfs heal -n /mnt/stratum/photos/cat.jpg
+    stratumfs heal s3://photos/2026/
+    stratumfs usage s3://photos
     stratumfs device list /srv/store
     stratumfs device replace /srv/store hot:3 /mnt/disk7
+    stratumfs tier add /srv/store --cold s3://bucket/stratum --cold-endpoint https://s3.example.org
+    stratumfs catalog rebuild /mnt/disk3
+    stratumfs catalog backup /srv/store s3://backups/stratum --endpoint https://s3.example.org
+    stratumfs catalog restore s3://backups/stratum /mnt/disk3 --at 2026-03-01T12:00:00
     stratumfs umount /mnt/stratum
     stratumfs stop /srv/store
 """,
 )
 
 app.command(device.app)
+app.command(tiers.app)
+app.command(catalog.app)
 
 Store = Annotated[
     Path | None, Parameter(name="STORE", help="The store's folder, or any device; default: the default store.")
@@ -51,6 +68,89 @@ def status(
         command.print_json(found)
     else:
         render_status(found)
+    return Exit.OK
+
+
+@app.command
+def scrub(
+    store: Store = None,
+    /,
+    *,
+    now: Annotated[
+        bool, Parameter(name="--now", negative="", help="Read all of it now, and wait until it is done and mended.")
+    ] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="", help="As one JSON object.")] = False,
+) -> Exit:
+    """Show how far the scrubber is, which reads everything once in a while, and what it has found."""
+    folder = _folder(store)
+    if now:
+        with BytesProgress("scrubs") as progress:
+            found = client.ask_or_open(folder, Scrub(now=True), progress.show)
+    else:
+        found = client.ask_or_open(folder, Scrub())
+    if as_json:
+        command.print_json(found)
+    else:
+        for line in scrub_lines(found):
+            print(line)
+    return Exit.DATA if found.get("damaged_shards") else Exit.OK
+
+
+Named = Annotated[
+    str | None,
+    Parameter(
+        name="PATH", help="A store, a path below a mount, or s3://BUCKET/KEY, KEY/, or no key; default: the store."
+    ),
+]
+Whose = Annotated[Path | None, Parameter(name="--store", help="Whose s3://BUCKET/KEY; default: the default store.")]
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="As one JSON object.")]
+
+
+@app.command
+def durability(target: Named = None, /, *, store: Whose = None, as_json: AsJson = False) -> Exit:
+    """Say what is verified, what losses it survives now, and how likely a loss is within a year, and why."""
+    found_at = _target(target, store)
+    request = Durability(found_at.inode, found_at.bucket, found_at.key)
+    found = client.ask_or_open(found_at.folder, request)
+    _show(found, as_json, durability_lines)
+    return Exit.OK if found["devices_survived"] >= 0 else Exit.DATA
+
+
+@app.command
+def heal(
+    target: Named = None,
+    /,
+    *,
+    dry_run: Annotated[
+        bool, Parameter(name=["--dry-run", "-n"], negative="", help="Change nothing: only say what is wrong.")
+    ] = False,
+    store: Whose = None,
+    as_json: AsJson = False,
+) -> Exit:
+    """Read all of an object, or of all below a prefix, on all its devices, and mend what is damaged."""
+    found_at = _target(target, store)
+    request = Heal(found_at.inode, found_at.bucket, found_at.key, dry_run)
+    with BytesProgress("heals") as progress:
+        found = client.ask_or_open(found_at.folder, request, progress.show)
+    _show(found, as_json, heal_lines)
+    return heal_code(found)
+
+
+@app.command
+def usage(
+    target: Named = None,
+    /,
+    *,
+    now: Annotated[bool, Parameter(name="--now", negative="", help="Count all names first.")] = False,
+    store: Whose = None,
+    as_json: AsJson = False,
+) -> Exit:
+    """Show how many objects and bytes lie below each bucket or prefix, as counted in the last hours, without a walk."""
+    found_at = _target(target, store)
+    request = Usage(found_at.inode, found_at.bucket, found_at.key, now)
+    with BytesProgress("counts") as progress:
+        found = client.ask_or_open(found_at.folder, request, progress.show)
+    _show(found, as_json, usage_lines)
     return Exit.OK
 
 
@@ -101,6 +201,21 @@ def stop(store: Store = None, /) -> Exit:
     for door in result["doors"]:
         print(f"{NAME}: closed {door['kind']} {', '.join(door['where'])}")
     return Exit.OK
+
+
+def _target(target: str | None, store: Path | None) -> Target:
+    """What PATH names; a store is all of it."""
+    if target is None or (not target.startswith(SCHEME) and locate.is_store(Path(target))):
+        return Target(_folder(Path(target) if target is not None else store))
+    return find_target(target, store)
+
+
+def _show(found: Mapping[str, Any], as_json: bool, lines: Callable[[Mapping[str, Any]], Iterator[str]]) -> None:
+    if as_json:
+        command.print_json(found)
+    else:
+        for line in lines(found):
+            print(line)
 
 
 def _folder(store: Path | None) -> Path:

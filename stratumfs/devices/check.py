@@ -7,13 +7,15 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 
 from stratumfs.devices.folder import FolderFacts, look_at
-from stratumfs.devices.identity import DeviceEntry, Identity, has_identity, read_identity
+from stratumfs.devices.identity import DEVICE_FILE, DeviceEntry, Identity, has_identity, read_identity
 from stratumfs.errors import DeviceRefused
 from stratumfs.ids import StoreId
 
 LOCK_FILE = "lock"
 """Locked by the owner while it uses a device; here because a folder that holds nothing else is still empty."""
 NOT_FOREIGN = frozenset({LOCK_FILE, "lost+found"})
+BEGUN = (f"{DEVICE_FILE}.new",)
+"""What a stop leaves of a folder that was about to become a device: it is still empty for who goes on with that."""
 
 
 def check_new(store: Path, devices: Sequence[Path]) -> list[FolderFacts]:

@@ -15,7 +15,9 @@ import msgspec
 from stratumfs.errors import DeviceRefused, of_device
 from stratumfs.ids import DeviceId, StoreId
 
-IDENTITY_FORMAT = 1
+IDENTITY_FORMAT = 3
+_FORMATS = (1, 2, IDENTITY_FORMAT)
+"""1 knew no images, 2 no standings."""
 DEVICE_FILE = "stratumfs-device.json"
 STORE_FILE = "identity.json"
 _ID_SIZE = 16
@@ -54,6 +56,8 @@ class Identity:
                  the newest epoch of the catalog that was begun, and the last that was in force, as this file knows;
                  see ``stratumfs.catalog.epochs``
     sequence     some transaction of the catalog that is safe on all members of the epoch in force
+    images       the newest namespace images, as ``stratumfs.catalog.epochs`` packs them
+    standings    of devices, as ``stratumfs.catalog.standings`` packs them; None where nobody has written any
     store_mount_point
                  whether the store folder was a file system's root
     """
@@ -66,6 +70,8 @@ class Identity:
     epoch_in_force: dict[str, Any] | None = None
     sequence: int = 0
     store_mount_point: bool = False
+    images: tuple[dict[str, Any], ...] = ()
+    standings: dict[str, Any] | None = None
 
     def of_device(self, device: DeviceId) -> "Identity":
         """The same, for the identity file of *device*. Raises: KeyError if it is none of the store's."""
@@ -104,6 +110,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     epoch_in_force: dict[str, Any] | None
     sequence: int
     store_mount_point: bool
+    images: list[dict[str, Any]] = []
+    standings: dict[str, Any] | None = None
 
 
 class _Format(msgspec.Struct):
@@ -157,6 +165,15 @@ def set_aside(folder: Path) -> Path:
     return aside
 
 
+def retire_identity(folder: Path) -> None:
+    """Take its name from the identity file of a device that leaves its store. Blocking. Raises: DeviceError."""
+    try:
+        (folder / DEVICE_FILE).replace(folder / f"{DEVICE_FILE}.removed")
+        sync_folder(folder)
+    except OSError as error:
+        raise of_device(error, f"cannot rename {folder / DEVICE_FILE}: {error.strerror}", str(folder)) from error
+
+
 def has_identity(folder: Path) -> bool:
     """Whether *folder* has an identity file of either kind. Blocking."""
     return any(os.path.lexists(folder / name) for name in (STORE_FILE, DEVICE_FILE))
@@ -182,6 +199,8 @@ def _encode(identity: Identity) -> bytes:
         identity.epoch_in_force,
         identity.sequence,
         identity.store_mount_point,
+        [*identity.images],
+        identity.standings,
     )
     return msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n"
 
@@ -189,7 +208,7 @@ def _encode(identity: Identity) -> bytes:
 def _decode(path: Path, data: bytes) -> Identity:
     try:
         version = msgspec.json.decode(data, type=_Format).format
-        if version != IDENTITY_FORMAT:
+        if version not in _FORMATS:
             message = f"{path} has format {version}, this version knows {IDENTITY_FORMAT}: use a newer stratumfs"
             raise DeviceRefused(message, str(path.parent))
         file = msgspec.json.decode(data, type=_File)
@@ -202,6 +221,8 @@ def _decode(path: Path, data: bytes) -> Identity:
             file.epoch_in_force,
             file.sequence,
             file.store_mount_point,
+            tuple(file.images),
+            file.standings,
         )
     except (msgspec.DecodeError, ValueError) as error:
         advice = "name a device of the store instead" if path.name == STORE_FILE else "replace this device"

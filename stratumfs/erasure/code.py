@@ -16,6 +16,7 @@ from stratumfs.erasure.field import combine, define_parity, invert
 from stratumfs.errors import GeometryError, TooFewShards
 from stratumfs.ids import Buffer, CellIndex
 from stratumfs.limits import SHARDS_MAX
+from stratumfs.room import room
 
 RECOVERIES_KEPT = 256
 """Inverted tables kept by a codec: one for each pattern of losses in use, and patterns are few at a time."""
@@ -129,5 +130,5 @@ def codec_for(code: Code) -> Codec:
 
 
 def _cells(count: int, size: int) -> list[memoryview]:
-    whole = memoryview(bytearray(count * size))
+    whole = room(count * size)
     return [whole[at * size : (at + 1) * size] for at in range(count)]

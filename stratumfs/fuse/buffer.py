@@ -16,6 +16,7 @@ from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
 from stratumfs.limits import PENDING_BYTES_MAX, PENDING_EXTENTS_MAX
 from stratumfs.store.store import Store
 from stratumfs.store.writer import merged
+from stratumfs.turn import Turn
 from stratumfs.values import Attributes, Extent, NewExtent, Publication
 
 
@@ -49,7 +50,7 @@ class FileBuffer:
         self.unlinked = False
         self.no_caps = False
         self.failure: StratumError | None = None
-        self.publishing = trio.Lock()
+        self.publishing = Turn()
         self._store, self._memory, self._published = store, memory, published
         self._current = Layer(size)
         self._frozen: Layer | None = None

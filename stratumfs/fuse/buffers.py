@@ -128,7 +128,9 @@ class Buffers:
 
     async def _publish_in_background(self, buffer: FileBuffer) -> None:
         try:
-            await buffer.publish(durable=True)
+            # Not held over the round: whoever publishes or renames next needs the order alone.
+            await buffer.publish(durable=False)
+            await self._store.files.settle([buffer.ino], hurry=False)
         except StratumError as error:
             self._failed(buffer, error)
         finally:

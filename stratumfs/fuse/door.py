@@ -16,6 +16,7 @@ from stratumfs.fuse.handles import DirectoryHandle, Handle, Handles, Lookups
 from stratumfs.fuse.invalidate import KernelCache, TellEntry, TellInode
 from stratumfs.fuse.names import readings
 from stratumfs.ids import InodeNo
+from stratumfs.latency import Latencies
 from stratumfs.limits import KERNEL_CACHE_S, NAME_MAX
 from stratumfs.store.store import Store
 from stratumfs.values import Attributes, Name
@@ -44,6 +45,8 @@ class Door:
         self, store: Store, nursery: trio.Nursery, options: DoorOptions, tell_entry: TellEntry, tell_inode: TellInode
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self.refusals: Counter[tuple[str, int]] = Counter()
+        self.seconds = Latencies("call")
         self._background = Background(nursery, self.counters)
         self.store = store
         self.buffers = Buffers(store, self._background, self._published)
@@ -102,17 +105,21 @@ class Door:
     def _named(self, parent: InodeNo, posix: bytes, attributes: Attributes, stamp: int) -> pyfuse3.EntryAttributes:
         """The answer that hands an inode to the kernel under a name. *stamp*: the change counter before the read."""
         self.lookups.add(attributes.ino)
-        timeout_s = self.cache.timeout_s(parent) if self._changes.counter == stamp else 0.0
-        if not self.cache.handed_out(parent, posix):
-            timeout_s = 0.0
-        return self._entry(attributes, timeout_s)
+        return self._kept_entry(
+            attributes, self.cache.keep_name(parent, posix) if self._changes.counter == stamp else 0.0
+        )
 
     def _described(self, attributes: Attributes, stamp: int) -> pyfuse3.EntryAttributes:
         """The answer that tells the kernel the attributes of an inode."""
-        return self._entry(attributes, KERNEL_CACHE_S if self._changes.counter == stamp else 0.0)
+        return self._kept_entry(attributes, KERNEL_CACHE_S if self._changes.counter == stamp else 0.0)
+
+    def _kept_entry(self, attributes: Attributes, timeout_s: float) -> pyfuse3.EntryAttributes:
+        if timeout_s:
+            self.cache.keep_attributes(attributes.ino)
+        return self._entry(attributes, timeout_s)
 
     def _entry(self, attributes: Attributes, timeout_s: float) -> pyfuse3.EntryAttributes:
-        """What is committed, with what is pending laid over it."""
+        """What is committed, with what is pending laid over it. Whoever hands it out notes what the kernel keeps."""
         ino = attributes.ino
         atime_ns = self.accesses.atime_ns(ino, attributes.atime_ns)
         return entry_of(attributes, atime_ns, self.buffers.get(ino), timeout_s)
@@ -134,4 +141,5 @@ class Door:
 
     def _forgotten(self, ino: InodeNo) -> None:
         self._pages.pop(ino, None)
+        self.cache.forgotten(ino)
         self.buffers.forgotten(ino)

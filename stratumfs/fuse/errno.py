@@ -42,6 +42,7 @@ _TABLE: dict[type[BaseException], int] = {
     errors.StoreFull: errno.ENOSPC,
     errors.StoreBusy: errno.EAGAIN,
     errors.StoreClosing: errno.ESHUTDOWN,
+    errors.ColdUnavailable: errno.EIO,  # EAGAIN would have programs ask again at once, for minutes
     errors.StoreInUse: errno.EBUSY,
     errors.DataError: errno.EIO,  # damage is refused, never served
     errors.DeviceError: errno.EIO,

@@ -82,6 +82,7 @@ class FileHandlers(Door):
                 data = await buffer.read(off, size)
         finally:
             self._reads_waiting -= 1
+        self.counters["read_bytes"] += len(data)
         self._after_read(handle, off, size, len(data))
         return data
 
@@ -96,6 +97,7 @@ class FileHandlers(Door):
             await self.buffers.make_room(buffer)
         await buffer.write(off, buf)
         self.store.observer.wrote(buffer.ino, len(buf))
+        self.counters["written_bytes"] += len(buf)
         return len(buf)
 
     @guarded
@@ -152,7 +154,7 @@ class FileHandlers(Door):
     def _after_read(self, handle: Handle, offset: int, size: int, count: int) -> None:
         sequential = offset == handle.next_read
         handle.next_read = offset + count
-        self.store.observer.read(handle.ino, count)
+        self.store.observer.read(handle.ino, count, offset)
         if handle.note_read:
             handle.note_read = False
             self.accesses.note(handle.ino, time.time_ns())

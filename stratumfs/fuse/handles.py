@@ -31,7 +31,7 @@ class Handle:
 
 @dataclass(slots=True, eq=False)
 class DirectoryHandle:
-    """An open directory; *chunk* is how many entries are fetched at once: what the kernel took last, and a few."""
+    """An open directory; *chunk* is how many entries are fetched at once: what the kernel has room for, and a few."""
 
     ino: InodeNo
     chunk: int = READDIR_CHUNK_MIN
@@ -73,7 +73,7 @@ class Lookups:
         self._holds, self._forgotten = holds, forgotten
         self._counts: dict[InodeNo, int] = {}
 
-    def __contains__(self, ino: InodeNo) -> bool:
+    def __contains__(self, ino: object) -> bool:
         return ino in self._counts
 
     def __len__(self) -> int:

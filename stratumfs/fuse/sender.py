@@ -8,7 +8,7 @@ import trio
 from stratumfs.fuse.background import Starter
 from stratumfs.fuse.memory import Memory
 from stratumfs.fuse.pieces import Stripe
-from stratumfs.limits import STRIPES_IN_FLIGHT, UNSYNCED_BYTES_MAX
+from stratumfs.limits import STRIPES_IN_FLIGHT, SYNC_AHEAD_BYTES, UNSYNCED_BYTES_MAX
 from stratumfs.store.writer import PendingStripe, Writer
 
 
@@ -90,7 +90,7 @@ class StripeSender:
             while self._queue:
                 await self._append(self._queue[0])
                 self._queue.popleft()
-                if self._unsynced_bytes >= UNSYNCED_BYTES_MAX // 2 and not self._syncing:
+                if self._unsynced_bytes >= SYNC_AHEAD_BYTES and not self._syncing:
                     self._start(self._sync)
                 self._step()
         finally:

@@ -6,7 +6,7 @@ close the session without unmounting, publish what is pending, let go of all ino
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,19 +15,24 @@ import structlog
 import trio
 
 from stratumfs.errors import CatalogCorrupt, ConfigError, StoreInUse
+from stratumfs.fuse.afterwards import Afterwards
 from stratumfs.fuse.door import DoorOptions
-from stratumfs.fuse.kernel import Device, device_at, tune
+from stratumfs.fuse.kernel import tune
+from stratumfs.fuse.mountinfo import Device, device_at
 from stratumfs.fuse.operations import Operations
+from stratumfs.fuse.reading import Reading, TrioForReading
 from stratumfs.fuse.unmount import abort, detach, unmount
 from stratumfs.fuse.wake import keep_awake
 from stratumfs.ids import MIB, InodeNo
+from stratumfs.latency import Latencies
 from stratumfs.limits import FUSE_TASKS_IDLE, FUSE_TASKS_MAX, UNMOUNT_GRACE_S
 from stratumfs.store.store import Store
+from stratumfs.threads import in_thread
 
 _log = structlog.get_logger(__name__)
 _ALWAYS = ("default_permissions", "subtype=stratumfs")
 _RETRY_S = 0.1
-_in_use = threading.Lock()  # the one module global here: it guards pyfuse3's
+_in_use = threading.Lock()  # it guards pyfuse3's module globals
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,16 @@ class Mounted:
 
     def details(self) -> dict[str, int]:
         return self._operations.statistics()
+
+    @property
+    def seconds(self) -> Latencies:
+        """How long the kernel's requests took."""
+        return self._operations.seconds
+
+    @property
+    def refusals(self) -> Mapping[tuple[str, int], int]:
+        """Requests that were answered with an error, by handler and errno."""
+        return self._operations.refusals
 
 
 async def serve(
@@ -135,7 +150,7 @@ async def _serve(
     async with trio.open_nursery() as work:
         door = DoorOptions(published=options.published, atime="noatime" not in options.kernel and not options.read_only)
         operations = Operations(store, work, door, _tell_entry, _tell_inode)
-        await trio.to_thread.run_sync(_mount, operations, mountpoint, options)
+        await in_thread(_mount, operations, mountpoint, options)
         store.changes.attach(operations.cache)
         operations.start()
         try:
@@ -170,8 +185,10 @@ async def _run(
         serving.start_soon(keep_awake)
         await _first(operations.answering, ended)
         if not ended.is_set():
-            device = await trio.to_thread.run_sync(device_at, mountpoint)
-            await trio.to_thread.run_sync(tune, device)
+            device = await in_thread(device_at, mountpoint)
+            await in_thread(tune, device)
+            if device is not None:
+                await serving.start(_be_survived, mountpoint, device)
             task_status.started(Mounted(mountpoint, operations))
             serving.start_soon(_unmount_when, quit_, mountpoint, device, ended, operations)
         await ended.wait()
@@ -182,15 +199,42 @@ async def _run(
         raise ConfigError(f"cannot mount at {mountpoint}: it was unmounted before it answered")
 
 
+async def _be_survived(
+    mountpoint: str, device: Device, *, task_status: "trio.TaskStatus[None]" = trio.TASK_STATUS_IGNORED
+) -> None:
+    """By whoever ends the connection if we cannot, until cancelled. A mount without it serves as well."""
+    try:
+        afterwards = await in_thread(Afterwards, mountpoint, device)
+    except OSError as error:
+        _log.warning(
+            "should this process be killed while it waits in the kernel, `umount -f` has to end its mount",
+            mountpoint=mountpoint,
+            error=str(error),
+        )
+        task_status.started()
+        return
+    try:
+        task_status.started()
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await in_thread(afterwards.close)
+
+
 async def _loop(mountpoint: str, ended: trio.Event, failures: list[Exception]) -> None:
+    reading = Reading()
+    trio.lowlevel.add_instrument(reading)
+    pyfuse3.trio = TrioForReading(reading)  # type: ignore[attr-defined] # its stubs do not say what it uses
     try:
         await pyfuse3.main(min_tasks=FUSE_TASKS_IDLE, max_tasks=FUSE_TASKS_MAX)
     except Exception as error:
         # Nobody answers any more: whoever waits for an answer gets ENOTCONN when the session is closed.
         _log.exception("the mount's loop failed", mountpoint=mountpoint)
         failures.append(error)
-        await trio.to_thread.run_sync(_detach_dead, mountpoint)
+        await in_thread(_detach_dead, mountpoint)
     finally:
+        pyfuse3.trio = trio  # type: ignore[attr-defined]
+        trio.lowlevel.remove_instrument(reading)
         ended.set()
 
 
@@ -218,12 +262,12 @@ async def _unmount_when(
     """Ask the kernel to end the session. If it is in use for too long, save what is pending and end it ourselves."""
     await quit_.wait()
     with trio.move_on_after(UNMOUNT_GRACE_S):
-        while not await trio.to_thread.run_sync(_unmount_ours, mountpoint, device):  # noqa: ASYNC110 - others' files
+        while not await in_thread(_unmount_ours, mountpoint, device):  # noqa: ASYNC110 - others' files
             await trio.sleep(_RETRY_S)
         await ended.wait()  # who detached it before has files open in it still
         return
     _log.warning("the mount is in use and is detached: programs in it will get ENOTCONN", mountpoint=mountpoint)
-    await trio.to_thread.run_sync(_detach_ours, mountpoint, device)
+    await in_thread(_detach_ours, mountpoint, device)
     await operations.buffers.publish_all()
     pyfuse3.terminate()
 

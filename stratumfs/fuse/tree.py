@@ -14,7 +14,7 @@ from stratumfs.fuse.handles import DirectoryHandle
 from stratumfs.fuse.names import MARKER, readings, spelled
 from stratumfs.ids import Cookie, InodeNo
 from stratumfs.limits import READDIR_CHUNK_MAX
-from stratumfs.values import Name
+from stratumfs.values import DirectoryEntry, Name
 
 _RENAME_FLAGS = pyfuse3.RENAME_NOREPLACE | pyfuse3.RENAME_EXCHANGE
 _CHUNK_SPARE = 8
@@ -39,7 +39,7 @@ class TreeHandlers(Door):
         except NotFound:
             # Of a name with several readings the kernel is not told that it is free: a neighbour may give it a meaning.
             kept = len(names) == 1 and self._changes.counter == stamp
-            return no_entry(self.cache.timeout_s(parent) if kept else 0.0)
+            return no_entry(self.cache.keep_name(parent, name) if kept else 0.0)
         return self._named(parent, name, found, stamp)
 
     @guarded
@@ -127,6 +127,11 @@ class TreeHandlers(Door):
         parent, new_parent = InodeNo(parent_inode_old), InodeNo(parent_inode_new)
         old = await self._existing(parent, name_old)
         new = await self._new(new_parent, name_new, replace=True)
+        await self._publish_before(parent, old)
+        if flags & pyfuse3.RENAME_EXCHANGE:
+            await self._publish_before(new_parent, new)
+        for place in ((parent, name_old), (new_parent, name_new)):
+            self.cache.moved(*place)
         await self._files.rename(
             parent,
             old,
@@ -139,6 +144,15 @@ class TreeHandlers(Door):
         self.cache.respelled(parent)
         self.cache.respelled(new_parent)
 
+    async def _publish_before(self, parent: InodeNo, name: Name) -> None:
+        """What was written and is not published yet comes first: a crash behind the rename must find its bytes, for
+        those of whatever it replaces are gone. Raises: NotFound, what the publication meets."""
+        found = await self._files.lookup(parent, name)
+        buffer = self.buffers.get(found.ino)
+        if buffer is not None and buffer.pending:
+            async with self.buffers.using(found):
+                await buffer.publish(durable=False)
+
     @guarded
     async def opendir(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
         if self.directories.full:
@@ -148,26 +162,28 @@ class TreeHandlers(Door):
     @guarded
     async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         handle = self.directories[fh]
-        # The kernel holds the directory while it waits for this, so that an invalidation comes after it.
-        timeout_s = self.cache.timeout_s(handle.ino)
+        stamp = self._changes.counter
+        shown: list[tuple[bytes, DirectoryEntry]] = []
         after: Cookie | None = Cookie(start_id)
-        taken: list[InodeNo] = []
-        room = True
-        while after is not None and room:
+        while after is not None and not shown:  # a chunk is an answer, unless the kernel would take it for the end
             entries, after = await self._files.entries(handle.ino, after, handle.chunk)
             for entry in entries:
                 name = spelled(entry.name)
-                if await self._is_hidden(handle.ino, entry.name, name):
-                    continue
-                kept = self.cache.handed_out(handle.ino, name)
-                reply = self._entry(entry.attributes, timeout_s if kept else 0.0)
-                room = pyfuse3.readdir_reply(token, name, reply, entry.cookie)
-                if not room:
-                    handle.chunk = min(len(taken) + _CHUNK_SPARE, READDIR_CHUNK_MAX)
-                    break
-                taken.append(entry.attributes.ino)
-        for ino in taken:  # only now: after an error the kernel gets none of them
-            self.lookups.add(ino)
+                if not await self._is_hidden(handle.ino, entry.name, name):
+                    shown.append((name, entry))
+        # Nothing is awaited from here on. The kernel holds the directory, so that a name's invalidation comes after it.
+        taken = 0
+        for name, entry in shown:
+            timeout_s = self.cache.name_timeout_s(handle.ino, name) if self._changes.counter == stamp else 0.0
+            if not pyfuse3.readdir_reply(token, name, self._entry(entry.attributes, timeout_s), entry.cookie):
+                break
+            taken += 1
+            if timeout_s:  # of one that did not fit the kernel has nothing, and says nothing when it forgets
+                self.cache.keep_name(handle.ino, name)
+                self.cache.keep_attributes(entry.attributes.ino)
+        for _, entry in shown[:taken]:  # only now: after an error the kernel gets none of them
+            self.lookups.add(entry.attributes.ino)
+        handle.chunk = min(taken + _CHUNK_SPARE if taken < len(shown) else 2 * handle.chunk, READDIR_CHUNK_MAX)
 
     async def _is_hidden(self, parent: InodeNo, name: Name, posix: bytes) -> bool:
         """Something else is meant by this spelling as long as it exists: a name is listed once."""

@@ -15,6 +15,7 @@ import trio
 
 from stratumfs.owner.allocator import keep_freed_memory
 from stratumfs.owner.descriptors import raise_limit
+from stratumfs.owner.garbage import collect_rarely
 from stratumfs.owner.run import main
 
 
@@ -43,6 +44,7 @@ def start() -> int:
     os.chdir("/")
     os.umask(0o077)
     raise_limit()
+    collect_rarely()
     # A terminal that goes away is none of our business; the session is our own already.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return trio.run(run, options)

@@ -127,7 +127,12 @@ def _refresh(folder: Path, identity: Identity) -> None:
     """What the file knows of the catalog's epochs is its own."""
     found = read_identity(folder)
     wanted = replace(
-        identity, epoch_begun=found.epoch_begun, epoch_in_force=found.epoch_in_force, sequence=found.sequence
+        identity,
+        epoch_begun=found.epoch_begun,
+        epoch_in_force=found.epoch_in_force,
+        sequence=found.sequence,
+        images=found.images,
+        standings=found.standings,
     )
     if found != wanted:
         write_identity(folder, wanted)

@@ -11,10 +11,32 @@ import trio
 from stratumfs.config import SETTINGS_FILE, load
 from stratumfs.owner import wire
 from stratumfs.owner.blame import cause_of
-from stratumfs.owner.messages import Move, Progress, Question, ReplaceDevice, Status
+from stratumfs.owner.device_change import change_device
+from stratumfs.owner.durability import durability
+from stratumfs.owner.heal import heal
+from stratumfs.owner.images import back_up, dump_catalog, write_image
+from stratumfs.owner.messages import (
+    BackUpCatalog,
+    DeviceChange,
+    DumpCatalog,
+    Durability,
+    Heal,
+    Move,
+    Progress,
+    Question,
+    Scrub,
+    Status,
+    TierChange,
+    TierQuestion,
+    Usage,
+    WriteImage,
+)
 from stratumfs.owner.moves import move_here
-from stratumfs.owner.replace import replace_device
+from stratumfs.owner.scrub import scrub_now, scrub_status
 from stratumfs.owner.status import status
+from stratumfs.owner.tier_answers import answer_of_tiers
+from stratumfs.owner.tiers import change_tiers
+from stratumfs.owner.usage import usage
 
 
 def answer(store: Path, request: Question, report: Callable[[Progress], None] | None = None) -> dict[str, Any]:
@@ -40,9 +62,29 @@ async def _answer(store: Path, request: Question, report: Callable[[Progress], N
             return await status(running, ()) | {"owner": None}
         if isinstance(request, Move):
             return await move_here(running.mover, request, report)
-        if isinstance(request, ReplaceDevice):
-            return await replace_device(running, request, _here(report), trio.Event())
-        return await running.explainer.explain(inode=request.inode, bucket=request.bucket, key=request.key)
+        if isinstance(request, TierQuestion):
+            return await answer_of_tiers(running, request)
+        if isinstance(request, Durability):
+            return await durability(running, inode=request.inode, bucket=request.bucket, key=request.key)
+        if isinstance(request, Scrub):
+            return await (scrub_now(running, _here(report)) if request.now else scrub_status(running))
+        if isinstance(request, Heal):
+            return await heal(running, request, _here(report))
+        if isinstance(request, Usage):
+            return await usage(running, request, _here(report))
+        if isinstance(request, DeviceChange):
+            return await change_device(running, request, _here(report), trio.Event())
+        if isinstance(request, TierChange):
+            return await change_tiers(running, request)
+        if isinstance(request, WriteImage):
+            return await write_image(running.store.imager)
+        if isinstance(request, DumpCatalog):
+            return await dump_catalog(running, request.file)
+        if isinstance(request, BackUpCatalog):
+            return await back_up(running.backup, request)
+        return await running.explainer.explain(
+            inode=request.inode, bucket=request.bucket, key=request.key, at_ns=request.at_ns
+        )
 
 
 def _here(report: Callable[[Progress], None] | None) -> Callable[[Progress], Awaitable[None]]:

@@ -207,6 +207,16 @@ def connect(store: Path) -> Owner | None:
     return Owner(connection)
 
 
+def demand_no_owner(store: Path) -> None:
+    """Raises: StoreInUse if an owner answers; PermissionError as `connect`."""
+    owner = connect(store)
+    if owner is not None:
+        owner.close()
+        raise StoreInUse(
+            f"{store} has open doors: `stratumfs stop {store}` closes them, and `stratumfs scrub` needs not"
+        )
+
+
 def connect_to_holder(find: Callable[[], Path]) -> Owner | None:
     """As `connect`; None only if nobody holds the store either.
 

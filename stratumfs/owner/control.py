@@ -5,6 +5,7 @@ the user that the owner runs as, nobody else. Lines and connections are bounded,
 costs a slot, not the owner.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -27,15 +28,19 @@ from stratumfs.owner.messages import (
     encode,
     failed,
 )
+from stratumfs.threads import in_thread
 
 CONNECTIONS_MAX = 64
 LOOK_S = 5.0
 """How often it is looked whether the socket is where commands look for it."""
 ANSWER_S = DEVICE_DEADLINE_S + LOOK_S
 """For finding the folder: each device is asked in it, and waited for as long as any."""
+ACCEPT_AGAIN_S = 0.5
+"""Where the process or the machine has no room for one more client: the others go on, and so does the store."""
 REQUEST_LINE_WAIT_S = 30.0
 """A client that connects and says nothing is sent away; one that holds a door may be silent for ever."""
 
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _log = structlog.get_logger(__name__)
 
 
@@ -108,26 +113,39 @@ async def serve(
 ) -> None:
     """Accept clients on a listening socket until cancelled."""
     slots = trio.Semaphore(CONNECTIONS_MAX)
-    server = trio.socket.from_stdlib_socket(listener)
+    server = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
     async with trio.open_nursery() as nursery:
         task_status.started()
         while True:
             await slots.acquire()
             try:
-                client, _ = await server.accept()
+                stream = await _accept(server)
             except BaseException:
                 slots.release()
                 raise
-            nursery.start_soon(_serve_client, client, handle, slots)
+            nursery.start_soon(_serve_client, stream, handle, slots)
 
 
-async def _serve_client(client: trio.socket.SocketType, handle: Handler, slots: trio.Semaphore) -> None:
+async def _accept(server: trio.SocketListener) -> trio.SocketStream:
+    """The next client; one that has left already is none. Those for whom there is no descriptor wait in the kernel."""
+    while True:
+        try:
+            return await server.accept()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            _log.warning("control_clients_wait", error=str(error))
+            await trio.sleep(ACCEPT_AGAIN_S)
+
+
+async def _serve_client(stream: trio.SocketStream, handle: Handler, slots: trio.Semaphore) -> None:
     try:
-        if not may_ask(peer_user(client)):
-            _log.warning("control_client_refused", user=peer_user(client))
-            client.close()
+        user = peer_user(stream.socket)
+        if not may_ask(user):
+            _log.warning("control_client_refused", user=user)
+            await trio.aclose_forcefully(stream)
             return
-        await serve_connection(trio.SocketStream(client), handle)
+        await serve_connection(stream, handle)
     finally:
         slots.release()
 
@@ -183,13 +201,13 @@ class Listening:
 @asynccontextmanager
 async def bound_socket(folder: Path) -> AsyncIterator[Listening]:
     """The control socket of a store, removed at the end."""
-    found = await trio.to_thread.run_sync(Listening, folder)
+    found = await in_thread(Listening, folder)
     try:
         yield found
     finally:
         found.socket.close()
         with trio.CancelScope(shield=True), trio.move_on_after(LOOK_S):
-            await trio.to_thread.run_sync(found.unlink, abandon_on_cancel=True)
+            await in_thread(found.unlink, abandon_on_cancel=True)
 
 
 async def serve_anywhere(
@@ -224,5 +242,5 @@ async def serve_anywhere(
 async def _answer(ask: Callable[[], T]) -> T:
     """Raises: DeviceFailed where a disk gives none; what *ask* raises."""
     with trio.move_on_after(ANSWER_S):
-        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+        return await in_thread(ask, abandon_on_cancel=True)
     raise DeviceFailed("a disk does not answer")

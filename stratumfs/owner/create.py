@@ -28,7 +28,7 @@ from stratumfs.owner import credentials
 from stratumfs.owner.locate import is_utf8
 from stratumfs.owner.lock import Locks
 from stratumfs.owner.messages import Credentials
-from stratumfs.owner.places import CATALOG_FOLDER, listed, place_of, travelling_files, with_named
+from stratumfs.owner.places import CATALOG_FOLDER, COLD_KEY_FILE, listed, place_of, travelling_files, with_named
 from stratumfs.volumes.survival import Shards, Survival, survival
 
 DEVICES_FOLDER = "devices"
@@ -52,14 +52,22 @@ class Made:
     identity: Identity
     tiers: Mapping[str, config.Tier]
     survival: Survival
+    cold: config.Cold | None = None
 
 
 def make_store(
-    store: Path, hot: Sequence[Path], k: int, m: int, keys: Credentials, warm: NewTier | None = None
+    store: Path,
+    hot: Sequence[Path],
+    k: int,
+    m: int,
+    keys: Credentials,
+    warm: NewTier | None = None,
+    cold: config.Cold | None = None,
 ) -> Made:
-    """Make a store in *store* over the devices *hot*, coded k + m, and those of a second tier.
+    """Make a store in *store* over the devices *hot*, coded k + m, those of a second tier, and a cold tier elsewhere.
 
-    Raises: ConfigError, DeviceRefused, StoreInUse, OSError; then nothing was changed.
+    The cold tier's secret is what its key file holds, or the passphrase of the environment; one that is not there is
+    made. Raises: ConfigError, DeviceRefused, DeviceFailed, StoreInUse, OSError; then nothing was changed.
     """
     tiers = {config.HOT: NewTier(hot, k, m)} | ({config.WARM: warm} if warm is not None else {})
     devices = [path for tier in tiers.values() for path in tier.devices]
@@ -81,7 +89,7 @@ def make_store(
                 raise DeviceRefused(reason)
             # Once more under the locks: somebody may have been quicker.
             facts = check_new(store, devices)
-            made = _fill(store, tiers, facts, keys, undo)
+            made = _fill(store, tiers, facts, keys, cold, undo)
         finally:
             locks.release()
     return made
@@ -118,7 +126,12 @@ def _check_tier(name: str, tier: NewTier) -> None:
 
 
 def _fill(
-    store: Path, tiers: Mapping[str, NewTier], facts: Sequence[FolderFacts], keys: Credentials, undo: "_Undo"
+    store: Path,
+    tiers: Mapping[str, NewTier],
+    facts: Sequence[FolderFacts],
+    keys: Credentials,
+    cold: config.Cold | None,
+    undo: "_Undo",
 ) -> Made:
     slots = [(name, slot) for name, tier in tiers.items() for slot in range(len(tier.devices))]
     entries = tuple(
@@ -135,7 +148,13 @@ def _fill(
         write_identity(entry.path, identity.of_device(entry.id))
     undo.files += [store / config.SETTINGS_FILE, store / credentials.CREDENTIALS_FILE, store / STORE_FILE]
     settings = {name: config.Tier(tier.k, tier.m) for name, tier in tiers.items()}
-    _write_settings(store, settings)
+    if cold is not None:
+        from stratumfs.owner.cold import begin_cold  # what it loads is not waited for where there is no such tier
+
+        folders = [store, *(entry.path for entry in entries)]
+        undo.files += [folder / COLD_KEY_FILE for folder in folders]
+        undo.files += begin_cold(identity.store, cold, folders)
+    _write_settings(store, settings, cold)
     credentials.write(store, keys)
     undo.trees.append(store / CATALOG_FOLDER)
     _make_catalog(store, epoch)
@@ -143,7 +162,7 @@ def _fill(
     write_identity(store, identity)
     volumes = [_first_volume(entries, name, tier) for name, tier in settings.items()]
     catalog = _catalog_disks(own, entries, max(tier.m for tier in settings.values()))
-    return Made(identity, settings, survival(volumes, catalog))
+    return Made(identity, settings, survival(volumes, catalog), cold)
 
 
 def _first_volume(entries: Sequence[DeviceEntry], name: str, tier: config.Tier) -> Shards:
@@ -174,11 +193,11 @@ def _make_folder(path: Path, undo: "_Undo") -> None:
     sync_folder(path.parent)
 
 
-def _write_settings(store: Path, tiers: Mapping[str, config.Tier]) -> None:
+def _write_settings(store: Path, tiers: Mapping[str, config.Tier], cold: config.Cold | None) -> None:
     path = store / config.SETTINGS_FILE
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(config.render(tiers))
+        stream.write(config.render(tiers, cold))
         stream.flush()
         os.fsync(stream.fileno())
 

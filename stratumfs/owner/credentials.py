@@ -50,15 +50,19 @@ def check(credentials: Credentials, source: str) -> Credentials:
     return credentials
 
 
+def text(credentials: Credentials) -> str:
+    """Of the file that keeps them."""
+    return (
+        f"[default]\naws_access_key_id = {credentials.access_key}\naws_secret_access_key = {credentials.secret_key}\n"
+    )
+
+
 def write(store: Path, credentials: Credentials) -> Path:
     """Keep them in a new store's folder, readable by its owner alone. Blocking. Returns the file's path."""
     path = store / CREDENTIALS_FILE
-    text = (
-        f"[default]\naws_access_key_id = {credentials.access_key}\naws_secret_access_key = {credentials.secret_key}\n"
-    )
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-        stream.write(text)
+        stream.write(text(credentials))
         stream.flush()
         os.fsync(stream.fileno())
     return path

@@ -1,28 +1,44 @@
-"""The step of a replacement that changes the list of devices: nobody waits for a new disk that hangs."""
+"""The steps that change the list of devices: nobody waits for a new disk that hangs."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 import structlog
 import trio
 
+from stratumfs.catalog.devices import has_state
 from stratumfs.descriptor import close_soon
 from stratumfs.devices.folder import FolderFacts
-from stratumfs.devices.identity import DeviceEntry
-from stratumfs.errors import DeviceFailed, DeviceSilent, StratumError
+from stratumfs.devices.identity import DeviceEntry, Identity
+from stratumfs.errors import DeviceError, DeviceFailed, DeviceSilent, StratumError
+from stratumfs.ids import DeviceId
 from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_LOOK_S
 from stratumfs.owner.folders import Folders, with_device
 from stratumfs.owner.places import listed, place_of
+from stratumfs.owner.slots import own
 from stratumfs.owner.wire import Running
 from stratumfs.repair.quarantine import quarantine_unknown
+from stratumfs.threads import in_thread
 from stratumfs.volumes.attached import AttachedDevice
 
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+async def is_used_up(running: Running, path: Path) -> bool:
+    """Whether the identity file in *path* is that of a device of which a row says that it is not up. Where the list has
+    it no more, it was removed or replaced: what it holds is out of date, and rows may place more on it than it holds.
+
+    Rows that place shards do not say so: where a list was lost, they may be those of a device that is in no other.
+    Raises: DeviceError, what the catalog raises.
+    """
+    said = await in_time(running.folders, path, own, running.folders.identity, path)
+    return said is not None and await running.store.catalog.read(has_state, said.id)
 
 
 async def exchange(running: Running, old: DeviceEntry, new: DeviceEntry, facts: FolderFacts) -> None:
@@ -37,24 +53,63 @@ async def exchange(running: Running, old: DeviceEntry, new: DeviceEntry, facts: 
     if old.path == new.path:
         await store.fleet.strike(old.id, DeviceFailed("it was emptied", str(old.path)))
         await store.catalog.strike(place_of(old.id), "it was emptied")  # struck before, it may be a place again
-    after = with_device(folders.identity, old, new)
+    await _enter(running, with_device(folders.identity, old, new), new, facts, old)
+    folders.forget(old.id)
+
+
+async def enlist(running: Running, new: DeviceEntry, facts: FolderFacts) -> None:
+    """*new* becomes a device beside the others; in the same order, and `finish` does what is left. Raises: the same."""
+    identity = running.folders.identity
+    await _enter(running, replace(identity, devices=(*identity.devices, new)), new, facts)
+
+
+async def withdraw(running: Running, old: DeviceEntry) -> None:
+    """*old*, which nobody counts upon any more, is in no identity file, and no place of the catalog. Under
+    `Folders.turn`.
+
+    That it is gone was recorded before. A stop on the way leaves the one list or the other, as with `exchange`; its own
+    file, if it can be reached, loses its name in the end. Raises: what the catalog raises; the old list stays then.
+    """
+    folders, store = running.folders, running.store
+    before = folders.identity
+    folders.adopt(replace(before, devices=tuple(each for each in before.devices if each.id != old.id)))
+    try:
+        await store.catalog.change_places(listed(folders.identity), None)
+    except StratumError:
+        folders.adopt(before)
+        raise
+    there = old.id in folders.attached.facts
+    folders.forget(old.id)
+    store.fleet.forget(old.id)
+    if there:
+        try:
+            await in_time(folders, old.path, folders.retire, old)
+        except DeviceError as error:
+            _log.warning("identity_not_retired", device=str(old.path), reason=str(error))
+    await in_time(folders, folders.folder, folders.name_in_stand_in)
+
+
+async def _enter(
+    running: Running, after: Identity, new: DeviceEntry, facts: FolderFacts, old: DeviceEntry | None = None
+) -> None:
+    folders, store = running.folders, running.store
+    before = folders.identity
     device = await in_time(folders, facts.path, folders.prepare, new, after, facts)
     try:
         await _move_aside(running, device)
-        store.fleet.join(old.id, device)
+        store.fleet.join(device, old.id if old is not None else None)
         folders.know(new.id, facts)
         folders.adopt(after)
         try:
             await store.catalog.change_places(listed(after), folders.place(new.id))
         except StratumError:
-            folders.adopt(with_device(folders.identity, new, old))
+            folders.adopt(before)
             folders.forget(new.id)
             store.fleet.leave(new.id)
             raise
     except BaseException:
         close_soon([device.shards])
         raise
-    folders.forget(old.id)
 
 
 async def finish(running: Running, new: DeviceEntry) -> None:
@@ -63,12 +118,24 @@ async def finish(running: Running, new: DeviceEntry) -> None:
     folders, fleet = running.folders, running.store.fleet
     if new.id in fleet.joining:
         old, device = fleet.joining[new.id]
-        label = fleet.devices[old].label if old in fleet.devices else old.hex()
-        await fleet.replace(old, device)
-        if label == device.label:
-            fleet.devices.pop(old, None)
-        _log.warning("device_replaced", old=label, new=device.label, slot=new.slot)
+        if old is None:
+            fleet.admit(device)
+            _log.info("device_added", device=device.label, tier=new.tier, slot=new.slot)
+        else:
+            await _take_place(running, new, old, device)
+        # Of one that only joined nobody was told that it failed as a place of the catalog.
+        if (why := running.store.catalog.standing(place_of(new.id))[1]) is not None:
+            await fleet.strike(new.id, DeviceFailed(why, device.label))
     await in_time(folders, folders.folder, folders.name_in_stand_in)
+
+
+async def _take_place(running: Running, new: DeviceEntry, old: DeviceId, device: AttachedDevice) -> None:
+    fleet = running.store.fleet
+    label = fleet.devices[old].label if old in fleet.devices else old.hex()
+    await fleet.replace(old, device)
+    if label == device.label:
+        fleet.devices.pop(old, None)
+    _log.warning("device_replaced", old=label, new=device.label, slot=new.slot)
 
 
 async def in_time(folders: Folders, folder: Path, fn: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -78,8 +145,11 @@ async def in_time(folders: Folders, folder: Path, fn: Callable[[*Ts], T], *args:
     """
     limiter = folders.asking.setdefault(folder, trio.CapacityLimiter(1))
     if not limiter.borrowed_tokens:
+        folders.silent.discard(folder)
+    if folder not in folders.silent:
         with trio.move_on_after(DEVICE_DEADLINE_S):
-            return await trio.to_thread.run_sync(fn, *args, limiter=limiter, abandon_on_cancel=True)
+            return await in_thread(fn, *args, limiter=limiter, abandon_on_cancel=True)
+    folders.silent.add(folder)
     raise DeviceSilent(f"{folder} does not answer", str(folder))
 
 

@@ -14,12 +14,12 @@ import trio
 
 from stratumfs.devices.check import check_device
 from stratumfs.devices.folder import FolderFacts
-from stratumfs.devices.identity import DeviceEntry, Identity, write_identity
+from stratumfs.devices.identity import DeviceEntry, Identity, retire_identity, write_identity
 from stratumfs.errors import DeviceFailed, DeviceRefused, StoreInUse
 from stratumfs.ids import STORE_PLACE, DeviceId
 from stratumfs.owner.attach import Attached, attach, refresh_identities
 from stratumfs.owner.lock import Locks
-from stratumfs.owner.places import IdentityPlace, place_of
+from stratumfs.owner.places import COLD_KEY_FILE, IdentityPlace, place_of
 from stratumfs.volumes.attached import AttachedDevice
 
 Admit = Callable[[IdentityPlace], None]
@@ -40,7 +40,8 @@ class Folders:
     identity  what the identity files say, but for the catalog's epochs: those are each file's own
     admit     set once, before any device comes back
     turn      held by whoever changes the list of devices
-    asking    which folders somebody is asked of in vain, perhaps: the threads keep these until they return
+    asking    one thread a folder, whoever asks what lies there; one that hangs keeps its place until it returns
+    silent    folders of which the last question was in vain
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Folders:
     admit: Admit = admit_all
     turn: trio.Lock = field(default_factory=trio.Lock)
     asking: dict[Path, trio.CapacityLimiter] = field(default_factory=dict)
+    silent: set[Path] = field(default_factory=set)
 
     def places(self) -> list[IdentityPlace]:
         """Of the catalog: those that are there. On the loop."""
@@ -94,7 +96,15 @@ class Folders:
         """
         self.locks.take(facts.path)
         write_identity(facts.path, identity.of_device(new.id).without_epochs())
+        self._bring_key(facts.path)
         return self._open(new, facts)
+
+    def retire(self, old: DeviceEntry) -> None:
+        """*old* is no device of the store any more: its identity file loses its name, and its lock is given up, so that
+        its disk can be unmounted. What it holds stays. Raises: DeviceError."""
+        check_device(self.identity.store, old)
+        retire_identity(old.path)
+        self.locks.give_up(old.path)
 
     def know(self, device: DeviceId, facts: FolderFacts) -> None:
         """It is there."""
@@ -114,6 +124,15 @@ class Folders:
         """It is no device of the store any more. On the loop."""
         self.attached.facts.pop(device, None)
         self.attached.refused.pop(device, None)
+
+    def _bring_key(self, folder: Path) -> None:
+        """Every device has the key of the cold tier, wrapped. Raises: DeviceError."""
+        path = self.folder / COLD_KEY_FILE
+        if path.exists():
+            from stratumfs.owner.cold_key import put_wrapped, read_wrapped  # cryptography is loaded for it
+
+            if (key := read_wrapped(self.folder, self.identity.store)) is not None:
+                put_wrapped(folder, key)
 
     def _of_store(self) -> Identity:
         return self.identity.of_store()

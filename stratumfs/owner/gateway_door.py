@@ -17,6 +17,8 @@ from stratumfs.owner.descriptors import connections_max
 from stratumfs.owner.doors import Ready, Serve
 from stratumfs.owner.messages import Credentials, OpenGateway
 from stratumfs.owner.wire import Running
+from stratumfs.threads import in_thread
+from tiering.restore import MoveRestorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,10 @@ class OpenedGateway:
             "urls": list(self.urls),
             "in_flight": found.in_flight,
             "requests": sum(found.requests.values()),
+            "received_bytes": found.received_bytes,
+            "sent_bytes": found.sent_bytes,
             "unexpected_errors": found.unexpected_errors,
+            "connections_lost": found.connections_lost,
         }
 
 
@@ -57,12 +62,12 @@ def serving(running: Running, settings: Settings, request: OpenGateway) -> Serve
     async def run(stop: trio.Event, ready: Ready) -> None:
         keys = request.credentials
         if keys is None:
-            keys = await trio.to_thread.run_sync(credentials.read, running.folder)
+            keys = await in_thread(credentials.read, running.folder)
         credentials.check(keys, "the request")
         listen = request.listen or (settings.gateway.listen,)
         region = settings.gateway.region
         door = make_app(
-            StoreService(running.store, region),
+            StoreService(running.store, region, restorer=MoveRestorer(running.mover, running.store.tier)),
             Gate(RootCredentials(keys), region=region),
             readiness=lambda: _readiness(running, settings),
             domains=request.domains or settings.gateway.domains,

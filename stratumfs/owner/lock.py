@@ -67,6 +67,11 @@ class Locks:
         self._held[path] = descriptor
         self._write_pid(descriptor)
 
+    def give_up(self, folder: Path) -> None:
+        """The lock of one folder, if it is held. Never raises. Blocking."""
+        if (descriptor := self._held.pop(folder / LOCK_FILE, None)) is not None:
+            _close(descriptor)
+
     def release(self) -> None:
         """Give up all locks, the last taken first. Never raises. Blocking."""
         for give_up in self.given_up():

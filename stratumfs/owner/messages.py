@@ -67,11 +67,15 @@ class Status(msgspec.Struct, tag_field="do", tag="status", frozen=True, forbid_u
 
 
 class Explain(msgspec.Struct, tag_field="do", tag="explain", frozen=True, forbid_unknown_fields=True):
-    """Where the bytes are: of an inode number, or of an object."""
+    """Where the bytes are, and why: of an inode number, of an object or of all below ``key/``, of a bucket.
+
+    at_ns  where they were then
+    """
 
     inode: int | None = None
     bucket: str | None = None
     key: str | None = None
+    at_ns: int | None = None
 
 
 class Move(msgspec.Struct, tag_field="do", tag="move", frozen=True, forbid_unknown_fields=True):
@@ -85,6 +89,49 @@ class Move(msgspec.Struct, tag_field="do", tag="move", frozen=True, forbid_unkno
     bucket: str | None = None
     key: str | None = None
     reason: str = ""
+
+
+class TierStatus(msgspec.Struct, tag_field="do", tag="tier-status", frozen=True, forbid_unknown_fields=True):
+    """What lies in each tier, what it costs, and what waits to be moved."""
+
+
+class TierLog(msgspec.Struct, tag_field="do", tag="tier-log", frozen=True, forbid_unknown_fields=True):
+    """The newest moves between tiers that were decided or asked for: of all, or of what is named itself.
+
+    since_ns  no older ones
+    limit     no more than so many
+    """
+
+    since_ns: int = 0
+    limit: int = 100
+    inode: int | None = None
+    bucket: str | None = None
+    key: str | None = None
+
+
+class TierPlan(msgspec.Struct, tag_field="do", tag="tier-plan", frozen=True, forbid_unknown_fields=True):
+    """What waits to be moved, and what would be decided within *hours* if nobody came.
+
+    limit  no more moves than so many are told one by one
+    """
+
+    hours: float = 24.0
+    limit: int = 1000
+
+
+class TierPin(msgspec.Struct, tag_field="do", tag="tier-pin", frozen=True, forbid_unknown_fields=True):
+    """Keep what is named, and what lies below it, in a tier; *to* None: not any more."""
+
+    to: str | None
+    inode: int | None = None
+    bucket: str | None = None
+    key: str | None = None
+
+
+class TierReport(msgspec.Struct, tag_field="do", tag="tier-report", frozen=True, forbid_unknown_fields=True):
+    """What tiering cost and saved, and which bytes left the site. *since_ns*: of moves, no older ones."""
+
+    since_ns: int = 0
 
 
 class ReplaceDevice(msgspec.Struct, tag_field="do", tag="replace-device", frozen=True, forbid_unknown_fields=True):
@@ -101,11 +148,132 @@ class ReplaceDevice(msgspec.Struct, tag_field="do", tag="replace-device", frozen
     plain_folder: bool = False
 
 
+class AddDevice(msgspec.Struct, tag_field="do", tag="add-device", frozen=True, forbid_unknown_fields=True):
+    """Make an empty folder, an absolute path, one more device of a tier."""
+
+    tier: str
+    new: str
+
+
+class DrainDevice(msgspec.Struct, tag_field="do", tag="drain-device", frozen=True, forbid_unknown_fields=True):
+    """Make what a device holds on others; *stop*: not any more. Answered when it holds nothing that is wanted, or when
+    no more can be done now; it goes on if the client leaves. *device*: a path, an id, or tier:slot."""
+
+    device: str
+    stop: bool = False
+
+
+class RemoveDevice(msgspec.Struct, tag_field="do", tag="remove-device", frozen=True, forbid_unknown_fields=True):
+    """A device is one of the store's no more. *force*: also one that is lost already, while what it held is not made
+    elsewhere yet."""
+
+    device: str
+    force: bool = False
+
+
+class AddCold(msgspec.Struct, tag_field="do", tag="add-cold", frozen=True, forbid_unknown_fields=True):
+    """Add a cold tier; the fields are those of the settings, paths absolute. A key file that is not there is made."""
+
+    to: str
+    endpoint: str | None = None
+    credentials: str | None = None
+    key_file: str | None = None
+
+
+class ClaimCold(msgspec.Struct, tag_field="do", tag="claim-cold", frozen=True, forbid_unknown_fields=True):
+    """What lies in the cold tier is this store's, whoever else has written there."""
+
+
+class WriteImage(msgspec.Struct, tag_field="do", tag="write-image", frozen=True, forbid_unknown_fields=True):
+    """Write a namespace image now; answered when every device names it."""
+
+
+class DumpCatalog(msgspec.Struct, tag_field="do", tag="dump-catalog", frozen=True, forbid_unknown_fields=True):
+    """Write the catalog as text to a new file, an absolute path."""
+
+    file: str
+
+
+class BackUpCatalog(msgspec.Struct, tag_field="do", tag="back-up-catalog", frozen=True, forbid_unknown_fields=True):
+    """Back the catalog up: to where the settings say, or once to another target."""
+
+    to: str | None = None
+    endpoint: str | None = None
+    credentials: str | None = None
+
+
+class Scrub(msgspec.Struct, tag_field="do", tag="scrub", frozen=True, forbid_unknown_fields=True):
+    """How far the scrubber is. now: answered when a whole pass, and what it finds to repair, is done; it goes on if the
+    client leaves."""
+
+    now: bool = False
+
+
+class Durability(msgspec.Struct, tag_field="do", tag="durability", frozen=True, forbid_unknown_fields=True):
+    """The ledger of an inode and what lies below it, of an object or of all below ``key/``, of a bucket; without a name
+    of the store."""
+
+    inode: int | None = None
+    bucket: str | None = None
+    key: str | None = None
+
+
+class Heal(msgspec.Struct, tag_field="do", tag="heal", frozen=True, forbid_unknown_fields=True):
+    """Read all of what is named, as `Durability` names it, and mend it; *dry_run*: only say what is wrong.
+
+    A client that leaves stops it.
+    """
+
+    inode: int | None = None
+    bucket: str | None = None
+    key: str | None = None
+    dry_run: bool = False
+
+
+class Usage(msgspec.Struct, tag_field="do", tag="usage", frozen=True, forbid_unknown_fields=True):
+    """What was counted below an inode, ``key/``, a bucket, or of all buckets. now: counted first."""
+
+    inode: int | None = None
+    bucket: str | None = None
+    key: str | None = None
+    now: bool = False
+
+
+class TierPrice(msgspec.Struct, tag_field="do", tag="tier-price", frozen=True, forbid_unknown_fields=True):
+    """What it costs, and how long it takes, to bring what is named, and what lies below it, to the tier of new data."""
+
+    inode: int | None = None
+    bucket: str | None = None
+    key: str | None = None
+
+
+class TierInventory(msgspec.Struct, tag_field="do", tag="tier-inventory", frozen=True, forbid_unknown_fields=True):
+    """All objects, where they were at *since_ns*, and how much room tiers have: for a replay of what was accessed."""
+
+    since_ns: int = 0
+
+
 class Shutdown(msgspec.Struct, tag_field="do", tag="shutdown", frozen=True, forbid_unknown_fields=True):
     """Close all doors and end; answered when the store is closed, the connection ends with the process."""
 
 
-Question = Status | Explain | Move | ReplaceDevice
+DeviceChange = ReplaceDevice | AddDevice | DrainDevice | RemoveDevice
+TierChange = AddCold | ClaimCold
+TierQuestion = TierStatus | TierLog | TierPlan | TierPin | TierReport | TierPrice | TierInventory
+CatalogRequest = WriteImage | DumpCatalog | BackUpCatalog
+Question = (
+    Status
+    | Explain
+    | Move
+    | TierQuestion
+    | DeviceChange
+    | TierChange
+    | Scrub
+    | Durability
+    | Heal
+    | Usage
+    | CatalogRequest
+)
 """Asked of the living owner, or of one for the length of the question."""
 Request = OpenMount | OpenGateway | CloseDoor | Question | Shutdown
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from stratumfs.catalog.epochs import Named, pack_epoch, unpack_epoch
+from stratumfs.catalog.epochs import Named, pack_epoch, pack_images, unpack_epoch, unpack_images
+from stratumfs.catalog.standings import pack_standings, unpack_standings
 from stratumfs.config import SETTINGS_FILE
 from stratumfs.devices.check import check_device
 from stratumfs.devices.identity import DeviceEntry, Identity, read_identity, write_identity
@@ -16,6 +17,13 @@ from stratumfs.owner.asking import Silent, ask
 from stratumfs.owner.credentials import CREDENTIALS_FILE
 
 CATALOG_FOLDER = "catalog"
+COLD_KEY_FILE = "cold-key.json"
+"""The master key of the cold tier, wrapped."""
+SECRET_FILE = "cold.key"  # noqa: S105 - a file's name
+"""In a store folder: the secret that wraps it, where nobody names another file. It travels nowhere."""
+PASSPHRASE_VARIABLE = "STRATUM_COLD_PASSPHRASE"  # noqa: S105 - a variable's name
+TRAVELLING = (SETTINGS_FILE, CREDENTIALS_FILE, COLD_KEY_FILE)
+"""The small files of a store folder that travel with every copy of the catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,9 @@ class IdentityPlace:
         found = read_identity(self.root)
         if found.epoch_begun is None or found.epoch_in_force is None:
             return None
-        return Named(unpack_epoch(found.epoch_begun), unpack_epoch(found.epoch_in_force), found.sequence)
+        images, said = unpack_images(found.images), unpack_standings(found.standings)
+        begun, in_force = unpack_epoch(found.epoch_begun), unpack_epoch(found.epoch_in_force)
+        return Named(begun, in_force, found.sequence, images, said)
 
     def write_named(self, named: Named) -> None:
         found, wanted = read_identity(self.root), self.identity()
@@ -57,13 +67,15 @@ def with_named(identity: Identity, named: Named) -> Identity:
         epoch_begun=pack_epoch(named.begun),
         epoch_in_force=pack_epoch(named.in_force),
         sequence=named.sequence,
+        images=tuple(pack_images(named.images)),
+        standings=pack_standings(named.standings),
     )
 
 
 def travelling_files(store: Path) -> dict[str, str]:
-    """The small files of a store folder that travel with every copy of the catalog; those that are there."""
+    """Those of `TRAVELLING` that are there."""
     found = {}
-    for name in (SETTINGS_FILE, CREDENTIALS_FILE):
+    for name in TRAVELLING:
         with suppress(FileNotFoundError):
             found[name] = (store / name).read_text("utf-8")
     return found

@@ -45,6 +45,9 @@ async def _seal_volumes_left_open(
     while rows := await catalog.read(volumes, OPEN, b"", TRANSACTION_ROWS_MAX):
         for row in rows:
             length, stripes = await _named_end(catalog, row)
+            if row.remote:  # it was being made: nothing names it, and it goes as all that are empty
+                await ledger.sealed(row.id, length, stripes)
+                continue
             info = volume_info(row)
             failures = await seal_left_open(store, info, length, stripes, devices, ledger, threads)
             for error in failures.values():

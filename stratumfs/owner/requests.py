@@ -4,8 +4,9 @@ Answers to ``close`` of the last door and to ``shutdown`` are given when the sto
 waited for them may pull the disks.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +19,56 @@ from stratumfs.limits import PROGRESS_S
 from stratumfs.owner import mount_door
 from stratumfs.owner.blame import cause_of, is_expected
 from stratumfs.owner.control import Connection
+from stratumfs.owner.device_change import change_device
 from stratumfs.owner.doors import Door, Doors, Kind, Serve, State
+from stratumfs.owner.durability import durability
+from stratumfs.owner.heal import heal
+from stratumfs.owner.images import back_up, dump_catalog, write_image
 from stratumfs.owner.messages import (
+    AddCold,
+    AddDevice,
     Answer,
+    BackUpCatalog,
+    ClaimCold,
     CloseDoor,
+    DeviceChange,
     Done,
+    DrainDevice,
+    DumpCatalog,
+    Durability,
     Ended,
     Explain,
+    Heal,
     Move,
     OpenGateway,
     OpenMount,
     Progress,
+    RemoveDevice,
     ReplaceDevice,
     Request,
+    Scrub,
     Shutdown,
     Status,
+    TierInventory,
+    TierLog,
+    TierPin,
+    TierPlan,
+    TierPrice,
+    TierReport,
+    TierStatus,
+    Usage,
+    WriteImage,
     failed,
 )
 from stratumfs.owner.mounts import mount_at
 from stratumfs.owner.moves import ended, progress_of
-from stratumfs.owner.replace import replace_device
+from stratumfs.owner.scrub import scrub_now, scrub_status
 from stratumfs.owner.status import status
+from stratumfs.owner.tier_answers import answer_of_tiers
+from stratumfs.owner.tiers import change_tiers
+from stratumfs.owner.usage import usage
 from stratumfs.owner.wire import Running
+from stratumfs.threads import in_thread
 
 _log = structlog.get_logger(__name__)
 
@@ -88,12 +117,38 @@ class Requests:
                 return await self._close(where, connection)
             case Status():
                 return Done(await status(self._running, self._doors))
-            case Explain(inode, bucket, key):
-                return Done(await self._running.explainer.explain(inode=inode, bucket=bucket, key=key))
+            case Explain(inode, bucket, key, at_ns):
+                return Done(await self._running.explainer.explain(inode=inode, bucket=bucket, key=key, at_ns=at_ns))
             case Move():
                 return await self._move(request, connection)
-            case ReplaceDevice():
-                return await self._replace(request, connection)
+            case TierPlan():
+                return await self._plan(request, connection)
+            case TierStatus() | TierLog() | TierPin() | TierReport() | TierPrice() | TierInventory():
+                async with self._doors.lease():
+                    return Done(await answer_of_tiers(self._running, request))
+            case ReplaceDevice() | AddDevice() | DrainDevice() | RemoveDevice():
+                return await self._change_device(request, connection)
+            case AddCold() | ClaimCold():
+                async with self._doors.lease():
+                    return Done(await change_tiers(self._running, request))
+            case WriteImage():
+                async with self._doors.lease():
+                    return Done(await write_image(self._running.store.imager))
+            case DumpCatalog(file):
+                async with self._doors.lease():
+                    return Done(await dump_catalog(self._running, file))
+            case BackUpCatalog():
+                async with self._doors.lease():
+                    return Done(await back_up(self._running.backup, request))
+            case Durability(inode, bucket, key):
+                return Done(await durability(self._running, inode=inode, bucket=bucket, key=key))
+            case Scrub():
+                return await self._scrub(request, connection)
+            case Heal():
+                return await self._heal(request, connection)
+            case Usage():
+                async with self._doors.lease():
+                    return Done(await usage(self._running, request, connection.send))
             case Shutdown():
                 return await self._shut_down(connection)
 
@@ -160,7 +215,7 @@ class Requests:
                 raise ConfigError(f"this store is already served at {door.where}")
             else:
                 return door, False
-        serving = await trio.to_thread.run_sync(_gateway_door)
+        serving = await in_thread(_gateway_door)
         return await self._doors.open(Kind.GATEWAY, serving(self._running, self._settings, request)), True
 
     async def _move(self, request: Move, connection: Connection) -> Answer:
@@ -205,7 +260,7 @@ class Requests:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            while not await trio.to_thread.run_sync(mount_door.unmount, door.opened.where[0]):
+            while not await in_thread(mount_door.unmount, door.opened.where[0]):
                 files = door.opened.details().get("open_files", 0)
                 await connection.send(Progress(f"{door.where} is in use ({files} files are open)"))
                 await trio.sleep(PROGRESS_S)
@@ -235,8 +290,8 @@ class Requests:
             await self._doors.close(door)
             nursery.cancel_scope.cancel()
 
-    async def _replace(self, request: ReplaceDevice, connection: Connection) -> Answer:
-        """Say once a second how far the rebuild is; of a client that leaves it asks nothing, and goes on."""
+    async def _change_device(self, request: DeviceChange, connection: Connection) -> Answer:
+        """Say once a second how far it is; of a client that leaves it asks nothing, and goes on."""
         left = trio.Event()
 
         async def watch() -> None:
@@ -245,8 +300,55 @@ class Requests:
 
         async with self._doors.lease(), trio.open_nursery() as nursery:
             nursery.start_soon(watch)
-            result = await replace_device(self._running, request, connection.send, left)
+            result = await change_device(self._running, request, connection.send, left)
             nursery.cancel_scope.cancel()
+        return Done(result)
+
+    async def _scrub(self, request: Scrub, connection: Connection) -> Answer:
+        if not request.now:
+            return Done(await scrub_status(self._running))
+        async with self._doors.lease(), trio.open_nursery() as nursery:
+            left = trio.Event()
+
+            async def watch() -> None:
+                await connection.wait_closed()
+                left.set()
+
+            async def tell(progress: Progress) -> None:
+                if not left.is_set():
+                    await connection.send(progress)
+
+            nursery.start_soon(watch)
+            result = await scrub_now(self._running, tell)
+            nursery.cancel_scope.cancel()
+        return Done(result)
+
+    async def _heal(self, request: Heal, connection: Connection) -> Answer:
+        return await self._while_there(
+            connection, partial(heal, self._running, request, connection.send), "what was mended by then is"
+        )
+
+    async def _plan(self, request: TierPlan, connection: Connection) -> Answer:
+        return await self._while_there(
+            connection, partial(answer_of_tiers, self._running, request), "nothing was changed"
+        )
+
+    async def _while_there(
+        self, connection: Connection, work: Callable[[], Awaitable[dict[str, Any]]], otherwise: str
+    ) -> Done:
+        """What *work* gives, which ends where it is when the client leaves. Raises: StoreBusy if it left."""
+        result: dict[str, Any] | None = None
+        async with self._doors.lease(), trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                await connection.wait_closed()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            result = await work()
+            nursery.cancel_scope.cancel()
+        if result is None:
+            raise StoreBusy(f"who asked has left: {otherwise}")
         return Done(result)
 
     async def _shut_down(self, connection: Connection) -> Answer:

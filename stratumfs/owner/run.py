@@ -11,6 +11,7 @@ order as well: the store must survive that anyway, as it survives a kill -9.
 
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -23,11 +24,13 @@ from stratumfs.errors import DeviceFailed, StratumError
 from stratumfs.owner import control, wire
 from stratumfs.owner.blame import cause_of, is_expected
 from stratumfs.owner.doors import Doors
+from stratumfs.owner.fill import Filler
 from stratumfs.owner.locate import store_folder
 from stratumfs.owner.log import adopt_stderr, configure
 from stratumfs.owner.messages import STDERR, failed
 from stratumfs.owner.requests import Requests
 from stratumfs.owner.watchdog import watch_loop
+from stratumfs.threads import in_thread
 
 LAST_WORDS_S = 5.0
 """For the answers to those who wait for the end."""
@@ -40,7 +43,7 @@ _log = structlog.get_logger(__name__)
 async def main(store: Path, first_client: trio.SocketStream | None, log: Path | None) -> int:
     """Own the store until its last door is closed. Returns the exit code: 0, or 1 after an error that was answered."""
     try:
-        settings = await trio.to_thread.run_sync(load, store / SETTINGS_FILE)
+        settings = await in_thread(load, store / SETTINGS_FILE)
         sink = configure(settings.log, log, store)
     except (StratumError, OSError) as error:
         await _answer_failure(first_client, error)
@@ -76,6 +79,16 @@ async def own(store: Path, settings: Settings, first_client: trio.SocketStream |
                     serving.start_soon(watch_loop)
                     await running.mover.resume()
                     serving.start_soon(running.mover.serve)
+                    if running.tiers is not None:
+                        serving.start_soon(running.tiers.serve)
+                    if running.recorder is not None:
+                        serving.start_soon(running.recorder.serve, running.store.catalog)
+                    serving.start_soon(Filler(running).serve)
+                    serving.start_soon(running.health.serve)
+                    serving.start_soon(running.backup.serve)
+                    if settings.metrics.listen is not None:
+                        serve_metrics = await in_thread(_metrics_door)
+                        serving.start_soon(serve_metrics, running, doors, settings.metrics.listen)
                     _log.info("owner_started", store=str(store))
                     await _serve_until_last_door(doors, requests, first_client, asking, quiet)
                     await doors.close_all()
@@ -86,6 +99,13 @@ async def own(store: Path, settings: Settings, first_client: trio.SocketStream |
                 await requests.wait_answered()
             asking.cancel_scope.cancel()
         _log.info("owner_ended", store=str(store))
+
+
+def _metrics_door() -> Callable[[wire.Running, Doors, str], Awaitable[None]]:
+    """Loaded where they are wanted, and in a thread, as the gateway is: a mount beside should not wait."""
+    from stratumfs.owner.metrics_door import serve_metrics
+
+    return serve_metrics
 
 
 def _found_by(running: wire.Running) -> Path:

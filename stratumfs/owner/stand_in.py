@@ -22,7 +22,7 @@ from stratumfs.devices.identity import (
 )
 from stratumfs.errors import DeviceFailed, DeviceRefused, StratumError
 from stratumfs.owner.asking import ask
-from stratumfs.owner.places import CATALOG_FOLDER, epoch_number, said_by_devices
+from stratumfs.owner.places import CATALOG_FOLDER, TRAVELLING, epoch_number, said_by_devices
 
 STAND_IN = "stand-in"
 """Below a device: what a store folder has, while the store folder cannot be used."""
@@ -79,13 +79,15 @@ def _files(devices: Sequence[Path]) -> Mapping[str, str] | None:
 def _make(folder: Path, mount_point: bool, identity: Identity, files: Mapping[str, str]) -> None:
     """Raises: DeviceError."""
     try:
-        _make_there(folder, mount_point, identity, files)
+        make_store_folder(folder, mount_point, identity, files)
     except OSError as error:
         raise DeviceFailed(str(error), str(folder)) from error
 
 
-def _make_there(folder: Path, mount_point: bool, identity: Identity, files: Mapping[str, str]) -> None:
-    """Raises: DeviceError, OSError."""
+def make_store_folder(folder: Path, mount_point: bool, identity: Identity, files: Mapping[str, str]) -> None:
+    """Raises: DeviceError, also if *files* has others than `TRAVELLING`: who said them may be far away; OSError."""
+    if others := sorted(files.keys() - set(TRAVELLING)):
+        raise DeviceRefused(f"what would be written into {folder} is no file of a store: {others[0]!r}", str(folder))
     if mount_point and not look_at(folder).mount_point:
         raise DeviceRefused(f"{folder} was a mount point and is none now", str(folder))
     if not folder.exists():
@@ -120,9 +122,13 @@ def _is_named(folder: Path, identity: Identity) -> bool:
 
 
 def _write_missing(path: Path, text: str) -> None:
-    with suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+    """What has the name is whole, for nobody writes it again."""
+    if os.path.lexists(path):
+        return
+    temporary = path.with_name(f"{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)

@@ -12,8 +12,9 @@ from typing import Any
 import trio
 
 from stratumfs.catalog.compaction import waiting as waiting_volumes
-from stratumfs.catalog.damage import shard_counts
+from stratumfs.catalog.damage import damaged_on
 from stratumfs.catalog.devices import device_rows
+from stratumfs.catalog.held import held, placed
 from stratumfs.catalog.reap import usage
 from stratumfs.catalog.volumes import FREED, OPEN, SEALED, dead_bytes, volume_summary, volumes
 from stratumfs.devices.health import DeviceState
@@ -23,11 +24,14 @@ from stratumfs.errors import DeviceError
 from stratumfs.ids import STORE_PLACE, CellIndex, DeviceId, PlaceId, VolumeId
 from stratumfs.limits import ANSWER_WAIT_S, TRANSACTION_ROWS_MAX
 from stratumfs.owner.doors import Door
+from stratumfs.owner.images import about as about_image
 from stratumfs.owner.places import place_of
+from stratumfs.owner.scrub import scrub_status
 from stratumfs.owner.wire import Running
-from stratumfs.repair.repairer import Work
+from stratumfs.repair.work import Work
 from stratumfs.store.survives import Good, good_shards, survives
 from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.survival import Survival
 
 SILENT_S = ANSWER_WAIT_S / 2
 """A device in which a read hangs so long counts as lost: a file system may know its room without asking the disk."""
@@ -40,17 +44,8 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
     Of shards it tells what the last look at all volumes has found; if that is quick, one that begins now.
     """
     store = running.store
-    asked, spaces = store.fleet.counted(), dict[DeviceId, Space]()
-    with trio.move_on_after(ANSWER_WAIT_S):
-        async with trio.open_nursery() as nursery:
-            for device in asked.values():
-                nursery.start_soon(_space, device, spaces)
-            if (store.repairer.seen.took_s or 0) < ANSWER_WAIT_S:
-                await store.repairer.wait_looked()
-    missing = dict(store.repairer.seen.missing)  # before any of them are made anew
-    silent = {ident for ident, device in asked.items() if ident not in spaces or device.stalled(SILENT_S)}
-    shards = await _shards(running, missing, silent)
-    total = survives(store, shards.good, silent)
+    found = await _find(running, look=(store.repairer.seen.took_s or 0) < ANSWER_WAIT_S)
+    spaces, shards, total = found.spaces, found.shards, found.total
     used = await store.catalog.read(usage)
     facts, again = running.folders.attached.facts, store.repairer.put_off.next()
     raw = total_space({facts[ident].st_dev: space for ident, space in spaces.items() if ident in facts})
@@ -65,8 +60,9 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
         "devices_survived": total.devices,
         "disks_survived": total.disks,
         "store_folder": _store_folder(running),
-        "devices": await _devices(running, shards, spaces, silent),
+        "devices": await _devices(running, found),
         "tiers": await _tiers(running),
+        "remote_tiers": await _remotes(running),
         "volumes": await _volume_counts(running),
         "damaged_shards": len(store.damaged),
         "missing_shards": shards.missing.total(),
@@ -89,10 +85,29 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
             "again": _at(None if again is None else again - trio.current_time()),
         },
         "compaction": await _compaction(running),
+        "scrub": await scrub_status(running),
         "moves": [move.summary() for move in running.mover],
         "doors": [door.summary() for door in doors],
         "catalog": asdict(store.catalog.statistics()),
+        "image": about_image(image) if (image := await store.imager.newest()) is not None else None,
+        "backup": running.backup.standing(),
     }
+
+
+async def about_devices(running: Running, device: DeviceId | None = None) -> dict[str, Any]:
+    """For who has just changed them: what all data survives, and that *device*. Of shards it tells what the last look
+    has found, and waits for none."""
+    found = await _find(running, look=False)
+    about: dict[str, Any] = {
+        "damaged_shards": len(running.store.damaged),
+        "missing_shards": found.shards.missing.total(),
+        "devices_survived": found.total.devices,
+        "disks_survived": found.total.disks,
+    }
+    for each in await _devices(running, found):
+        if device is not None and each["id"] == device.hex():
+            about["device"] = each
+    return about
 
 
 @dataclass(slots=True)
@@ -102,6 +117,32 @@ class _Shards:
     good: set[Good] = field(default_factory=set)
     missing: Counter[DeviceId] = field(default_factory=Counter)
     unknown: Counter[DeviceId] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """silent: devices that do not answer."""
+
+    spaces: Mapping[DeviceId, Space]
+    silent: Collection[DeviceId]
+    shards: _Shards
+    total: Survival
+
+
+async def _find(running: Running, *, look: bool) -> _Found:
+    """look: at all volumes, first."""
+    store = running.store
+    asked, spaces = store.fleet.counted(), dict[DeviceId, Space]()
+    with trio.move_on_after(ANSWER_WAIT_S):
+        async with trio.open_nursery() as nursery:
+            for device in asked.values():
+                nursery.start_soon(_space, device, spaces)
+            if look:
+                await store.repairer.wait_looked()
+    missing = dict(store.repairer.seen.missing)  # before any of them are made anew
+    silent = {ident for ident, device in asked.items() if ident not in spaces or device.stalled(SILENT_S)}
+    shards = await _shards(running, missing, silent)
+    return _Found(spaces, silent, shards, survives(store, shards.good, silent))
 
 
 async def _shards(
@@ -116,7 +157,7 @@ async def _shards(
             after = chunk[-1].id
             counted = store.fleet.counted()
             known = {ident for ident in counted if ident not in silent and store.repairer.seen.knows(ident)}
-            for row in filter(lambda each: each.live, chunk):
+            for row in filter(lambda each: each.live and not each.remote, chunk):
                 lost = missing.get(row.id, ())
                 found.good.add(good_shards(store, row, lost, silent))
                 for cell, device in enumerate(row.devices):
@@ -147,6 +188,24 @@ async def _tiers(running: Running) -> list[dict[str, Any]]:
     ]
 
 
+async def _remotes(running: Running) -> list[dict[str, Any]]:
+    """Of each tier that lies on no device: where it is, and how it fares."""
+    found = []
+    for name, remote in running.store.remotes.items():
+        rows = [each for each in await running.store.catalog.read(volume_summary) if each[0] == name]
+        found.append(
+            {
+                "name": name,
+                "at": remote.label,
+                "read_only": remote.read_only,
+                "used": sum(live for _, _, _, _, _, live in rows),
+                "volumes": sum(number for _, state, _, _, number, _ in rows if state == SEALED),
+                **remote.statistics(),
+            }
+        )
+    return found
+
+
 async def _volume_counts(running: Running) -> dict[str, int]:
     counts = dict.fromkeys((OPEN, SEALED, FREED), 0)
     for _, state, _, _, number, _ in await running.store.catalog.read(volume_summary):
@@ -162,9 +221,7 @@ async def _space(device: AttachedDevice, spaces: dict[DeviceId, Space]) -> None:
 def _repairs(running: Running) -> list[dict[str, Any]]:
     """What is under way, then what waits, most exposed first."""
     repairer = running.store.repairer
-    found: list[dict[str, Any]] = []
-    if repairer.work is not None:
-        found.append(_work(repairer.work))
+    found = [_work(work) for work in repairer.works]
     for each in repairer.queue.first(REPAIRS_SHOWN_MAX):
         found.append({"state": "queued", "volume": each.volume.hex(), "losses_survived": each.margin})
     return found
@@ -181,21 +238,24 @@ async def _compaction(running: Running) -> dict[str, Any]:
     waiting: Counter[str] = Counter()
     for tier, code in store.fleet.codes.items():
         waiting.update(await store.catalog.read(waiting_volumes, tier, code.n))
-    under_way = [_work(work) for work in (store.packer.work, store.compactor.work) if work is not None]
+    works = (store.packer.work, store.compactor.work, store.defragmenter.work, store.imager.work)
+    under_way = [_work(work) for work in works if work is not None]
     return {"under_way": under_way, "waiting": dict(waiting)}
 
 
-async def _devices(
-    running: Running, shards: _Shards, spaces: Mapping[DeviceId, Space], silent: Collection[DeviceId]
-) -> list[dict[str, Any]]:
+async def _devices(running: Running, known: _Found) -> list[dict[str, Any]]:
     catalog = running.store.catalog
     since = {row.id: row.since_ns / 1e9 for row in await catalog.read(device_rows)}
-    counts = {ident: (held, damaged) for ident, held, damaged in await catalog.read(shard_counts)}
+    counts, bad = await placed(catalog), await catalog.read(damaged_on)
     found = []
     for entry in running.folders.identity.devices:
-        held, damaged = counts.get(entry.id, (0, 0))
-        about = _device(running, entry, spaces, silent) | {"since": since.get(entry.id), "shards": held}
-        lacks = {"missing": shards.missing[entry.id], "unknown": shards.unknown[entry.id], "damaged": damaged}
+        shards, damaged = counts.get(entry.id, 0), bad.get(entry.id, 0)
+        about = _device(running, entry, known.spaces, known.silent) | {"since": since.get(entry.id), "shards": shards}
+        since_ns = running.store.maintenance.kept_since_ns
+        if about["state"] == DeviceState.DRAINING and not (await held(catalog, entry.id, since_ns)).shards:
+            about["reason"] = "all that it held is on others: it may be removed"
+        missing, unknown = known.shards.missing[entry.id], known.shards.unknown[entry.id]
+        lacks = {"missing": missing, "unknown": unknown, "damaged": damaged}
         found.append(about | lacks)
     return found
 
@@ -233,6 +293,8 @@ def _device(
         "path": str(entry.path),
         "state": str(state),
         "reason": reason,
+        "errors": running.store.fleet.errors(entry.id),
+        "smart": asdict(smart) if (smart := running.health.smart.get(entry.id)) is not None else None,
         "again": _at(running.store.repairer.returns.again_in_s(entry.id)),
         **_catalog_at(running, place_of(entry.id)),
         "mount_point": entry.mount_point,

@@ -4,10 +4,11 @@ Nothing forks after the catalog is open; commands that an open door needs (fuser
 """
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,18 +16,20 @@ import structlog
 import trio
 
 from stratumfs.catalog.boot import Booted, boot, survey
-from stratumfs.catalog.devices import DeviceRow, device_rows
+from stratumfs.catalog.devices import device_rows, drains
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.epochs import Named, other_history
 from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.migrations import MIGRATIONS
 from stratumfs.catalog.schema import VERSION
+from stratumfs.catalog.spool import Spool
+from stratumfs.catalog.standings import DeviceRow
 from stratumfs.config import HOT, SETTINGS_FILE, Settings
 from stratumfs.devices.folder import look_at
 from stratumfs.devices.health import STRUCK, DeviceState
 from stratumfs.erasure.code import Code
 from stratumfs.errors import AnotherHistory, ConfigError, DeviceFailed, StoreReadOnly, StratumError
-from stratumfs.ids import DeviceId, PlaceId, StoreId
+from stratumfs.ids import DeviceId, PlaceId
 from stratumfs.limits import CLOSE_WAIT_S
 from stratumfs.owner.attach import (
     attach_devices,
@@ -35,18 +38,29 @@ from stratumfs.owner.attach import (
     look_at_devices,
     refresh_identities,
 )
+from stratumfs.owner.backup import DAY_S, SPOOL_FOLDER, Backup
+from stratumfs.owner.backup_target import open_target
 from stratumfs.owner.folders import Folders
+from stratumfs.owner.health import Health
 from stratumfs.owner.locate import identity_of
 from stratumfs.owner.lock import Locks
 from stratumfs.owner.places import IdentityPlace, listed, place_of, travelling_files
 from stratumfs.owner.recovery import mend
 from stratumfs.owner.stand_in import is_stand_in
+from stratumfs.owner.standings import StandingsLedger
+from stratumfs.owner.tier_engine import Tiers
 from stratumfs.store.fleet import Absent, Fleet
-from stratumfs.store.ledger import CatalogLedger
+from stratumfs.store.observer import NullObserver
+from stratumfs.store.remote_tier import Offsite
 from stratumfs.store.store import Store, opened_store
+from stratumfs.threads import in_thread
 from stratumfs.volumes.fanout import in_threads
+from tiering.accesses import Accesses
+from tiering.costs import price_list
 from tiering.explain import Explainer
 from tiering.move import Mover
+from tiering.recorder import Recorder
+from tiering.recording import RECORDING_FOLDER
 
 _log = structlog.get_logger(__name__)
 
@@ -64,27 +78,45 @@ class Locked:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A store that doors can be opened on."""
+    """A store that doors can be opened on. files: those that travel with the catalog, and with every image, from the
+    next epoch on; tiers, recorder: None if it has one tier only."""
 
     folders: Folders
     store: Store
     explainer: Explainer
     mover: Mover
+    tiers: Tiers | None
+    recorder: Recorder | None
+    health: Health
+    backup: Backup
+    files: dict[str, str]
 
     @property
     def folder(self) -> Path:
         return self.folders.folder
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A catalog and devices that are open, and nobody works on them. files: those that travel with the catalog;
+    damaged: chains of it that were found so while it was opened, and why."""
+
+    folders: Folders
+    catalog: Catalog
+    files: dict[str, str]
+    fleet: Fleet
+    damaged: Sequence[str] = ()
+
+
 @asynccontextmanager
-async def locked(folder: Path) -> AsyncIterator[Locked]:
-    """Hold all locks of the store in *folder*; they go last.
+async def locked(folder: Path, *, untouched: bool = False) -> AsyncIterator[Locked]:
+    """Hold all locks of the store in *folder*; they go last. *untouched*: no identity file is written.
 
     Raises: StoreInUse, DeviceRefused, DeviceFailed.
     """
     locks = Locks()
     try:
-        found = await trio.to_thread.run_sync(_lock, folder, locks)
+        found = await in_thread(_lock, folder, locks, untouched)
         try:
             yield found
         finally:
@@ -99,7 +131,7 @@ async def _let_go(closes: Sequence[Callable[[], None]]) -> None:
         await in_threads(closes)
 
 
-def _lock(folder: Path, locks: Locks) -> Locked:
+def _lock(folder: Path, locks: Locks, untouched: bool) -> Locked:
     """A device that hangs is refused like one that is not there, and comes back as such a one does. Blocking."""
     silent: set[DeviceId] = set()
     identity = identity_of(folder, silent)
@@ -107,7 +139,7 @@ def _lock(folder: Path, locks: Locks) -> Locked:
     refused |= lock_all(locks, folder, facts)
     attached = attach_devices(identity, facts, refused)
     store = None if is_stand_in(folder) else look_at(folder)
-    failed = refresh_identities(identity, store, attached.facts, attached.read_only)
+    failed = {} if untouched else refresh_identities(identity, store, attached.facts, attached.read_only)
     leave_out(attached, failed)
     failed = {ident: error for ident, error in failed.items() if ident in attached.devices}
     return Locked(Folders(folder, store, identity, attached, locks), failed)
@@ -119,27 +151,91 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
 
     Raises: ConfigError, CatalogCorrupt, DeviceError, OSError while opening.
     """
+    async with parts(found, settings) as opened_parts:
+        catalog, fleet = opened_parts.catalog, opened_parts.fleet
+        if fleet.refusal(HOT) is None and not catalog.read_only:
+            await mend_all(opened_parts)
+        folders = found.folders
+        period_s = settings.scrub.period_days * 86400
+        offsite = await in_thread(_offsite, folders, settings)
+        accesses, recorder = _observers(folders.folder, settings)
+        opening = opened_store(
+            folders.identity.store,
+            catalog,
+            HOT,
+            fleet,
+            observer=recorder,
+            folders=folders,
+            scrub_period_s=period_s,
+            offsite=offsite,
+        )
+        async with opening as store:
+            tiers = Tiers(accesses, store, folders.folder, settings) if accesses is not None else None
+            prices = price_list(settings.priced, settings.tiering.usd_wait_hour).tiers
+            engine = tiers.made if tiers is not None else None
+            explainer = Explainer(store, folders.entry, folders.attached.refused, prices, engine)
+            store.files.explainer = explainer
+            store.imager.files = opened_parts.files
+            backup = await _backup(folders, store, settings)
+            mover, files = Mover(store), opened_parts.files
+            yield Running(folders, store, explainer, mover, tiers, recorder, Health(fleet), backup, files)
+
+
+def _observers(folder: Path, settings: Settings) -> tuple[Accesses | None, Recorder | None]:
+    """Who listens to the doors of a store with more than one tier. What is recorded is of use to who has no engine."""
+    if len(settings.priced) < 2:
+        return None, None
+    accesses = Accesses(time.time)
+    listens = accesses if settings.tiering.enabled else NullObserver()
+    return accesses, Recorder(listens, folder / RECORDING_FOLDER, time.time)
+
+
+@asynccontextmanager
+async def parts(
+    found: Locked, settings: Settings, *, doubted: bool = False, read_only: str = ""
+) -> AsyncIterator[Parts]:
+    """Open catalog and devices, and leave all as it is. *doubted*: the database is checked as a whole before it is
+    used; *read_only*: why nothing is to be written.
+
+    Raises: as `opened`.
+    """
     folders = found.folders
     codes = _codes(folders, settings)
-    ident = folders.identity.store
-    booted = await _boot(folders, max(1, *(code.m for code in codes.values())))
+    booted, files = await _boot(folders, max(1, *(code.m for code in codes.values())), doubted, read_only)
     catalog = Catalog.among(booted)
     async with trio.open_nursery() as nursery:
         await nursery.start(catalog.serve)
         try:
             fleet = await _fleet(found, catalog, codes, booted.members, nursery)
-            if fleet.refusal(HOT) is None and not catalog.read_only:
-                await _mend(ident, catalog, fleet)
-            async with opened_store(ident, catalog, HOT, fleet, folders=folders) as store:
-                explainer = Explainer(store, folders.entry, folders.attached.refused)
-                store.files.explainer = explainer
-                yield Running(folders, store, explainer, Mover(store))
+            yield Parts(folders, catalog, files, fleet, tuple(booted.damaged.values()))
         finally:
             with trio.CancelScope(shield=True):
                 await catalog.close()
                 if booted.scratch is not None:
-                    await trio.to_thread.run_sync(shutil.rmtree, booted.scratch, True)
+                    await in_thread(shutil.rmtree, booted.scratch, True)
             nursery.cancel_scope.cancel()
+
+
+async def _backup(folders: Folders, store: Store, settings: Settings) -> Backup:
+    """Where settings name a target, all owners keep what the log has: else a series would end with each command."""
+    spool = None
+    if settings.backup.to is not None:
+        store.maintenance.keep_s = settings.backup.window_days * DAY_S
+        if not store.catalog.read_only:
+            spool = await in_thread(Spool, folders.folder / SPOOL_FOLDER, time.time_ns)
+            store.catalog.aside.spool_to(spool)
+    return Backup(store.id, store.catalog, folders.folder, settings.backup, spool, open_target)
+
+
+def _offsite(folders: Folders, settings: Settings) -> Offsite | None:
+    """Blocking."""
+    if settings.cold is None:
+        return None
+    # What it takes to load is not waited for where there is no such tier.
+    from stratumfs.owner.cold import open_cold
+
+    places = [folders.folder, *(each.path for each in folders.attached.facts.values())]
+    return open_cold(folders.identity.store, settings.cold, places)
 
 
 def _codes(folders: Folders, settings: Settings) -> dict[str, Code]:
@@ -156,11 +252,16 @@ def _codes(folders: Folders, settings: Settings) -> dict[str, Code]:
     return codes
 
 
-async def _boot(folders: Folders, m: int) -> Booted:
-    """The catalog, at those places of the store that are there. Raises: ConfigError, CatalogCorrupt, OSError."""
+async def _boot(folders: Folders, m: int, doubted: bool, read_only: str) -> tuple[Booted, dict[str, str]]:
+    """The catalog, at those places of the store that are there, and what travels with it.
+
+    Raises: ConfigError, CatalogCorrupt, OSError.
+    """
     seen = await survey(folders.places())
-    files = {**seen.manifest.files, **await trio.to_thread.run_sync(travelling_files, folders.folder)}
-    return await boot(seen, listed(folders.identity), m, files, VERSION, MIGRATIONS)
+    choice = replace(seen.choice, why_not=seen.choice.why_not or read_only)
+    seen = replace(seen, choice=choice, doubted=doubted)
+    files = {**seen.manifest.files, **await in_thread(travelling_files, folders.folder)}
+    return await boot(seen, listed(folders.identity), m, files, VERSION, MIGRATIONS), files
 
 
 async def _fleet(
@@ -180,6 +281,7 @@ async def _fleet(
     async def epoch(device: DeviceId, reason: str) -> None:
         await catalog.strike(place_of(device), reason)
 
+    ledger = StandingsLedger(catalog)
     said: dict[PlaceId, Named | None] = {}
     found.folders.admit = partial(_admit, catalog, members, said)
 
@@ -189,7 +291,14 @@ async def _fleet(
 
     rows = await catalog.read(device_rows)
     fleet = Fleet(
-        attached.devices, codes, CatalogLedger(catalog), rows=rows, absent=absent, epoch=epoch, welcome=welcome
+        attached.devices,
+        codes,
+        ledger,
+        rows=rows,
+        absent=absent,
+        draining=[ident for ident, _ in await catalog.read(drains)],
+        epoch=epoch,
+        welcome=welcome,
     )
     for ident, reason in attached.read_only.items():
         fleet.read_only(ident, reason)
@@ -201,6 +310,7 @@ async def _fleet(
             if (why := members.struck.get(place_of(ident))) is not None:
                 failed[ident] = DeviceFailed(why)
         await _strike(fleet, failed)
+        await ledger.tell()
     else:
         for ident, error in failed.items():
             fleet.read_only(ident, str(error))  # it cannot be recorded, and nothing is written anyway
@@ -255,12 +365,13 @@ async def _strike_logged(fleet: Fleet, device: DeviceId, error: DeviceFailed) ->
         _log.error("a strike could not be recorded", device=error.device, reason=str(failure))
 
 
-async def _mend(ident: StoreId, catalog: Catalog, fleet: Fleet) -> None:
+async def mend_all(opened: Parts) -> None:
     """What a crash left, on the devices that are up; a device that stalls in it is struck as later."""
+    catalog, fleet = opened.catalog, opened.fleet
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fleet.watch)
         up = {device.id: device for tier in fleet.codes for device in fleet.up(tier)}
-        await _strike(fleet, await mend(ident, catalog, up))
+        await _strike(fleet, await mend(opened.folders.identity.store, catalog, up))
         nursery.cancel_scope.cancel()
 
 

@@ -23,6 +23,11 @@ class Fleet(Protocol):
         """Those that are not up, and may come back."""
         ...
 
+    @property
+    def draining(self) -> list[DeviceId]:
+        """Those whose shards are to be made on others, and that are up."""
+        ...
+
     def label(self, device: DeviceId) -> str:
         """How messages name it."""
         ...

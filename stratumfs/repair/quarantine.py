@@ -9,9 +9,10 @@ import trio
 
 from stratumfs.catalog.damage import misplaced
 from stratumfs.catalog.engine import Catalog
-from stratumfs.errors import DeviceError
+from stratumfs.errors import DeviceError, DeviceFull, DeviceSilent
 from stratumfs.ids import DeviceId
 from stratumfs.limits import LISTING_S, TRANSACTION_ROWS_MAX
+from stratumfs.repair.fleet import Fleet
 from stratumfs.shards.layout import FOLDERS, ShardName
 from stratumfs.volumes.attached import AttachedDevice
 
@@ -41,6 +42,28 @@ async def quarantine_unknown(
         if aside := await _misplaced(catalog, ident, names):
             await _move(devices[ident], aside, failures)
     return failures
+
+
+async def unknown_shards(catalog: Catalog, device: AttachedDevice) -> list[ShardName]:
+    """Those of *device* that no row places there; nothing is changed. Raises: DeviceError."""
+    names: list[ShardName] = []
+
+    def list_one(folder: str) -> None:
+        names.extend(device.shards.names(folder))
+
+    await _in_each_folder(device, list_one)
+    return await _misplaced(catalog, device.id, names)
+
+
+async def set_aside(fleet: Fleet, device: AttachedDevice, name: ShardName) -> None:
+    """Move one shard aside that no row places on *device* any more. What is not done here the next opening does; who
+    fails in it is struck."""
+    try:
+        await device.write(device.shards.quarantine, [name])
+    except (DeviceFull, DeviceSilent) as error:
+        _log.warning("shard_not_set_aside", device=device.label, shard=str(name), error=str(error))
+    except DeviceError as error:
+        await fleet.strike(device.id, error)
 
 
 async def drop_unfinished(device: AttachedDevice) -> None:

@@ -9,15 +9,17 @@ from stratumfs.limits import REPAIRS_QUEUED_MAX
 @dataclass(frozen=True, slots=True)
 class Exposed:
     """A volume that has fewer good shards than it should. margin: how many more losses it survives; below 0: some of it
-    may be lost already."""
+    may be lost already; kept: it is freed, and only backups may name it."""
 
     volume: VolumeId
     margin: int
     created_ns: int
+    kept: bool = False
 
 
 class RepairQueue:
-    """The most exposed volume first, then the oldest. One entry a volume, the last that was offered.
+    """The most exposed volume first, then the oldest, then those that are only kept. One entry a volume, the last that
+    was offered.
 
     more  the bound left something out, so that a look at all volumes is due when this is empty
     """
@@ -47,10 +49,15 @@ class RepairQueue:
             raise IndexError("no volume waits to be repaired")
         return self._waiting.pop(min(self._waiting.values(), key=_order).volume)
 
+    def pop_beside(self, other: Exposed) -> Exposed | None:
+        """The next one, if it is as exposed as *other* at least."""
+        following = self.first(1)
+        return self.pop() if following and _order(following[0])[:2] <= _order(other)[:2] else None
+
     def first(self, count: int) -> list[Exposed]:
         """The next *count* of them, for status."""
         return sorted(self._waiting.values(), key=_order)[:count]
 
 
-def _order(each: Exposed) -> tuple[int, int, VolumeId]:
-    return each.margin, each.created_ns, each.volume
+def _order(each: Exposed) -> tuple[bool, int, int, VolumeId]:
+    return each.kept, each.margin, each.created_ns, each.volume

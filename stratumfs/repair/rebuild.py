@@ -1,41 +1,39 @@
 """Makes shards anew from the others of their volume.
 
-Stripe after stripe, in batches: any k verified cells are read, the missing ones decoded, and written with headers of
-their own at the same positions into a *new file*, which is synced and renamed into place when it is whole. So a stop at
-any step leaves the old file or the new one, and a thread that is stuck in the old one harms nobody.
+Stripe after stripe, in batches of which some are under way at once: any k verified cells are read, the missing ones
+decoded, and written with headers of their own at the same positions into a *new file*, which is synced and renamed into
+place when it is whole. So a stop at any step leaves the old file or the new one, and a thread that is stuck in the old
+one harms nobody.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
 
 import trio
 
 from stratumfs.descriptor import close_soon
-from stratumfs.erasure.checksum import digest
-from stratumfs.erasure.code import Codec, codec_for
-from stratumfs.errors import DeviceError, DeviceSilent, ShardCorrupt, ShardMissing
-from stratumfs.ids import Buffer, CellIndex, DeviceId, StoreId, StripeNo
-from stratumfs.limits import REBUILD_BYTES, REBUILD_SYNC_BYTES
+from stratumfs.errors import DeviceError, DeviceFull, DeviceSilent, ShardMissing
+from stratumfs.ids import CellIndex, DeviceId, StoreId
+from stratumfs.limits import REBUILD_BATCHES, REBUILD_BYTES, REBUILD_READ_S, REBUILD_SYNC_BYTES
 from stratumfs.repair.answer import doubt, in_time
+from stratumfs.repair.remake import Parts, Read, Remake, Whole, begin, read_run, write
 from stratumfs.repair.stripes import end_of
-from stratumfs.shards.backend import OpenShard, ShardBackend
+from stratumfs.shards.backend import OpenShard
 from stratumfs.shards.layout import ShardName
 from stratumfs.volumes import toc
 from stratumfs.volumes.append import finish_shard, toc_holders
 from stratumfs.volumes.attached import AttachedDevice
-from stratumfs.volumes.cells import verify_cell
-from stratumfs.volumes.format import HEADER_SIZE, CellHeader, StripeAt, VolumeInfo, pack_headers, unpack_header
+from stratumfs.volumes.format import StripeAt, VolumeInfo
+from stratumfs.volumes.threads import LendingThreads
 
 Pace = Callable[[float, int], Awaitable[None]]
 """Awaited behind each batch with the seconds that it took and the bytes that it wrote."""
 
 Lacks = Callable[[Collection[CellIndex]], Awaitable[None]]
 """Awaited before shards are installed that lack stripes which rows name: whoever keeps the books notes it first."""
-
-Whole = Mapping[StripeNo, memoryview]
-"""Header and cell of each stripe that one shard has whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +67,7 @@ class Rebuilt:
                cannot be read any more
     silent     shards whose devices did not answer, where without them some stripe cannot be made, or nobody knows
                whether an old file is there. Then nothing was installed, and it is worth another try
+    took_s     the rests of its pace included
     """
 
     installed: set[CellIndex] = field(default_factory=set)
@@ -76,16 +75,22 @@ class Rebuilt:
     bad: dict[CellIndex, str] = field(default_factory=dict)
     lost: list[StripeAt] = field(default_factory=list)
     silent: set[CellIndex] = field(default_factory=set)
+    took_s: float = 0.0
+
+    @property
+    def without_room(self) -> list[CellIndex]:
+        """Those of *failures* whose targets are only full."""
+        return [cell for cell, error in self.failures.items() if isinstance(error, DeviceFull)]
 
 
 async def rebuild(
     plan: RebuildPlan,
     devices: Mapping[DeviceId, AttachedDevice],
-    threads: trio.CapacityLimiter,
+    threads: LendingThreads,
     pace: Pace,
     lacks: Lacks,
 ) -> Rebuilt:
-    """Make the shards of *plan* from what *devices* have; memory is one batch.
+    """Make the shards of *plan* from what *devices* have; memory is REBUILD_BATCHES of them.
 
     A shard that is there, on its target or on the device that it shall move from, is replaced only if all that rows
     name was made: else its old file stays, for whoever can get more out of it. A new one is installed with what could
@@ -99,72 +104,124 @@ class _Rebuild:
         self,
         plan: RebuildPlan,
         devices: Mapping[DeviceId, AttachedDevice],
-        threads: trio.CapacityLimiter,
+        threads: LendingThreads,
         lacks: Lacks,
     ) -> None:
         self._plan, self._threads, self._lacks = plan, threads, lacks
         # A device that comes back is read by the object that it was opened anew with, too.
         self._devices = {**devices, **{each.id: each for each in plan.targets.values()}}
-        self._codec = codec_for(plan.volume.code)
         self._silent: set[CellIndex] = set()
         self._open: dict[CellIndex, OpenShard] = {}
         self._unsynced: Counter[CellIndex] = Counter()
+        # Or a disk that is busy had more to sync than REBUILD_SYNC_BYTES and what is in flight.
+        self._writing: dict[CellIndex, trio.Lock] = {}
+        self._syncing: dict[CellIndex, trio.Lock] = {}
         self._made: set[StripeAt] = set()
         self._wrong: dict[CellIndex, dict[StripeAt, str]] = {}
         self._result = Rebuilt()
 
     async def run(self, pace: Pace) -> Rebuilt:
+        started = trio.current_time()
         try:
             await self._on_targets(self._begin)
-            for batch in _batches(self._plan.stripes, self._plan.volume.code.n):
-                if not self._open or self._result.silent:
-                    break
-                begun = trio.current_time()
-                written = await self._make(batch)
-                await pace(trio.current_time() - begun, written)
+            await self._make_all(pace)
             await self._install()
+            self._result.took_s = trio.current_time() - started
         finally:
             close_soon(self._open.values())
         return self._result
 
-    async def _make(self, batch: Sequence[StripeAt]) -> int:
-        """Read, decode and write some stripes that follow one another. Returns the bytes written."""
-        found = await self._gather(batch)
-        parts, short = await trio.to_thread.run_sync(
-            _encode, self._plan, self._codec, batch, found, tuple(self._open), limiter=self._threads
-        )
+    async def _make_all(self, pace: Pace) -> None:
+        """Some batches side by side: while one is decoded others are read and written."""
+        flight = trio.CapacityLimiter(REBUILD_BATCHES)
+        async with trio.open_nursery() as nursery:
+            for batch in _batches(self._plan.stripes, self._plan.volume.code.n):
+                begun = trio.current_time()
+                async with flight:
+                    if not self._open or self._result.silent:
+                        break
+                await nursery.start(self._make_and_write, batch, flight)
+                written = len(self._open) * (end_of(batch[-1]) - batch[0].position)
+                await pace(trio.current_time() - begun, written)
+
+    async def _make_and_write(
+        self,
+        batch: Sequence[StripeAt],
+        flight: trio.CapacityLimiter,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        async with flight:
+            task_status.started()
+            parts = await self._make(batch)
+            await self._on_targets(partial(self._write, parts))
+
+    async def _make(self, batch: Sequence[StripeAt]) -> Parts:
+        """Read and decode some stripes that follow one another."""
+        make = Remake(self._plan.store, self._plan.volume, tuple(self._open))
+        parts, short = await self._make_of_sound(make, batch)
+        if short:
+            found = await self._gather(make, short)
+            others, short = await self._threads.run(make.from_found, found, short)
+            for index, more in others.items():
+                parts[index] = sorted(parts.get(index, []) + more, key=itemgetter(0))
         if short and self._silent:
             # Not lost, nobody knows; nor left out because no row names it: whoever wrote it may do so in a moment.
             self._result.silent |= self._silent
-            return 0
+            return {}
         self._made |= set(batch).difference(short)
+        return parts
 
-        async def write(index: CellIndex, device: AttachedDevice) -> None:
-            await device.write(_write, self._open[index], parts[index])
+    async def _make_of_sound(self, make: Remake, batch: Sequence[StripeAt]) -> tuple[Parts, Sequence[StripeAt]]:
+        """From the first k shards that nothing is known against, if there are so many, and what is left then."""
+        k, ids = self._plan.volume.code.k, self._plan.volume.devices
+        sound = [index for index in self._sources() if index not in self._plan.targets and not self._wrong.get(index)]
+        sources = [(index, device) for index in sound if not any(doubt(device := self._devices[ids[index]]))][:k]
+        if len(sources) == k and not self._copies:
+            with trio.move_on_after(REBUILD_READ_S):
+                return await self._threads.run(make.from_these, sources, batch)
+            self._silent |= {index for index, device in sources if device.stalled(REBUILD_READ_S / 2)}
+        return {}, batch
+
+    async def _write(self, parts: Parts, index: CellIndex, device: AttachedDevice) -> None:
+        async with self._writing.setdefault(index, trio.Lock()):
+            shard = self._open.get(index)
+            if shard is None or index not in parts:
+                return
+            await device.write(write, shard, parts[index])
             self._unsynced[index] += sum(len(part) for _, pieces in parts[index] for part in pieces)
-            if self._unsynced[index] >= REBUILD_SYNC_BYTES:
-                self._unsynced[index] = 0
-                await device.write(self._open[index].datasync)
+            if self._unsynced[index] < REBUILD_SYNC_BYTES:
+                return
+            self._unsynced[index] = 0
+        async with self._syncing.setdefault(index, trio.Lock()):  # the next batches are written beside it
+            if self._open.get(index) is shard:
+                await device.write(shard.datasync)
 
-        await self._on_targets(write)
-        return sum(len(part) for each in parts.values() for _, pieces in each for part in pieces)
-
-    async def _gather(self, batch: Sequence[StripeAt]) -> dict[CellIndex, Whole]:
-        """At least k whole cells of each stripe, if there are so many, and those of shards that are to be replaced.
+    async def _gather(self, make: Remake, batch: Sequence[StripeAt]) -> dict[CellIndex, Whole]:
+        """At least k whole cells of each stripe, if there are so many, and those of shards that are to be replaced; no
+        others where all that is to be made is there to be copied.
 
         Devices that were silent are asked once more before a stripe is given up.
         """
         found: dict[CellIndex, Whole] = {}
+        if self._copies:
+            await self._read_all(make, sorted(self._open), batch, found)
+            if all(at.stripe in found.get(index, ()) for at in batch for index in self._open):
+                return found
         sources = self._sources()
         first = [index for index in sources if index in self._plan.targets and not self._moves(index)]
-        others = [index for index in sources if index not in first]
+        others = [index for index in sources if index not in first and index not in found]
         k = self._plan.volume.code.k
         for asked in (first + others[:k], *([index] for index in others[k:])):
             if asked and _lacking(batch, found, k):
-                await self._read_all(asked, batch, found)
+                await self._read_all(make, asked, batch, found)
         if self._silent and _lacking(batch, found, k):
-            await self._read_all(sorted(self._silent), batch, found)
+            await self._read_all(make, sorted(self._silent), batch, found)
         return found
+
+    @property
+    def _copies(self) -> bool:
+        """Whether all that is to be made is there to be copied."""
+        return self._open.keys() <= {index for index in self._sources() if self._leaves(index)}
 
     def _sources(self) -> list[CellIndex]:
         """Shards that can be asked and were not silent; those last that are on devices in doubt, as one is that a shard
@@ -181,30 +238,39 @@ class _Rebuild:
         target = self._plan.targets.get(index)
         return target is not None and target.id != self._plan.volume.devices[index]
 
+    def _leaves(self, index: CellIndex) -> bool:
+        """Whether this shard is made on another device though nothing is known against the one that it is on."""
+        device = self._devices.get(self._plan.volume.devices[index])
+        return self._moves(index) and device is not None and not any(doubt(device))
+
     async def _read_all(
-        self, indexes: Sequence[CellIndex], batch: Sequence[StripeAt], found: dict[CellIndex, Whole]
+        self, make: Remake, indexes: Sequence[CellIndex], batch: Sequence[StripeAt], found: dict[CellIndex, Whole]
     ) -> None:
+        """Devices are asked side by side, and what they say is verified by one thread: many that hash at once take
+        Python's lock from one another all the time."""
+        read: dict[CellIndex, Read] = {}
         async with trio.open_nursery() as nursery:
             for index in indexes:
-                nursery.start_soon(self._read, index, batch, found)
+                nursery.start_soon(self._read, index, batch, read)
+        for index, (whole, wrong) in (await self._threads.run(make.verified, read)).items():
+            found[index] = whole
+            self._wrong.setdefault(index, {}).update(wrong)
 
-    async def _read(self, index: CellIndex, batch: Sequence[StripeAt], found: dict[CellIndex, Whole]) -> None:
-        plan = self._plan
-        device = self._devices[plan.volume.devices[index]]
-        asked = device.read(_read_whole, device.shards, plan.store, plan.volume, index, batch)
+    async def _read(self, index: CellIndex, batch: Sequence[StripeAt], read: dict[CellIndex, Read]) -> None:
+        device = self._devices[self._plan.volume.devices[index]]
+        asked = device.read(read_run, device.shards, ShardName(self._plan.volume.id, index), batch)
         try:
-            found[index], wrong = await in_time(device.label, asked)
+            read[index] = await in_time(device.label, asked)
         except DeviceSilent:
             self._silent.add(index)  # slow is not damaged: it is asked last for the rest of this shard
             return
         except (DeviceError, ShardMissing) as error:
-            wrong = dict.fromkeys(batch, str(error))
+            read[index] = dict.fromkeys(batch, str(error))
         self._silent.discard(index)
-        self._wrong.setdefault(index, {}).update(wrong)
 
     async def _begin(self, index: CellIndex, device: AttachedDevice) -> None:
         plan = self._plan
-        self._open[index] = await device.write(_begin, device.shards, ShardName(plan.volume.id, index), plan.length)
+        self._open[index] = await device.write(begin, device.shards, ShardName(plan.volume.id, index), plan.length)
 
     async def _install(self) -> None:
         # Asked only now: what was written before the volume was sealed may have got its row while this was made.
@@ -296,116 +362,3 @@ def _batches(stripes: Sequence[StripeAt], n: int) -> Iterator[list[StripeAt]]:
 
 def _lacking(batch: Sequence[StripeAt], found: Mapping[CellIndex, Whole], k: int) -> bool:
     return any(sum(at.stripe in whole for whole in found.values()) < k for at in batch)
-
-
-def _read_whole(
-    shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, batch: Sequence[StripeAt]
-) -> tuple[Whole, dict[StripeAt, str]]:
-    """Those cells of *batch* that this shard has whole, and what is wrong with the others."""
-    with suppress(DeviceError):
-        return _read_cells(shards, store, volume, index, batch)
-    found: dict[StripeNo, memoryview] = {}
-    wrong: dict[StripeAt, str] = {}
-    for at in batch:  # a sector that cannot be read costs one cell, not the batch
-        try:
-            cells, why = _read_cells(shards, store, volume, index, [at])
-        except DeviceError as error:
-            cells, why = {}, {at: str(error)}
-        found.update(cells)
-        wrong.update(why)
-    return found, wrong
-
-
-def _read_cells(
-    shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, batch: Sequence[StripeAt]
-) -> tuple[Whole, dict[StripeAt, str]]:
-    """The same, by one read."""
-    start = batch[0].position
-    data = memoryview(shards.read_at(ShardName(volume.id, index), start, end_of(batch[-1]) - start))
-    found: dict[StripeNo, memoryview] = {}
-    wrong: dict[StripeAt, str] = {}
-    for at in batch:
-        part = data[at.position - start : end_of(at) - start]
-        try:
-            verify_cell(part, store, volume, index, at)
-            found[at.stripe] = part
-        except ShardCorrupt as error:
-            wrong[at] = str(error)
-    return found, wrong
-
-
-def _encode(
-    plan: RebuildPlan,
-    codec: Codec,
-    batch: Sequence[StripeAt],
-    found: Mapping[CellIndex, Whole],
-    targets: Sequence[CellIndex],
-) -> tuple[dict[CellIndex, list[tuple[int, list[Buffer]]]], list[StripeAt]]:
-    """For each target (position, [header, cell]) of all that can be made; and the stripes that cannot."""
-    parts: dict[CellIndex, list[tuple[int, list[Buffer]]]] = {index: [] for index in targets}
-    short = []
-    for at in batch:
-        whole = {index: cells[at.stripe] for index, cells in found.items() if at.stripe in cells}
-        cells: dict[CellIndex, memoryview] = {index: part[HEADER_SIZE:] for index, part in whole.items()}
-        wanted = [index for index in targets if index not in cells]
-        if wanted and len(cells) >= plan.volume.code.k:
-            cells |= codec.recover(cells, wanted, at.cell_size)
-        elif wanted:
-            short.append(at)
-        made = [index for index in targets if index in cells]
-        if made:
-            payload = _payload_length(whole.values(), plan.volume.code.k * at.cell_size)
-            for index, header in zip(made, _headers(plan, at, payload, made, cells), strict=True):
-                parts[index].append((at.position, [header, cells[index]]))
-    return parts, short
-
-
-def _payload_length(whole: Iterable[memoryview], most: int) -> int:
-    """As a header says. A cell counts although this field of its header is damaged beyond correction; where no header
-    has it, the stripe is as good as full: what is behind its payload is zeros."""
-    for part in whole:
-        with suppress(ShardCorrupt):
-            return unpack_header(part[:HEADER_SIZE]).payload_length
-    return most
-
-
-def _headers(
-    plan: RebuildPlan,
-    at: StripeAt,
-    payload: int,
-    indexes: Sequence[CellIndex],
-    cells: Mapping[CellIndex, memoryview],
-) -> list[bytes]:
-    volume = plan.volume
-    return pack_headers(
-        [
-            CellHeader(
-                plan.store,
-                volume.id,
-                volume.code,
-                index,
-                at.stripe,
-                at.nonce,
-                payload,
-                at.cell_size,
-                digest(cells[index]),
-            )
-            for index in indexes
-        ]
-    )
-
-
-def _begin(shards: ShardBackend, name: ShardName, length: int) -> OpenShard:
-    shard = shards.begin_anew(name)
-    try:
-        if length:
-            shard.preallocate(0, length)  # what does not fit is known before anything is read
-    except BaseException:
-        shard.close()
-        raise
-    return shard
-
-
-def _write(shard: OpenShard, parts: Sequence[tuple[int, list[Buffer]]]) -> None:
-    for position, pieces in parts:
-        shard.write_at(position, pieces)

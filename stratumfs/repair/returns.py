@@ -17,6 +17,7 @@ from stratumfs.limits import REPAIR_RETURN_S
 from stratumfs.repair.answer import in_time
 from stratumfs.repair.fleet import Fleet, Folders
 from stratumfs.repair.quarantine import drop_unfinished, quarantine_unknown
+from stratumfs.threads import in_thread
 from stratumfs.volumes.attached import AttachedDevice
 
 _log = structlog.get_logger(__name__)
@@ -76,7 +77,7 @@ class Returns:
             opening = self._opening.setdefault(ident, trio.CapacityLimiter(1))
             if opening.borrowed_tokens or self._not_before.get(ident, float("-inf")) > trio.current_time():
                 continue
-            reopen = trio.to_thread.run_sync(folders.reopen, ident, limiter=opening, abandon_on_cancel=True)
+            reopen = in_thread(folders.reopen, ident, limiter=opening, abandon_on_cancel=True)
             try:
                 device = await in_time(self._fleet.label(ident), reopen)
             except DeviceSilent as error:

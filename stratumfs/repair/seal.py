@@ -1,12 +1,13 @@
 """Seals volumes that an owner who crashed left open."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import trio
 
 from stratumfs.errors import ShardMissing, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId
 from stratumfs.shards.layout import ShardName
+from stratumfs.threads import in_thread
 from stratumfs.volumes import toc
 from stratumfs.volumes.append import toc_holders
 from stratumfs.volumes.attached import AttachedDevice
@@ -31,8 +32,23 @@ async def seal_left_open(
     Returns why, for each device that couldn't take its table: that doesn't keep a volume from being sealed, for a
     missing table costs comfort and no data. Raises: what the ledger raises.
     """
+    failures = await append_tables(store, volume, length, toc_holders(volume), devices, ledger, threads)
+    await ledger.sealed(volume.id, length, stripes)
+    return failures
+
+
+async def append_tables(
+    store: StoreId,
+    volume: VolumeInfo,
+    length: int,
+    cells: Collection[CellIndex],
+    devices: Mapping[DeviceId, AttachedDevice],
+    ledger: VolumeLedger,
+    threads: trio.CapacityLimiter,
+) -> dict[DeviceId, StratumError]:
+    """Write a table of contents of what rows name now behind the ends of these shards. Returns as `seal_left_open`."""
     entries = await ledger.contents(volume.id)
-    packed = await trio.to_thread.run_sync(toc.pack, entries, limiter=threads)
+    packed = await in_thread(toc.pack, entries, limiter=threads)
     failures: dict[DeviceId, StratumError] = {}
 
     async def one(index: CellIndex) -> None:
@@ -46,9 +62,8 @@ async def seal_left_open(
             failures[ident] = error
 
     async with trio.open_nursery() as nursery:
-        for index in toc_holders(volume):
+        for index in cells:
             nursery.start_soon(one, index)
-    await ledger.sealed(volume.id, length, stripes)
     return failures
 
 

@@ -1,6 +1,6 @@
 """What looks at the devices have found of shard files: which are missing, and of which nothing is known. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from stratumfs.ids import CellIndex, DeviceId, VolumeId
 
@@ -9,12 +9,14 @@ class Seen:
     """Kept by the repairer, read by anybody on its loop.
 
     missing  shards whose device is up and has no such file, of each volume that lacks any
+    listeners  told of each shard that was made anew, before the catalog is
     took_s   for how long the last look at all volumes went on; None before the first has ended
     """
 
     def __init__(self) -> None:
         self.missing: dict[VolumeId, frozenset[CellIndex]] = {}
         self.silent: frozenset[DeviceId] = frozenset()
+        self.listeners: list[Callable[[VolumeId, CellIndex], None]] = []
         self.took_s: float | None = None
 
     def note(self, volume: VolumeId, missing: Collection[CellIndex]) -> None:
@@ -27,6 +29,8 @@ class Seen:
     def made(self, volume: VolumeId, cell: CellIndex) -> None:
         """This one is there again."""
         self.note(volume, self.missing.get(volume, frozenset()) - {cell})
+        for listener in self.listeners:
+            listener(volume, cell)
 
     def forget(self, volume: VolumeId) -> None:
         self.missing.pop(volume, None)

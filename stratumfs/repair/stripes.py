@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import trio
 
 from stratumfs.catalog.engine import Catalog
-from stratumfs.catalog.volumes import readable_extents_in
+from stratumfs.catalog.volumes import VolumeRow, readable_extents_in
 from stratumfs.errors import DeviceError, DeviceSilent, ShardMissing
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
 from stratumfs.limits import HEADERS_LISTED, REBUILD_BYTES, TRANSACTION_ROWS_MAX
 from stratumfs.repair.answer import doubt, in_time
+from stratumfs.repair.rows import volume_info
 from stratumfs.shards.backend import ShardBackend
 from stratumfs.shards.layout import ShardName
 from stratumfs.volumes.attached import AttachedDevice
@@ -83,6 +84,22 @@ async def all_stripes(
             pass
         gaps = gaps and _gaps(found, length)
     return Stripes([found[position] for position in sorted(found)], frozenset(silent if gaps else ()))
+
+
+async def sealed_stripes(
+    store: StoreId, catalog: Catalog, row: VolumeRow, devices: Mapping[DeviceId, AttachedDevice]
+) -> tuple[Stripes, int]:
+    """All that lie in a sealed volume, and where they end."""
+    named = await named_stripes(catalog, row.id)
+    end = cells_end(row.length, named)
+    return await all_stripes(store, volume_info(row), named, end, devices), end
+
+
+async def image_stripes(
+    store: StoreId, volume: VolumeInfo, length: int, devices: Mapping[DeviceId, AttachedDevice]
+) -> Sequence[StripeAt]:
+    """Those of a namespace image, of which no row tells, but all headers."""
+    return (await all_stripes(store, volume, (), length, devices)).found
 
 
 def _gaps(found: Mapping[int, StripeAt], length: int) -> list[tuple[int, int]]:

@@ -1,27 +1,17 @@
 """Reads everything of a volume and says what is not as it should be."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 import trio
 
 from stratumfs.erasure.code import Codec, codec_for
 from stratumfs.errors import DeviceError, ShardCorrupt, ShardMissing
 from stratumfs.ids import CellIndex, DeviceId, StoreId
-from stratumfs.shards.backend import ShardBackend
-from stratumfs.shards.layout import ShardName
+from stratumfs.repair.inspect import Damage
+from stratumfs.threads import in_thread
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.cells import read_cell
 from stratumfs.volumes.format import StripeAt, VolumeInfo
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """One cell that can't be counted upon."""
-
-    index: CellIndex
-    stripe: StripeAt
-    reason: str
 
 
 async def verify_volume(
@@ -40,7 +30,7 @@ async def verify_volume(
     for at in stripes:
         cells = await _read_stripe(store, volume, at, devices, damage)
         if len(cells) == volume.code.n:
-            wrong = await trio.to_thread.run_sync(_disagreeing, codec, cells, at.cell_size, limiter=threads)
+            wrong = await in_thread(_disagreeing, codec, cells, at.cell_size, limiter=threads)
             damage += [Damage(index, at, "the parity is another stripe's") for index in wrong]
     return damage
 
@@ -74,19 +64,3 @@ def _disagreeing(codec: Codec, cells: Mapping[CellIndex, memoryview], size: int)
     k = codec.code.k
     parity = codec.encode([cells[CellIndex(number)] for number in range(k)], size)
     return [CellIndex(k + row) for row, cell in enumerate(parity) if cell != cells[CellIndex(k + row)]]
-
-
-def shard_damage(
-    shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, stripes: Sequence[StripeAt]
-) -> Damage | None:
-    """The first of *stripes* whose cell in this one shard is not whole on its disk; None if all are. Blocks.
-
-    Raises: ShardMissing; what the backend raises.
-    """
-    shards.uncache(ShardName(volume.id, index))  # after a failed sync the page cache shows what no disk has
-    for at in stripes:
-        try:
-            read_cell(shards, store, volume, index, at)
-        except ShardCorrupt as error:
-            return Damage(index, at, str(error))
-    return None

@@ -1,6 +1,6 @@
-"""What keeps shards: two Protocols with few verbs. ``tests/suites/shard_backend.py`` is what each must pass.
+"""What keeps shards: Protocols with few verbs. ``tests/suites/shard_backend.py`` is what each must pass.
 
-All verbs are synchronous and may block: call them in threads. Every one but `ShardBackend.read_nowait` may be called
+All verbs are synchronous and may block: call them in threads. Every one but `ShardReader.read_nowait` may be called
 from several threads at once. None retries. Errors, everywhere:
 
     ShardMissing   there is no such shard
@@ -52,7 +52,27 @@ class OpenShard(Protocol):
         ...
 
 
-class ShardBackend(Protocol):
+class ShardReader(Protocol):
+    """Shards that are read."""
+
+    def read_at(self, name: ShardName, position: int, length: int) -> bytes:
+        """*length* bytes at *position*; fewer only where the shard ends."""
+        ...
+
+    def read_nowait(self, name: ShardName, position: int, parts: Sequence[memoryview]) -> bool:
+        """Fill *parts*, in order, with what lies from *position* on, if it can be answered from memory at once.
+
+        False if that would block, isn't known, or the shard ends before: then they hold anything. May be called on the
+        event loop. Raises nothing: what fails here fails again in `read_at`.
+        """
+        ...
+
+    def size(self, name: ShardName) -> int:
+        """Bytes in the shard."""
+        ...
+
+
+class ShardBackend(ShardReader, Protocol):
     """The shards of one device."""
 
     def create(self, name: ShardName) -> OpenShard:
@@ -88,20 +108,8 @@ class ShardBackend(Protocol):
         """Return when creations, unlinks and renames of *name* are on stable storage."""
         ...
 
-    def read_at(self, name: ShardName, position: int, length: int) -> bytes:
-        """*length* bytes at *position*; fewer only where the shard ends."""
-        ...
-
-    def read_nowait(self, name: ShardName, position: int, parts: Sequence[memoryview]) -> bool:
-        """Fill *parts*, in order, with what lies from *position* on, if it can be answered from memory at once.
-
-        False if that would block, isn't known, or the shard ends before: then they hold anything. May be called on the
-        event loop. Raises nothing: what fails here fails again in `read_at`.
-        """
-        ...
-
-    def size(self, name: ShardName) -> int:
-        """Bytes in the shard."""
+    def will_read(self, name: ShardName, position: int, length: int) -> None:
+        """*length* bytes at *position* will be read soon: a hint, so that the device may begin. Raises nothing."""
         ...
 
     def uncache(self, name: ShardName) -> None:
@@ -117,6 +125,14 @@ class ShardBackend(Protocol):
 
         Durable when it returns.
         """
+        ...
+
+    def quarantined(self) -> list[ShardName]:
+        """Shards that were moved aside, in no order; of those of one name only the first."""
+        ...
+
+    def take_back(self, names: Iterable[ShardName]) -> None:
+        """Undo `quarantine`, where no shard has the name by now. Durable when it returns."""
         ...
 
     def probe(self) -> None:

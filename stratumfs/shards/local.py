@@ -111,6 +111,10 @@ class LocalShards:
             return False  # EAGAIN; EOPNOTSUPP of file systems without it; errors that a thread will meet again
         return count == sum(map(len, parts))
 
+    def will_read(self, name: ShardName, position: int, length: int) -> None:
+        with contextlib.suppress(OSError):  # what fails here fails again in `read_at`
+            os.posix_fadvise(self._open(name).number, position, length, os.POSIX_FADV_WILLNEED)
+
     def size(self, name: ShardName) -> int:
         with self._translated("stat", name):
             return os.stat(path_of(name), dir_fd=self._folder.number).st_size
@@ -138,6 +142,27 @@ class LocalShards:
         for name in moved:
             self.unlink(name)
         self._sync_folders(*{folder_of(name) for name in moved})
+
+    def quarantined(self) -> list[ShardName]:
+        with self._translated("list", QUARANTINE_FOLDER):
+            found = map(parse_file_name, self._list(QUARANTINE_FOLDER))
+        return [name for name in found if name is not None]
+
+    def take_back(self, names: Iterable[ShardName]) -> None:
+        number = self._folder.number
+        back: list[ShardName] = []
+        for name in names:
+            with self._translated("take back", name), contextlib.suppress(FileExistsError):
+                self._make_folders(name)
+                os.link(f"{QUARANTINE_FOLDER}/{name}", path_of(name), src_dir_fd=number, dst_dir_fd=number)
+                back.append(name)
+        for name in back:  # as in `quarantine`, the other way round
+            self.sync_folder(name)
+        for name in back:
+            with self._translated("take back", name):
+                os.unlink(f"{QUARANTINE_FOLDER}/{name}", dir_fd=number)
+        if back:
+            self._sync_folders(QUARANTINE_FOLDER)
 
     def probe(self) -> None:
         self._sync_folders(".")

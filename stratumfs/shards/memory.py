@@ -23,7 +23,7 @@ class MemoryShards:
         self.device = device
         self.fault = fault
         self.contents: dict[ShardName, bytearray] = {}
-        self.quarantined: dict[ShardName, bytearray] = {}
+        self.aside: dict[ShardName, bytearray] = {}
         self.unfinished: dict[ShardName, bytearray] = {}
         self._stable: dict[ShardName, bytes] = {}
         self._linked: set[ShardName] = set()
@@ -76,6 +76,9 @@ class MemoryShards:
     def read_nowait(self, name: ShardName, position: int, parts: Sequence[memoryview]) -> bool:
         return False
 
+    def will_read(self, name: ShardName, position: int, length: int) -> None:
+        pass
+
     def size(self, name: ShardName) -> int:
         self.enter("size", name)
         return len(self.find(name))
@@ -94,8 +97,19 @@ class MemoryShards:
         with self._lock:
             for name in names:
                 if name in self.contents:
-                    self.quarantined[name] = self.contents.pop(name)
+                    self.aside.setdefault(name, self.contents.pop(name))
                     self._linked.discard(name)
+
+    def quarantined(self) -> list[ShardName]:
+        self.enter("quarantined", None)
+        return [*self.aside]
+
+    def take_back(self, names: Iterable[ShardName]) -> None:
+        self.enter("take_back", None)
+        with self._lock:
+            for name in names:
+                if name in self.aside and name not in self.contents:
+                    self.contents[name] = self.aside.pop(name)
 
     def probe(self) -> None:
         self.enter("probe", None)

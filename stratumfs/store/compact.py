@@ -18,7 +18,7 @@ from stratumfs.catalog.volumes import VolumeRow, volume
 from stratumfs.errors import StratumError
 from stratumfs.ids import VolumeId
 from stratumfs.limits import COMPACT_AGAIN_S, COMPACT_LOOK_S
-from stratumfs.repair.repairer import Work
+from stratumfs.repair.work import Work
 from stratumfs.store.fleet import Fleet
 from stratumfs.store.observer import Foreground
 from stratumfs.store.pace import Pace
@@ -55,6 +55,7 @@ class Compactor:
         self._put_off: dict[VolumeId, float] = {}
         self._widen_at: dict[str, float] = {}
         self._stopped: dict[str, str] = {}
+        self._turn = trio.Lock()  # two rounds at once would choose the same volumes
 
     async def serve(self) -> None:
         """Until cancelled. An owner that opened the store for one question does not begin."""
@@ -64,9 +65,10 @@ class Compactor:
 
     async def round(self) -> None:
         """Repack all that is worth it, of each tier in turn. A tier that is full, or has lost a device, waits."""
-        busy = list(self._writers)
-        while busy:
-            busy = [tier for tier in busy if await self._step(tier)]
+        async with self._turn:
+            busy = list(self._writers)
+            while busy:
+                busy = [tier for tier in busy if await self._step(tier)]
 
     async def _step(self, tier: str) -> bool:
         """One repack in a tier. False if there is nothing to do, or it waits."""

@@ -45,15 +45,14 @@ class Staging:
         extents = await self.rest()
         depth = len(split(key))
         ids = self._catalog.ids
-        ino = await self.inode()
-        inos, cookies = await ids.inodes(depth), await ids.cookies(depth)
+        ino, cookies = await ids.inodes(1 + depth), await ids.cookies(depth)
         return NewObject(
             spec,
             size,
             etag,
             extents,
-            ino,
-            range(inos, inos + depth),
+            self._ino or ino,
+            range(ino + 1, ino + 1 + depth),
             range(cookies, cookies + depth),
             await ids.extents(max(1, len(extents))),
             part_sizes,

@@ -7,13 +7,14 @@ from typing import Protocol
 import structlog
 import trio
 
-from stratumfs.catalog.devices import DeviceRow
+from stratumfs.catalog.standings import DeviceRow
 from stratumfs.descriptor import close_soon
-from stratumfs.devices.health import STRUCK, TAKES_VOLUMES, DeviceState, moved
+from stratumfs.devices.health import STRUCK, TAKES_VOLUMES, UP, DeviceState, moved
 from stratumfs.erasure.code import Code
 from stratumfs.errors import DeviceError, DeviceFailed, DeviceUnasked, StratumError
 from stratumfs.ids import DeviceId
-from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_LOOK_S, DEVICE_STANDSTILL_S, DEVICE_SUSPECT_S
+from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_LOOK_S, DEVICE_SUSPECT_S
+from stratumfs.store.stalls import Stalls
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.fleet import GivesUp, SealMark
 
@@ -42,7 +43,11 @@ class DeviceLedger(Protocol):
         ...
 
     async def restored(self, device: DeviceId) -> None:
-        """Return when it is durable that the device is online."""
+        """Return when it is durable that the device is up."""
+        ...
+
+    async def drained(self, device: DeviceId, wanted: bool) -> None:
+        """Return when it is durable that the device shall be drained, or not any more."""
         ...
 
 
@@ -59,6 +64,8 @@ class Absent:
 @dataclass(slots=True)
 class _Standing:
     """reason    for `status`
+    errors    reads that failed or hung, in this owner
+    draining  what it holds shall be made on others, as soon as it is up if it is not
     recorded  the ledger knows the state
     owed      it was struck, and the ledger is to know that still
     until     when an observed state ends, on the device's clock
@@ -70,6 +77,8 @@ class _Standing:
     label: str
     state: DeviceState = DeviceState.ONLINE
     reason: str | None = None
+    errors: int = 0
+    draining: bool = False
     recorded: bool = False
     owed: bool = False
     until: float = float("inf")
@@ -80,13 +89,13 @@ class _Standing:
 class Fleet:
     """Knows each device of a store, whether it is there or not. On the loop; one a store.
 
-    What was struck is in the ledger and stays struck over restarts. What is only observed (absent, full, suspect, a
-    file system that the kernel made read-only) ends with what is observed. States change between awaits; `_turn` is
-    held by a strike until the ledger has it.
+    What was struck is in the ledger and stays struck over restarts, and what is drained goes on being drained. What is
+    only observed (absent, full, suspect, a file system that the kernel made read-only) ends with what is observed.
+    States change between awaits; `_turn` is held by a strike until the ledger has it.
 
     codes       of each tier that there is
     devices     those that are there, struck ones too: they serve verified reads if they can
-    joining     devices that are about to take a slot, and whose
+    joining     devices that are about to become the store's, and in whose place, if in any
     waiting     why writes wait for devices and nobody is struck, while it is so
     returning   a struck device that catches up, by the object that it was opened anew by: given up if it stalls
     listeners   told of each device that is struck or gives bad reads; the same one may be told of often
@@ -100,12 +109,13 @@ class Fleet:
         *,
         rows: Sequence[DeviceRow] = (),
         absent: Iterable[Absent] = (),
+        draining: Iterable[DeviceId] = (),
         epoch: Epoch = no_epoch,
         welcome: Welcome = no_welcome,
         deadline_s: float = DEVICE_DEADLINE_S,
     ) -> None:
         self.devices = devices
-        self.joining: dict[DeviceId, tuple[DeviceId, AttachedDevice]] = {}
+        self.joining: dict[DeviceId, tuple[DeviceId | None, AttachedDevice]] = {}
         self.waiting: str | None = None
         self.returning: AttachedDevice | None = None
         self.listeners: list[Listener] = []
@@ -113,11 +123,7 @@ class Fleet:
         self.codes, self._ledger, self._deadline_s = codes, ledger, deadline_s
         self._epoch, self._welcome = epoch, welcome
         self._turn = trio.Lock()
-        self._probing: set[DeviceId] = set()
-        self._looked: float | None = None
-        # On the devices' clock: nobody is to blame for what came before.
-        self._awake_since = float("-inf")
-        self._stalled_at = dict.fromkeys(codes, float("-inf"))  # when too many of a tier did not answer
+        self.stalls = Stalls(self, deadline_s)
         self._standings = {each.id: _Standing(each.tier, each.label) for each in devices.values()}
         for row in rows:
             if row.id in devices:
@@ -126,6 +132,14 @@ class Fleet:
         for gone in absent:
             self._standings[gone.id] = _Standing(gone.tier, gone.label, DeviceState.FAILED, gone.reason)
         for row in rows:
+            if row.id not in devices and row.id in self._standings and row.state == DeviceState.GONE:
+                self._standings[row.id].state = DeviceState.GONE  # it was there when it was removed
+        for ident in draining:
+            if ident in self._standings:
+                self._standings[ident].draining = True
+                if self._standings[ident].state in UP:
+                    self._rest(ident)
+        for row in rows:
             if row.id in self._standings:
                 self._standings[row.id].recorded = True
 
@@ -133,6 +147,10 @@ class Fleet:
         """Its state, and the reason where it is not simply online. Raises: KeyError if it is none of the store's."""
         found = self._standings[device]
         return found.state, found.reason
+
+    def errors(self, device: DeviceId) -> int:
+        """Reads of it that failed or hung, since this owner began. Raises: as `state`."""
+        return self._standings[device].errors
 
     def label(self, device: DeviceId) -> str:
         """How messages name it. Raises: as `state`."""
@@ -143,9 +161,13 @@ class Fleet:
         standing = self._standings.get(device)
         return standing is None or standing.state is DeviceState.GONE
 
+    def of(self, tier: str) -> list[AttachedDevice]:
+        """All that are there."""
+        return [each for each in self.devices.values() if each.tier == tier]
+
     def up(self, tier: str) -> list[AttachedDevice]:
         """Those that take writes, full ones too."""
-        return self._in_state(tier, frozenset(DeviceState) - STRUCK)
+        return self._in_state(tier, UP)
 
     def counted(self) -> dict[DeviceId, AttachedDevice]:
         """Those that data may be counted upon to be on: all that are there and not struck."""
@@ -158,7 +180,7 @@ class Fleet:
     def refusal(self, tier: str) -> str | None:
         """Why the tier takes no writes at all: fewer than 1 + m devices are up. Names those to replace."""
         needed = 1 + self.codes[tier].m
-        up = len(self.up(tier))
+        up = sum(each.tier == tier and each.state in UP for each in self._standings.values())
         if up >= needed:
             return None
         none = (DeviceState.GONE, DeviceState.JOINING)
@@ -168,7 +190,7 @@ class Fleet:
 
     async def strike(self, device: DeviceId, error: DeviceError, state: DeviceState = DeviceState.FAILED) -> None:
         """Return when the device is struck for good: no epoch of the catalog names it, its state is recorded, and its
-        volumes are sealed behind the last stripe that was handed out. Harmless for one that is.
+        volumes are sealed behind the last stripe that was handed out. Harmless for one that is, or that left.
 
         One at a time; it takes no writes from the first moment on, and those who listen are told at once, for it must
         not come back meanwhile, and again at the end. state: READ_ONLY if a sync of it failed. Runs to its end if
@@ -177,10 +199,13 @@ class Fleet:
         """
         if isinstance(error, DeviceUnasked):
             raise error
+        if device not in self._standings:
+            return
         self._give_up(device, error, state)
         with trio.CancelScope(shield=True):
             async with self._turn:
-                await self._record(device)
+                if device in self._standings:
+                    await self._record(device)
 
     async def settle(self) -> None:
         """Return when no strike is under way."""
@@ -211,14 +236,61 @@ class Fleet:
             if old is not None:
                 close_soon([old.shards])
             standing.recorded = False
-            self._set(device.id, DeviceState.ONLINE, None)
+            self._rest(device.id)
         self._welcome(device.id)
 
-    def join(self, device: DeviceId, by: AttachedDevice) -> None:
-        """From now on *by* is one of the store's, that has a state: it is to `replace` the device."""
+    @property
+    def draining(self) -> list[DeviceId]:
+        """Those whose shards are to be made on others, and that are up."""
+        return [ident for ident, standing in self._standings.items() if standing.state is DeviceState.DRAINING]
+
+    async def drain(self, device: DeviceId, wanted: bool = True) -> None:
+        """What it holds shall be made on others, durably, or not any more. One that is struck is drained when it is up
+        again. Raises: KeyError; DeviceFailed if it is gone; what the ledger raises."""
+        async with self._turn:
+            standing = self._standings[device]
+            if standing.state in (DeviceState.GONE, DeviceState.JOINING):
+                raise DeviceFailed(f"{standing.label} is {standing.state}", standing.label)
+            await self._ledger.drained(device, wanted)
+            standing.draining = wanted
+            if standing.state in UP:
+                self._rest(device)
+        self._tell(device)
+
+    async def remove(self, device: DeviceId) -> None:
+        """The device is gone for good, and nothing comes in its place. Durable on return.
+
+        Only one that is drained or struck. Runs to its end if cancelled. Raises: KeyError; InvalidArgument; what the
+        ledger raises: called again, it is recorded again.
+        """
+        with trio.CancelScope(shield=True):
+            async with self._turn:  # from here on it cannot come back
+                standing = self._standings[device]
+                self._set(device, DeviceState.GONE, "it was removed")
+                standing.marks += [mark for writer in self.writers for mark in writer.give_up(device)]
+                await self._ledger.struck(device, standing.state, str(standing.reason), tuple(standing.marks))
+                standing.recorded, standing.owed = True, False
+                standing.marks.clear()
+        self._tell(device)
+
+    def forget(self, device: DeviceId) -> None:
+        """It is none of the store's any more: no identity file names it. What hangs in it may hang on."""
+        self._standings.pop(device, None)
+        if (old := self.devices.pop(device, None)) is not None:
+            close_soon([old.shards])
+
+    def join(self, by: AttachedDevice, device: DeviceId | None = None) -> None:
+        """From now on *by* is one of the store's, that has a state: it is to `replace` *device*, or `admit`ted."""
         self.joining[by.id] = device, by
-        reason = f"it is taking the place of {self._standings[device].label}"
+        reason = f"it is taking the place of {self._standings[device].label}" if device else "it is being added"
         self._standings[by.id] = _Standing(by.tier, by.label, DeviceState.JOINING, reason)
+
+    def admit(self, device: AttachedDevice) -> None:
+        """It joins no more: it is up."""
+        del self.joining[device.id]
+        self.devices[device.id] = device
+        self._set(device.id, DeviceState.ONLINE, None)
+        self._tell(device.id)
 
     def leave(self, device: DeviceId) -> None:
         """It joins no more: none of the store's."""
@@ -256,16 +328,29 @@ class Fleet:
             _log.error("device_refused", device=standing.label, error=str(error))
 
     def full(self, device: DeviceId, error: DeviceError) -> None:
-        """It had no room: it takes no new volumes for a while. It has not failed."""
+        """It had no room: it takes no new volumes for a while. It has not failed. Harmless for one that left
+        meanwhile."""
         self._observe(device, DeviceState.FULL, str(error), DEVICE_FULL_S)
 
     def suspect(self, device: DeviceId, reason: str) -> None:
-        """A read of it failed or hangs: it is read last for a while, and whoever repairs hears of it."""
-        if self._standings[device].state is not DeviceState.FULL:
+        """A read of it failed or hangs: it is read last for a while, and whoever repairs hears of it. Harmless for one
+        that left meanwhile."""
+        standing = self._standings.get(device)
+        if standing is None:
+            return
+        standing.errors += 1
+        if standing.state is not DeviceState.FULL:
             self._observe(device, DeviceState.SUSPECT, reason, DEVICE_SUSPECT_S)
         if device in self.devices:
             self.devices[device].doubtful = True
         self._tell(device)
+
+    def doubt(self, device: DeviceId, reason: str, for_s: float) -> None:
+        """It is slow beside others, or its disk says that it is failing: it is read last for so long. Harmless for one
+        that is not there, or struck."""
+        if device in self.devices and self._standings[device].state not in STRUCK | {DeviceState.FULL}:
+            self._observe(device, DeviceState.SUSPECT, reason, for_s)
+            self.devices[device].doubtful = True
 
     async def watch(self) -> None:
         """Strike devices that stall, and forget what was observed long ago, until cancelled."""
@@ -275,78 +360,28 @@ class Fleet:
                 self.look(nursery)
 
     def look(self, nursery: trio.Nursery) -> None:
-        """Strike whoever misses the deadline, if few enough do while all others answer; else say that writes wait.
-
-        More than m, or fewer than 1 + m left: that is the machine, nobody is struck. Those that are up and have not
-        answered anything since the first late call of such began are asked by a probe, and count as not answering until
-        then. A struck device whose call hangs still is one of the m. What stalled together does not come back in the
-        same moment: the time of all begins anew at the last look that found too many silent. So it does if this process
-        itself stood still: nobody could say that a call had come back.
+        """Strike whoever misses the deadline, if it is to blame; else say that writes wait: see `Stalls`.
 
         Strikes run in *nursery*, for one may take long, and others stall meanwhile. So do those again that could not be
         recorded.
         """
-        self._notice_standstill()
+        self.stalls.notice_standstill()
         self._forget_observed()
         self._suspect_slow_readers()
         self._record_owed(nursery)
         waited, self.waiting = self.waiting, None
         for tier in self.codes:
-            late = [each for each in self._of(tier) if self._is_late(each) and not self.gone(each.id)]
-            self._look_at_late(tier, late, nursery)
-            self._look_at_returning(tier, late, nursery)
+            blamed, waiting = self.stalls.judge(tier, nursery)
+            for each in blamed:
+                nursery.start_soon(self._strike_logged, each.id, self.stalls.error(each))
+            self.waiting = waiting or self.waiting
         if self.waiting is not None and waited is None:
             _log.warning("writes_wait", reason=self.waiting)
         elif self.waiting is None and waited is not None:
             _log.warning("writes_go_on")
 
-    def _look_at_late(self, tier: str, late: Sequence[AttachedDevice], nursery: trio.Nursery) -> None:
-        up, m = self.up(tier), self.codes[tier].m
-        suspects = [each for each in late if each in up]
-        if not suspects:
-            return
-        silent = self._silent(tier, suspects, late)
-        few = len(late) + len(silent) <= m and len(up) - len(suspects) > m
-        blamed = [each for each in suspects if few and self._is_late(each, self._stalled_at[tier])]
-        for each in blamed:
-            nursery.start_soon(self._strike_logged, each.id, self._stalled(each))
-        if len(blamed) < len(suspects):
-            self.waiting = f"{len(suspects) + len(silent)} of {len(up)} devices of tier {tier} do not answer"
-        if not few:
-            self._probe_soon(silent, nursery)
-
-    def _look_at_returning(self, tier: str, late: Sequence[AttachedDevice], nursery: trio.Nursery) -> None:
-        """Give a device that catches up up: it is struck as it is, so those that are struck and hang are no excuse."""
-        back = self.returning
-        if back is None or back.tier != tier or not self._is_late(back):
-            return
-        late = [back, *(each for each in late if each.struck is None)]
-        silent = self._silent(tier, [back], late)
-        if len(late) + len(silent) > self.codes[tier].m:
-            self._probe_soon(silent, nursery)
-        elif self._is_late(back, self._stalled_at[tier]):
-            back.strike(self._stalled(back))
-
-    def _silent(
-        self, tier: str, suspects: Sequence[AttachedDevice], late: Sequence[AttachedDevice]
-    ) -> list[AttachedDevice]:
-        """Those that are up, not *late*, and have not answered anything since the first call of *suspects* began.
-
-        Where too many do not answer for a while already, that is remembered.
-        """
-        now = suspects[0].clock()
-        began = max(min(map(_since, suspects)), self._awake_since, self._stalled_at[tier])
-        silent = [each for each in self.up(tier) if each not in late and each.answered <= began]
-        asked = [each for each in silent if now - _since(each) >= DEVICE_LOOK_S]
-        if len(late) + len(asked) > self.codes[tier].m:
-            self._stalled_at[tier] = now
-        return silent
-
-    def _of(self, tier: str) -> list[AttachedDevice]:
-        return [each for each in self.devices.values() if each.tier == tier]
-
     def _in_state(self, tier: str, states: frozenset[DeviceState]) -> list[AttachedDevice]:
-        return [each for each in self._of(tier) if self._standings[each.id].state in states]
+        return [each for each in self.of(tier) if self._standings[each.id].state in states]
 
     def _set(self, device: DeviceId, state: DeviceState, reason: str | None) -> None:
         standing = self._standings[device]
@@ -355,18 +390,29 @@ class Fleet:
             self.devices[device].strike(DeviceFailed(str(reason), standing.label))
 
     def _observe(self, device: DeviceId, state: DeviceState, reason: str, for_s: float) -> None:
-        standing = self._standings[device]
-        if standing.state not in STRUCK:
+        standing = self._standings.get(device)
+        if standing is not None and standing.state not in STRUCK:
             if standing.logged != reason:
                 _log.warning("device_state", device=standing.label, state=str(state), reason=reason)
             standing.logged = reason
-            self._set(device, state, reason)
-            standing.until = self.devices[device].clock() + for_s
+            until = self.devices[device].clock() + for_s
+            if standing.state is state:
+                until = max(until, standing.until)
+            if not standing.draining:
+                self._set(device, state, reason)
+            standing.until = until
+
+    def _rest(self, device: DeviceId) -> None:
+        """It is up, and nothing is observed of it."""
+        if self._standings[device].draining:
+            self._set(device, DeviceState.DRAINING, "what it holds is made on others")
+        else:
+            self._set(device, DeviceState.ONLINE, None)
 
     def _forget_observed(self) -> None:
         for device in self.devices.values():
             if self._standings[device.id].until <= device.clock():
-                self._set(device.id, DeviceState.ONLINE, None)
+                self._rest(device.id)
                 device.doubtful = False
 
     def _suspect_slow_readers(self) -> None:
@@ -413,39 +459,3 @@ class Fleet:
     def _tell(self, device: DeviceId) -> None:
         for listener in self.listeners:
             listener(device)
-
-    def _notice_standstill(self) -> None:
-        looked, self._looked = self._looked, trio.current_time()
-        if looked is not None and self._looked - looked > DEVICE_STANDSTILL_S:
-            self._awake_since = max((device.clock() for device in self.devices.values()), default=0.0)
-
-    def _is_late(self, device: AttachedDevice, not_before: float = float("-inf")) -> bool:
-        """Whether a call that writes to it has missed the deadline, which begins no earlier than *not_before*."""
-        since = device.writing_since()
-        return since is not None and device.clock() - max(since, self._awake_since, not_before) >= self._deadline_s
-
-    def _stalled(self, device: AttachedDevice) -> DeviceFailed:
-        message = f"device {device.label} has not answered for {self._deadline_s:.0f} s"
-        return DeviceFailed(message, device.label)
-
-    def _probe_soon(self, devices: Iterable[AttachedDevice], nursery: trio.Nursery) -> None:
-        for device in devices:
-            if device.id not in self._probing:
-                self._probing.add(device.id)
-                nursery.start_soon(self._probe, device)
-
-    async def _probe(self, device: AttachedDevice) -> None:
-        try:
-            await trio.to_thread.run_sync(
-                device.timed, device.shards.probe, limiter=device.writers, abandon_on_cancel=True
-            )
-        except StratumError as error:
-            _log.warning("probe_failed", device=device.label, error=str(error))  # an answer all the same
-        finally:
-            self._probing.discard(device.id)
-
-
-def _since(device: AttachedDevice) -> float:
-    """When the call began that it has not answered; now, if it just did."""
-    since = device.writing_since()
-    return device.clock() if since is None else since

@@ -1,7 +1,7 @@
 """What the store tidies behind its users: inodes without a name, large truncates, uploads, empty and idle volumes."""
 
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import structlog
 import trio
@@ -15,6 +15,7 @@ from stratumfs.errors import StratumError
 from stratumfs.ids import InodeNo, VolumeId
 from stratumfs.limits import (
     MAINTENANCE_INTERVAL_S,
+    NEVER_NS,
     REAP_CHUNK,
     REAP_DELAY_S,
     TRANSACTION_ROWS_MAX,
@@ -38,8 +39,9 @@ class Maintenance:
 
     ``_waiting`` holds orphans that somebody still has open; they are looked at again when they are let go.
 
-    writer   of the tier that takes new data; writers: of all tiers
-    forget   told of each volume that is gone
+    writer     of the tier that takes new data; writers: of all tiers
+    forgotten  told of each volume that is gone
+    unnamed    volumes that rows may be about to name
     """
 
     def __init__(
@@ -50,13 +52,23 @@ class Maintenance:
         writers: Collection[Writer],
         free_shards: FreeShards,
         forgotten: Forgotten,
+        unnamed: Callable[[], frozenset[VolumeId]],
     ) -> None:
         self.holds = Holds(self._released)
         self._catalog, self._reader, self._free_shards = catalog, reader, free_shards
-        self._writer, self._writers, self._forgotten = writer, writers, forgotten
+        self._writer, self._writers, self._forgotten, self._unnamed = writer, writers, forgotten, unnamed
+        self.keep_s = 0.0
+        """So long shards of freed volumes stay where there is room: an older catalog, brought back from a backup, names
+        them."""
+        self._unkept: set[VolumeId] = set()
         self._due = trio.Event()
         self._waiting: set[InodeNo] = set()
         self._voided: set[InodeNo] = set()
+
+    @property
+    def kept_since_ns(self) -> int:
+        """Volumes that were freed since then are kept; none if it is in the future."""
+        return time.time_ns() - int(self.keep_s * 1e9) if self.keep_s else NEVER_NS
 
     def wake(self) -> None:
         """Something may have lost its last name."""
@@ -66,6 +78,10 @@ class Maintenance:
         """A truncate or overwrite left rows to clear."""
         self._voided.add(ino)
         self._due.set()
+
+    def keep_not(self, volumes: Collection[VolumeId]) -> None:
+        """These are freed, and no file of an older catalog has bytes in them. A later owner does not know that."""
+        self._unkept.update(volumes)
 
     async def serve(self) -> None:
         """Until cancelled; begins with what the last owner left. An error is logged and tried again later."""
@@ -146,24 +162,63 @@ class Maintenance:
         now_ns = time.time_ns()
         empty = await self._catalog.read(empty_volumes)
         # Asked without an await in between: a sealed volume gets no more stripes, and nobody finds an empty one.
-        spare = self._reader.kept().union(*(writer.unnamed() for writer in self._writers))
+        spare = self._reader.kept() | self._unnamed()
         if free := [ident for ident in empty if ident not in spare]:
             await self._catalog.write(free_volumes, tuple(free), now_ns)
-        await self._unlink_freed(now_ns - int(VOLUME_FREE_GRACE_S * 1e9))
+        await self._unlink_freed(now_ns - int(VOLUME_FREE_GRACE_S * 1e9), now_ns - int(self.keep_s * 1e9))
 
-    async def _unlink_freed(self, before_ns: int) -> None:
-        """Those that cannot be unlinked everywhere are tried again in the next round, and hold up none."""
+    async def _unlink_freed(self, grace_ns: int, window_ns: int) -> None:
+        """Those that cannot be unlinked everywhere are tried again in the next round, and hold up none.
+
+        grace_ns, window_ns: what was freed since then stays, the latter for backups.
+        """
+        early = await self._wanted_room(grace_ns, window_ns)
         after = b""
         while rows := await self._catalog.read(volumes, FREED, after, TRANSACTION_ROWS_MAX):
             after = rows[-1].id
-            due = [row for row in rows if row.changed_ns <= before_ns and row.id not in self._reader.kept()]
+            over = [row for row in rows if row.changed_ns <= grace_ns and row.id not in self._reader.kept()]
+            due = [row for row in over if row.changed_ns <= window_ns or row.id in self._unkept or row.id in early]
             if due:
                 await self._catalog.sync()
             for row in due:
-                if await self._free_shards(row):
-                    await self._catalog.write(forget_volume, row.id)
+                if await self._free_shards(row) and await self._catalog.write(forget_volume, row.id, row.devices):
+                    self._unkept.discard(row.id)
                     self._forgotten(row.id)
             await trio.lowlevel.checkpoint()
+
+    async def _wanted_room(self, grace_ns: int, window_ns: int) -> set[VolumeId]:
+        """What is kept for backups alone, and whose room a tier needs more."""
+        short = {writer.volumes.tier: writer.space.short for writer in self._writers if writer.space.short}
+        if not short:
+            return set()
+        kept: list[VolumeRow] = []
+        after = b""
+        while rows := await self._catalog.read(volumes, FREED, after, TRANSACTION_ROWS_MAX):
+            after = rows[-1].id
+            kept += [row for row in rows if window_ns < row.changed_ns <= grace_ns and row.id not in self._unkept]
+            await trio.lowlevel.checkpoint()
+        found = [
+            row for tier, count in short.items() for row in oldest([row for row in kept if row.tier == tier], count)
+        ]
+        if found:
+            until = time.strftime("%F %T", time.localtime(max(row.changed_ns for row in found) / 1e9))
+            _log.warning(
+                "the store is nearly full: a catalog of before then that is brought back will miss bytes",
+                then=until,
+                volumes=len(found),
+            )
+        return {row.id for row in found}
+
+
+def oldest(rows: Sequence[VolumeRow], count: int) -> list[VolumeRow]:
+    """Those that were freed first, until they hold *count* payload bytes."""
+    found: list[VolumeRow] = []
+    for row in sorted(rows, key=lambda row: row.changed_ns):
+        if count <= 0:
+            break
+        found.append(row)
+        count -= row.length * row.k
+    return found
 
 
 async def _log_errors(step: Callable[[], Awaitable[None]]) -> None:

@@ -90,7 +90,7 @@ class Uploads:
 
     async def get(self, bucket: str, key: bytes, ident: UploadId) -> UploadInfo:
         """Raises: NoSuchBucket, NoSuchUpload."""
-        return await self._catalog.read_settled(_upload_in_bucket, bucket, key, ident)
+        return await self._committer.read(_upload_in_bucket, bucket, key, ident)
 
     @asynccontextmanager
     async def part(self, bucket: str, key: bytes, ident: UploadId) -> AsyncIterator[PartWriter]:
@@ -143,7 +143,7 @@ class Uploads:
     ) -> tuple[list[PartInfo], bool]:
         """A page of parts by number, and whether there are more. Raises: NoSuchBucket, NoSuchUpload."""
         await self.get(bucket, key, ident)
-        found = await self._catalog.read_settled(catalog_uploads.parts, ident, after, limit + 1)
+        found = await self._committer.read(catalog_uploads.parts, ident, after, limit + 1)
         return found[:limit], len(found) > limit
 
     async def list(
@@ -164,7 +164,7 @@ class Uploads:
         after = (key_after, id_after or b"\xff" * 17) if key_after else (b"", b"")
         start = prefix
         while True:
-            chunk = await self._catalog.read_settled(catalog_uploads.uploads, place.ino, start, *after, _LIST_CHUNK)
+            chunk = await self._committer.read(catalog_uploads.uploads, place.ino, start, *after, _LIST_CHUNK)
             for upload in chunk:
                 after = upload.key, upload.id
                 if not upload.key.startswith(prefix):
@@ -202,7 +202,7 @@ class Uploads:
         """
         self.objects.writer.check_writable()
         place = await self.objects.bucket(bucket)
-        done = await self._catalog.read_settled(_finished, place.ino, key, ident)
+        done = await self._committer.read(_finished, place.ino, key, ident)
         if done is not None:
             return done
         upload = await self.get(bucket, key, ident)
@@ -210,7 +210,7 @@ class Uploads:
         seen = await self._catalog.read(catalog_uploads.parts_state, ident)
         found = await _listed(self._catalog, ident, parts)
         _check_sizes(found)
-        spec = upload.spec if checksum is None else _with_checksum(upload.spec, checksum)
+        spec = upload.spec if checksum is None else upload.spec.with_checksum(checksum)
         info = await self._join(place, key, ident, found, seen, spec, conditions, now_ns)
         await self._drop_parts(ident, now_ns)
         return info
@@ -298,7 +298,3 @@ def _check_sizes(found: Sequence[tuple[InodeNo, PartInfo]]) -> None:
     for _, part in found[:-1]:
         if part.size < PART_MIN:
             raise PartTooSmall(f"part {part.number} has {part.size} bytes; all but the last need {PART_MIN}")
-
-
-def _with_checksum(spec: ObjectSpec, checksum: Checksum) -> ObjectSpec:
-    return ObjectSpec(spec.content_type, spec.headers, spec.metadata, spec.storage_class, checksum)

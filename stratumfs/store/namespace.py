@@ -1,7 +1,7 @@
 """The tree as POSIX sees it: inode numbers and names. The mount's door stands on this."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 import trio
@@ -35,8 +35,17 @@ class Namespace:
     Whoever changes an inode's bytes or attributes holds its lock, so that nothing overtakes a queued publication.
     """
 
-    def __init__(self, catalog: Catalog, writer: Writer, locks: InodeLocks, maintenance: Maintenance) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        writer: Writer,
+        locks: InodeLocks,
+        maintenance: Maintenance,
+        note_extents: Callable[[InodeNo, int], None],
+    ) -> None:
+        """note_extents: told of each publication, and in how many extents it came."""
         self._catalog, self._writer, self._locks, self._maintenance = catalog, writer, locks, maintenance
+        self._note_extents = note_extents
         self.explainer: Explainer | None = None
 
     async def lookup(self, parent: InodeNo, name: Name) -> Attributes:
@@ -146,12 +155,15 @@ class Namespace:
         """A chunk of a directory by cookie, and the cookie to go on behind; None at the end."""
         return await self._catalog.read(files.entries, parent, after, limit)
 
-    async def xattr(self, ino: InodeNo, name: bytes) -> bytes:
-        """Raises: NoSuchAttribute, NotFound."""
+    async def xattr(self, ino: InodeNo, name: bytes, *, trusted: bool = False) -> bytes:
+        """Raises: NoSuchAttribute, NotFound, NotPermitted.
+
+        trusted  who asks may know all of the store, also of what other users have in it
+        """
         if self.explainer is not None and name == b"user.stratum.tier":
             return (await self.explainer.tier(ino)).encode()
         if self.explainer is not None and name == b"user.stratum.explain":
-            return (await self.explainer.explanation(ino)).encode()
+            return await self.explainer.attribute(ino, trusted=trusted)
         return await self._catalog.read(xattrs.xattr, ino, name)
 
     async def xattrs(self, ino: InodeNo) -> list[bytes]:
@@ -187,6 +199,7 @@ class Namespace:
                     found, voided = await change(files.publish, ino, publication, etag, first, now_ns)
                     break
         self._writer.inline.add(sum(len(each.data or b"") for each in publication.extents))
+        self._note_extents(ino, len(publication.extents))
         if voided:
             self._maintenance.clear_soon(ino)
         return found
@@ -197,9 +210,10 @@ class Namespace:
         cut = size if size < old.size else None
         return await self.publish(ino, Publication(cut, (), size, now_ns), now_ns, durable=False)
 
-    async def settle(self, inodes: Collection[InodeNo] = (), names: Collection[tuple[InodeNo, bytes]] = ()) -> None:
-        """Return when every change of these is durable; at once if all is. Raises: StoreReadOnly."""
-        await self._catalog.settle(inodes, names)
+    async def settle(self, inodes: Collection[InodeNo], *, hurry: bool = True) -> None:
+        """Return when every change of these is durable; at once if all is. Without *hurry* within seconds, by a sync
+        that they share. Raises: StoreReadOnly."""
+        await self._catalog.settle(inodes, hurry=hurry)
 
     async def space(self) -> FileSystemSpace:
         files = await self.count()

@@ -1,22 +1,24 @@
 """Objects by bucket and key."""
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 
 import trio
 
 from stratumfs.catalog import buckets as catalog_buckets
 from stratumfs.catalog.engine import Catalog, Transaction
 from stratumfs.catalog.listing import behind, list_keys
-from stratumfs.catalog.objects import delete_object, open_object, put_object, read_object
+from stratumfs.catalog.objects import check_read, delete_object, open_object, put_object, read_object
+from stratumfs.catalog.placed import keep_restored, placed
 from stratumfs.errors import RequestError
 from stratumfs.ids import Buffer, InodeNo
 from stratumfs.limits import TRANSACTION_ROWS_MAX
 from stratumfs.store.committer import Committer
 from stratumfs.store.content import Staging, shared
 from stratumfs.store.holds import Holds
-from stratumfs.store.observer import AccessObserver
+from stratumfs.store.known import Found, KnownBuckets, KnownObjects
+from stratumfs.store.observer import Foreground
 from stratumfs.store.reader import OpenContent, Reader
 from stratumfs.store.writer import ByteSource, StripeStream, Writer
 from stratumfs.values import (
@@ -42,7 +44,7 @@ ToDelete = tuple[bytes, Conditions]
 class ObjectReader:
     """One object that is open for reading: it keeps the bytes that it was opened with."""
 
-    def __init__(self, info: ObjectInfo, content: OpenContent, reader: Reader, observer: AccessObserver) -> None:
+    def __init__(self, info: ObjectInfo, content: OpenContent, reader: Reader, observer: Foreground) -> None:
         self.info = info
         self._content, self._reader, self._observer = content, reader, observer
 
@@ -50,7 +52,7 @@ class ObjectReader:
         """Bytes [start, stop), verified, if they are one chunk; None if they take several. Raises: as ``chunks``."""
         data = await self._reader.whole(self._content, start, stop)
         if data is not None:
-            self._observer.read(self.info.ino, len(data))
+            self._observer.read(self.info.ino, len(data), start)
         return data
 
     async def chunks(self, start: int, stop: int) -> AsyncIterator[Buffer]:
@@ -58,10 +60,16 @@ class ObjectReader:
 
         Raises: TooFewShards, CatalogCorrupt; WriteConflict if it has many extents and its file is rewritten meanwhile.
         """
-        async with aclosing(self._reader.chunks(self._content, start, stop)) as chunks:
-            async for chunk in chunks:
-                self._observer.read(self.info.ino, len(chunk))
-                yield chunk
+        at = start
+        try:
+            async with aclosing(self._reader.chunks(self._content, start, stop)) as chunks:
+                async for chunk in chunks:
+                    self._observer.stir()
+                    at += len(chunk)
+                    yield chunk
+        finally:
+            if at > start:
+                self._observer.read(self.info.ino, at - start, start)
 
     async def extents(self, start: int, stop: int) -> Sequence[Extent]:
         """Those that overlap [start, stop), in order. Raises: WriteConflict, as ``chunks``."""
@@ -108,21 +116,36 @@ class ObjectWriter:
 
 
 class Objects:
-    """What S3's calls mean, without S3."""
+    """What S3's calls mean, without S3. *tiered*: the store has several tiers by now, and answers say where bytes
+    are."""
 
     def __init__(
-        self, committer: Committer, writer: Writer, reader: Reader, holds: Holds, observer: AccessObserver
+        self,
+        committer: Committer,
+        writer: Writer,
+        reader: Reader,
+        holds: Holds,
+        observer: Foreground,
+        *,
+        tiered: Callable[[], bool] = lambda: False,
     ) -> None:
         self.committer, self.writer, self.reader = committer, writer, reader
         self.catalog: Catalog = committer.catalog
-        self.holds, self.observer = holds, observer
+        self.holds, self.observer, self.tiered = holds, observer, tiered
+        self.known, self._buckets = KnownObjects(), KnownBuckets()
+        self.catalog.listen(self.known.heed)
+        self.catalog.listen(self._buckets.heed)
 
     async def buckets(self) -> list[BucketInfo]:
-        return await self.catalog.read_settled(catalog_buckets.buckets)
+        return await self.committer.read(catalog_buckets.buckets)
 
     async def bucket(self, name: str) -> BucketInfo:
         """Raises: NoSuchBucket."""
-        return await self.catalog.read_settled(catalog_buckets.bucket, name)
+        found = self._buckets.get(name) if self.catalog.steady else None
+        if found is None:
+            found = await self.committer.read(catalog_buckets.bucket, name, at_once=self._buckets.add)
+            self._buckets.settled(found)
+        return found
 
     async def create_bucket(self, name: str, now_ns: int) -> BucketInfo:
         """Raises: InvalidBucketName, BucketExists."""
@@ -137,31 +160,26 @@ class Objects:
 
     async def info(self, bucket: str, key: bytes, conditions: ReadConditions | None = None) -> ObjectInfo:
         """Raises: NoSuchBucket, NoSuchObject, PreconditionFailed, NotModified."""
-        return await self.catalog.read_settled(_read_in_bucket, bucket, key, conditions)
+        found = self.known.get((bucket, key)) if self.catalog.steady else None
+        if found is None:
+            return await self.committer.read(_read_in_bucket, bucket, key, conditions, self.tiered())
+        if conditions is not None:
+            check_read(found.info, conditions)
+        return found.info
 
-    @asynccontextmanager
-    async def open(
-        self, bucket: str, key: bytes, conditions: ReadConditions | None = None
-    ) -> AsyncIterator[ObjectReader]:
-        """Raises: as ``info``."""
-        with ExitStack() as held:
-            opened: list[OpenContent] = []
+    def open(self, bucket: str, key: bytes, conditions: ReadConditions | None = None) -> "_Opened":
+        """To be entered. Raises: as ``info``."""
+        return _Opened(self, bucket, key, conditions)
 
-            def hold(found: tuple[ObjectInfo, list[Extent]]) -> None:
-                # Before any await: what was read can be neither reaped nor freed in between.
-                held.enter_context(self.holds.holding(found[0].ino))
-                opened.append(held.enter_context(self.reader.opened(*found)))
+    async def keep_restored(self, bucket: str, key: bytes, until_ns: int) -> ObjectInfo:
+        """Note until when somebody wants to have an object at hand; as it is then. Raises: NoSuchBucket, NoSuchObject,
+        StoreReadOnly."""
+        self.writer.check_writable()
+        return await self.committer.commit(_keep_restored, bucket, key, until_ns)
 
-            info, _ = await self.catalog.read_settled(_open_in_bucket, bucket, key, conditions, at_once=hold)
-            yield ObjectReader(info, opened[0], self.reader, self.observer)
-
-    @asynccontextmanager
-    async def put(self, bucket: str) -> AsyncIterator[ObjectWriter]:
-        """Raises: NoSuchBucket, StoreReadOnly, StoreFull."""
-        self.writer.reserve(0)
-        place = await self.bucket(bucket)
-        with self.writer.stream() as stream:
-            yield ObjectWriter(self, place, stream)
+    def put(self, bucket: str) -> "_Writing":
+        """To be entered. Raises: NoSuchBucket, StoreReadOnly, StoreFull."""
+        return _Writing(self, bucket)
 
     async def delete(self, bucket: str, key: bytes, conditions: Conditions, now_ns: int) -> bool:
         """False if there was nothing. Raises: NoSuchBucket, NoSuchObject, PreconditionFailed."""
@@ -218,7 +236,9 @@ class Objects:
         objects: list[ListedObject] = []
         prefixes: list[bytes] = []
         while limit > 0:
-            page = await self.catalog.read_settled(list_keys, place.ino, prefix, delimiter, start, limit, _LIST_BUDGET)
+            page = await self.committer.read(
+                list_keys, place.ino, prefix, delimiter, start, limit, _LIST_BUDGET, self.tiered()
+            )
             objects += page.objects
             prefixes += page.prefixes
             limit -= len(page.objects) + len(page.prefixes)
@@ -230,14 +250,88 @@ class Objects:
         return Listing(tuple(objects), tuple(prefixes), last)
 
 
-def _read_in_bucket(tx: Transaction, bucket: str, key: bytes, conditions: ReadConditions | None) -> ObjectInfo:
-    return read_object(tx, catalog_buckets.bucket(tx, bucket).ino, key, conditions)
+def _read_in_bucket(
+    tx: Transaction, bucket: str, key: bytes, conditions: ReadConditions | None, tiered: bool
+) -> ObjectInfo:
+    info = read_object(tx, catalog_buckets.bucket(tx, bucket).ino, key, conditions)
+    return placed(tx, info) if tiered else info
 
 
-def _open_in_bucket(
-    tx: Transaction, bucket: str, key: bytes, conditions: ReadConditions | None
-) -> tuple[ObjectInfo, list[Extent]]:
-    return open_object(tx, catalog_buckets.bucket(tx, bucket).ino, key, conditions)
+def _keep_restored(tx: Transaction, bucket: str, key: bytes, until_ns: int) -> ObjectInfo:
+    info = read_object(tx, catalog_buckets.bucket(tx, bucket).ino, key, None)
+    keep_restored(tx, info.ino, until_ns)
+    return placed(tx, info)
+
+
+class _Opened(AbstractAsyncContextManager[ObjectReader]):
+    """Holds an object open while it is entered. By hand: contexts made of generators cost a tenth of a small GET."""
+
+    __slots__ = ("_args", "_content", "_kept", "_objects")
+
+    def __init__(self, objects: Objects, bucket: str, key: bytes, conditions: ReadConditions | None) -> None:
+        self._objects, self._args = objects, (bucket, key, conditions)
+        self._content: OpenContent | None = None
+        self._kept: object = None
+
+    async def __aenter__(self) -> ObjectReader:
+        objects, (bucket, key, conditions) = self._objects, self._args
+        found = objects.known.get((bucket, key)) if objects.catalog.steady else None
+        if found is None:
+            try:
+                found = await objects.committer.read(_open_in_bucket, *self._args, objects.tiered(), at_once=self._keep)
+            except BaseException:
+                self._let_go()
+                raise
+            found.durable = True
+        else:
+            if conditions is not None:
+                check_read(found.info, conditions)
+            self._hold(found)
+        assert self._content is not None
+        return ObjectReader(found.info, self._content, objects.reader, objects.observer)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._let_go()
+
+    def _keep(self, found: Found) -> None:
+        self._hold(found)
+        self._objects.known.add(found)
+
+    def _hold(self, found: Found) -> None:
+        """Before any await: what was read can be neither reaped nor freed in between."""
+        self._content = OpenContent(found.info, found.head)
+        self._objects.holds.take(self._content.ino)
+        self._kept = self._objects.reader.keep(self._content.volumes)
+
+    def _let_go(self) -> None:
+        content, self._content = self._content, None
+        if content is not None:
+            self._objects.reader.let_go(self._kept)
+            self._objects.holds.drop(content.ino)
+
+
+class _Writing(AbstractAsyncContextManager[ObjectWriter]):
+    """Keeps what a writer has written, as long as it is entered. By hand, as the other one."""
+
+    __slots__ = ("_bucket", "_objects", "_stream")
+
+    def __init__(self, objects: Objects, bucket: str) -> None:
+        self._objects, self._bucket = objects, bucket
+
+    async def __aenter__(self) -> ObjectWriter:
+        self._objects.writer.reserve(0)
+        place = await self._objects.bucket(self._bucket)
+        self._stream = self._objects.writer.stream().__enter__()
+        return ObjectWriter(self._objects, place, self._stream)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._stream.__exit__(*error)
+
+
+def _open_in_bucket(tx: Transaction, bucket: str, key: bytes, conditions: ReadConditions | None, tiered: bool) -> Found:
+    info, head = open_object(tx, catalog_buckets.bucket(tx, bucket).ino, key, conditions)
+    info = placed(tx, info) if tiered else info
+    return Found((bucket, key), info, head, tx.seen())
 
 
 def _delete_in_bucket(tx: Transaction, bucket: str, key: bytes, conditions: Conditions, now_ns: int) -> bool:

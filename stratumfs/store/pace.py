@@ -15,16 +15,17 @@ from stratumfs.store.observer import Foreground
 class Pace:
     """Awaited behind each step of a repack. Used by one task.
 
-    told  of the bytes moved so far
+    told   of the bytes moved so far
+    hurry  it rests no longer where somebody is there, for he needs what it does
     """
 
-    def __init__(self, foreground: Foreground, told: Callable[[int], None]) -> None:
-        self._foreground, self._told = foreground, told
+    def __init__(self, foreground: Foreground, told: Callable[[int], None], *, hurry: bool = False) -> None:
+        self._foreground, self._told, self._hurry = foreground, told, hurry
         self._seen = foreground.accesses
 
     async def __call__(self, seconds: float, moved: int) -> None:
         """*seconds*: that the step took. Somebody who came since the last one makes the rest a long one."""
         self._told(moved)
         seen, self._seen = self._seen, self._foreground.accesses
-        rest = PACE_REST_ALONE if seen == self._seen else PACE_REST_BUSY
+        rest = PACE_REST_ALONE if self._hurry or seen == self._seen else PACE_REST_BUSY
         await trio.sleep(min(rest * seconds, PACE_REST_S_MAX))

@@ -9,7 +9,7 @@ import trio
 from stratumfs.catalog.engine import Catalog
 from stratumfs.errors import StratumError
 from stratumfs.limits import PACK_AGAIN_S
-from stratumfs.repair.repairer import Work
+from stratumfs.repair.work import Work
 from stratumfs.store.observer import Foreground
 from stratumfs.store.pace import Pace
 from stratumfs.store.reader import Reader

@@ -11,16 +11,20 @@ from stratumfs.catalog.engine import Catalog, Transaction
 from stratumfs.catalog.extents import clipped, layout
 from stratumfs.catalog.objects import unchanged_layout
 from stratumfs.catalog.volumes import volume
-from stratumfs.errors import CatalogCorrupt, NotFound
+from stratumfs.errors import CatalogCorrupt
 from stratumfs.ids import Buffer, InodeNo, VolumeId
 from stratumfs.limits import READAHEAD_STRIPES, STRIPE_PAYLOAD_MAX, TRANSACTION_ROWS_MAX, VOLUMES_KNOWN_MAX
 from stratumfs.location import Location
 from stratumfs.repair.rows import volume_info
+from stratumfs.store.layouts import Layouts, size_of, whole_layout
 from stratumfs.values import Extent, ObjectInfo
 from stratumfs.volumes.format import VolumeInfo
 from stratumfs.volumes.reader import VolumeReader
 
 _ZEROS = bytes(STRIPE_PAYLOAD_MAX)
+LOOP_STRIPE = 2 * STRIPE_PAYLOAD_MAX
+"""What a mount reads is verified on the loop, whole stripes too (with what pads their cells): pyfuse3 copies requests
+and answers with Python's lock held, and a thread beside it would wait for that lock between any two of its cells."""
 
 
 def volumes_of(extents: Iterable[Extent]) -> set[VolumeId]:
@@ -30,38 +34,44 @@ def volumes_of(extents: Iterable[Extent]) -> set[VolumeId]:
 class Reader:
     """Reads committed content. Whoever reads an inode holds it (``Holds``), so that its bytes stay.
 
-    Owned by the store, used on the loop. ``_infos`` is a bounded cache; who moves a shard
-    to another device says so by ``forget``.
+    Owned by the store, used on the loop. ``_infos`` is a bounded cache; who moves a shard to another device says so by
+    ``forget``.
     """
 
     def __init__(self, catalog: Catalog, volumes: VolumeReader, nursery: trio.Nursery) -> None:
         self._catalog, self._volumes, self._nursery = catalog, volumes, nursery
         self._infos: OrderedDict[VolumeId, VolumeInfo] = OrderedDict()
         self._kept: dict[object, Set[VolumeId]] = {}
+        self._layouts = Layouts()
+        catalog.listen(self._layouts.heed)
 
     async def read(self, ino: InodeNo, offset: int, length: int) -> Buffer:
         """Up to *length* bytes from *offset* on: zeros in holes, short at the end of the file.
 
         Raises: NotFound; TooFewShards, CatalogCorrupt.
         """
-        size, extents = await self._catalog.read(_size_and_layout, ino, offset, length)
+        size, extents = await self._size_and_extents(ino, offset, length)
         stop = min(size, offset + length)
         if stop <= offset:
             return b""
         volumes = volumes_of(extents)
-        with self.keeping(volumes):
-            extents = await self._rest(ino, extents, stop, volumes)
+        key = self.keep(volumes)
+        try:
+            if len(extents) >= TRANSACTION_ROWS_MAX:
+                extents = await self._rest(ino, extents, stop, volumes)
             return await self._bytes(extents, offset, stop)
+        finally:
+            self.let_go(key)
 
     async def prefetch(self, ino: InodeNo, offset: int, length: int) -> None:
         """Bring verified cells of this range into the cache. Raises: as ``read``."""
-        size, extents = await self._catalog.read(_size_and_layout, ino, offset, length)
+        size, extents = await self._size_and_extents(ino, offset, length)
         with self.keeping(volumes_of(extents)):
             for extent in extents:
                 part = clipped(extent, offset, min(size, offset + length))
                 if part.location is not None:
                     info = await self.volume(part.location.volume)
-                    await self._volumes.read_parts(info, part.location, 0, part.length)
+                    await self._volumes.read_parts(info, part.location, 0, part.length, LOOP_STRIPE)
 
     async def layout(self, ino: InodeNo, start: int, stop: int, keep: set[VolumeId] | None = None) -> list[Extent]:
         """All extents that overlap [start, stop), in order; *keep* gets their volumes before anything is awaited."""
@@ -82,27 +92,25 @@ class Reader:
         return await self._volumes.read(await self.volume(location.volume), location, 0, length)
 
     @contextmanager
-    def opened(self, info: ObjectInfo, head: Sequence[Extent]) -> Iterator["OpenContent"]:
-        """Keep the volumes that are read while the context lasts, also those that a rewritten file points at no more.
-
-        *head* is the first chunk of its layout, of the transaction that *info* is of. The inode is held.
-        """
-        content = OpenContent(info, head)
-        with self.keeping(content.volumes):
-            yield content
-
-    @contextmanager
     def keeping(self, volumes: Set[VolumeId]) -> Iterator[None]:
         """Keep these volumes while the context lasts, also when no row points at them any more; the set may change.
 
         For who goes by extents that a rewrite or a repack may take away: enter it before anything is awaited.
         """
-        key = object()
-        self._kept[key] = volumes
+        key = self.keep(volumes)
         try:
             yield
         finally:
-            del self._kept[key]
+            self.let_go(key)
+
+    def keep(self, volumes: Set[VolumeId]) -> object:
+        """As ``keeping``, until what is returned is given to ``let_go``."""
+        key = object()
+        self._kept[key] = volumes
+        return key
+
+    def let_go(self, key: object) -> None:
+        del self._kept[key]
 
     def kept(self) -> frozenset[VolumeId]:
         """Volumes that somebody may still read, or name, by extents that are gone."""
@@ -123,6 +131,9 @@ class Reader:
 
     async def whole(self, content: "OpenContent", start: int, stop: int) -> Buffer | None:
         """[start, stop) if it is one chunk; None if it takes several. Raises: TooFewShards, CatalogCorrupt."""
+        first = content.head[0] if content.head else None
+        if first is not None and first.data is not None and first.offset == start and first.length == stop - start:
+            return first.data  # what most small objects are
         if stop > content.head_end or stop - start > STRIPE_PAYLOAD_MAX:
             return None
         extents, _ = await self._chunk(content, start, stop)
@@ -153,9 +164,29 @@ class Reader:
             for pending in ahead:
                 pending.cancel()
 
+    async def _size_and_extents(self, ino: InodeNo, offset: int, length: int) -> tuple[int, list[Extent]]:
+        """The size, and the first extents that overlap the range, as many as one transaction gives.
+
+        Raises: NotFound, CatalogCorrupt.
+        """
+        found = self._layouts.get(ino) if self._catalog.steady else None
+        if found is None:
+            try:
+                found = await self._catalog.read(whole_layout, ino)
+            except CatalogCorrupt:  # it may be another part's row that is damaged
+                return await self._catalog.read(_size_and_layout, ino, offset, length)
+            self._layouts.add(ino, found)
+        if found.extents is None:
+            return await self._catalog.read(_size_and_layout, ino, offset, length)
+        return found.size, found.over(offset, min(found.size, offset + length))
+
     async def _bytes(self, extents: Sequence[Extent], offset: int, stop: int) -> Buffer:
         if len(extents) == 1 and extents[0].offset <= offset and extents[0].offset + extents[0].length >= stop:
-            return await self.extent(clipped(extents[0], offset, stop))
+            extent, location = extents[0], extents[0].location
+            if location is None:
+                return await self.extent(clipped(extent, offset, stop))
+            info = await self.volume(location.volume)
+            return await self._volumes.read(info, location, offset - extent.offset, stop - offset, LOOP_STRIPE)
         found = bytearray(stop - offset)
         for extent in extents:
             part = clipped(extent, offset, stop)
@@ -167,7 +198,7 @@ class Reader:
         if start < content.head_end:
             stop = min(stop, content.head_end)
             return [each for each in content.head if each.offset < stop and each.offset + each.length > start], stop
-        found = await self._catalog.read(unchanged_layout, content.ino, content.number, start, stop)
+        found = _from(start, await self._catalog.read(unchanged_layout, content.ino, content.number, start, stop))
         content.keep(found)
         return found, stop if len(found) < TRANSACTION_ROWS_MAX else found[-1].offset + found[-1].length
 
@@ -176,7 +207,8 @@ class Reader:
         chunk = extents
         while len(chunk) >= TRANSACTION_ROWS_MAX:
             await trio.lowlevel.checkpoint()
-            chunk = await self._catalog.read(layout, ino, chunk[-1].offset + chunk[-1].length, stop)
+            start = chunk[-1].offset + chunk[-1].length
+            chunk = _from(start, await self._catalog.read(layout, ino, start, stop))
             keep |= volumes_of(chunk)
             extents = extents + chunk
         return extents
@@ -199,6 +231,9 @@ class Reader:
 class OpenContent:
     """What an object was when it was opened. A mount may rewrite the file; these bytes stay.
 
+    Made of a transaction's answer: what the object was, and the first chunk of its layout. The inode is to be held, and
+    the volumes kept, as long as it is read.
+
     head      its first extents, which say all of [0, head_end)
     volumes   those that it was seen to lie in
     """
@@ -206,8 +241,7 @@ class OpenContent:
     def __init__(self, info: ObjectInfo, head: Sequence[Extent]) -> None:
         self.ino, self.number, self.head = info.ino, info.content, head
         self.head_end = info.size if len(head) < TRANSACTION_ROWS_MAX else head[-1].offset + head[-1].length
-        self.volumes: set[VolumeId] = set()
-        self.keep(head)
+        self.volumes = volumes_of(head)
 
     def keep(self, extents: Sequence[Extent]) -> None:
         self.volumes |= volumes_of(extents)
@@ -251,11 +285,8 @@ class _Pending:
 
 
 def _size_and_layout(tx: Transaction, ino: InodeNo, offset: int, length: int) -> tuple[int, list[Extent]]:
-    tx.see_inode(ino)
-    row = tx.one("select size from inode where ino = ?", (ino,))
-    if row is None:
-        raise NotFound(f"no inode {ino}")
-    return row[0], layout(tx, ino, offset, min(row[0], offset + length))
+    size = size_of(tx, ino)
+    return size, layout(tx, ino, offset, min(size, offset + length))
 
 
 def _pieces(extents: Sequence[Extent], start: int, stop: int) -> list[Extent | int]:
@@ -278,7 +309,15 @@ def _pieces(extents: Sequence[Extent], start: int, stop: int) -> list[Extent | i
     return pieces
 
 
+def _from(start: int, extents: list[Extent]) -> list[Extent]:
+    """What of them lies at or behind *start*: rows may have been joined since those before it were read."""
+    if extents and extents[0].offset < start:
+        extents[0] = clipped(extents[0], start, extents[0].offset + extents[0].length)
+    return extents
+
+
 def _holes(length: int) -> Iterator[int]:
+    assert length >= 0, "extents overlap"
     whole, rest = divmod(length, STRIPE_PAYLOAD_MAX)
     yield from repeat(STRIPE_PAYLOAD_MAX, whole)
     if rest:

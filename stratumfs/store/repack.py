@@ -22,8 +22,8 @@ from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
 from stratumfs.limits import REPACK_BYTES, REPACK_RUNS, SWAP_ROWS
 from stratumfs.store.reader import Reader, volumes_of
 from stratumfs.store.runs import Run, joined, moved_runs, packed_extents, pieces
-from stratumfs.store.writer import Writer
-from stratumfs.values import Extent, MovedRun, PackedExtent
+from stratumfs.store.target import CopyStream, RepackTarget
+from stratumfs.values import Extent, MovedRun, NewExtent, PackedExtent
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +51,7 @@ class Repack:
         self,
         catalog: Catalog,
         reader: Reader,
-        target: Writer,
+        target: RepackTarget,
         *,
         move: bytes | None = None,
         freeing: bool = False,
@@ -76,7 +76,7 @@ class Repack:
 
         Raises: as ``flush``; CatalogCorrupt if a row of it fails its check.
         """
-        async with aclosing(foreign(self._catalog, self._reader, ino, self._target.volumes.tier)) as extents:
+        async with aclosing(foreign(self._catalog, self._reader, ino, self._target.tier)) as extents:
             async for extent in extents:
                 await self._take(extent)
 
@@ -110,10 +110,8 @@ class Repack:
         began = trio.current_time()
         runs, inline = joined(self._runs), self._inline
         self._runs, self._inline, self._size = [], [], 0
-        payload = self._target.packed_payload
-        await self._copy([run for run in runs if run[1] > payload], ())
         inline.sort(key=lambda extent: (extent.ino, extent.offset))
-        await self._copy([run for run in runs if run[1] <= payload], inline, payload)
+        await self._copy(runs, inline)
         self._volumes.clear()
         if self._pace is not None:
             await self._pace(trio.current_time() - began, self.moved)
@@ -134,28 +132,28 @@ class Repack:
             at, left = at.advanced(count), left - count
             await self._flush_full()
 
-    async def _copy(self, runs: Sequence[Run], inline: Sequence[Extent], payload: int | None = None) -> None:
-        """Copy and swap. payload: of small stripes, where nothing that has room in one lies in two."""
-        if not runs and not inline:
-            return
+    async def _copy(self, runs: Sequence[Run], inline: Sequence[Extent]) -> None:
+        """Copy and swap: long runs in full stripes, and behind them short ones, of which none lies in two stripes."""
         moved: list[tuple[int, Run]] = []
         packed: list[tuple[int, Extent]] = []
-        with self._target.stream(payload=payload, copying=True, freeing=self._freeing) as stream:
 
-            async def write(data: Buffer) -> int:
-                if payload is not None:
-                    await stream.make_room(len(data))
-                at = stream.taken
-                await stream.write(data)
-                return at
+        def plan(extents: Sequence[NewExtent]) -> tuple[MovedRun, ...]:
+            return moved_runs(moved, extents)
 
-            for piece in pieces(runs):
+        payload = self._target.packed_payload
+        with self._target.copying(freeing=self._freeing) as stream:
+            for piece in pieces(run for run in runs if run[1] > payload):
                 if (data := await self._read(piece)) is not None:
-                    moved.append((await write(data), piece))
+                    moved.append((stream.taken, piece))
+                    await stream.write(data)
+            await stream.begin_stripes(payload)
+            for piece in pieces(run for run in runs if run[1] <= payload):
+                if (data := await self._read(piece)) is not None:
+                    moved.append((await _write_whole(stream, data), piece))
             for extent in inline:
                 assert extent.data is not None
-                packed.append((await write(extent.data), extent))
-            await stream.finish()
+                packed.append((await _write_whole(stream, extent.data), extent))
+            await stream.settle(plan)
             await self._swap(moved_runs(moved, stream.extents))
             await self._swap_inline(packed_extents(packed, stream.extents))
 
@@ -184,6 +182,14 @@ class Repack:
             self.moved += swapped.bytes
             place = swapped.resume
             await trio.lowlevel.checkpoint()
+
+
+async def _write_whole(stream: CopyStream, data: Buffer) -> int:
+    """Into one stripe, unless it is longer than those. Returns at which byte of the stream it begins."""
+    await stream.make_room(len(data))
+    at = stream.taken
+    await stream.write(data)
+    return at
 
 
 async def foreign(catalog: Catalog, reader: Reader, ino: InodeNo, tier: str) -> AsyncGenerator[Extent, None]:

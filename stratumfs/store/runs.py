@@ -52,14 +52,25 @@ def moved_runs(copied: Iterable[tuple[int, Run]], written: Iterable[NewExtent]) 
 def packed_extents(packed: Iterable[tuple[int, Extent]], written: Sequence[NewExtent]) -> list[PackedExtent]:
     """Where inline extents lie now: offsets in the stream beside the runs that it was written in."""
     found = []
-    starts = [each.offset for each in written]
     for at, extent in packed:
-        target = written[bisect_right(starts, at) - 1]
-        assert target.location is not None
-        assert at + extent.length <= target.offset + target.length
+        [(_, _, place)] = located(at, extent.length, written)
         assert extent.data is not None
-        place = target.location.advanced(at - target.offset)
         found.append(PackedExtent(extent.id, extent.ino, extent.offset, extent.length, digest(extent.data), place))
+    return found
+
+
+def located(at: int, length: int, written: Sequence[NewExtent]) -> list[tuple[int, int, Location]]:
+    """Where [at, at + length) of a stream lies: (offset in the stream, length, place) of each run that it was written
+    in."""
+    found = []
+    index, end = bisect_right(written, at, key=lambda each: each.offset) - 1, at + length
+    while at < end:
+        target = written[index]
+        assert target.location is not None
+        count = min(end, target.offset + target.length) - at
+        assert count > 0, "the stream has all that was given to it"
+        found.append((at, count, target.location.advanced(at - target.offset)))
+        at, index = at + count, index + 1
     return found
 
 

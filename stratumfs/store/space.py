@@ -12,7 +12,9 @@ import trio
 from stratumfs.erasure.code import Code
 from stratumfs.errors import StoreFull, StratumError
 from stratumfs.ids import GIB, MIB, DeviceId
+from stratumfs.limits import WINDOW_FREE_SHARE
 from stratumfs.store.fleet import Fleet
+from stratumfs.threads import in_thread
 from stratumfs.volumes.attached import AttachedDevice
 
 _log = structlog.get_logger(__name__)
@@ -22,11 +24,18 @@ SPACE_FIRST_S = 10.0
 """So long an opening waits for the first answers: until a device has said what it has, it counts for nothing."""
 _KEEP_BYTES = 1 * GIB
 _KEEP_SHARE = 50
+_KEEP_LOG_BYTES = 256 * MIB
 
 
 def keep_free(total: int) -> int:
     """Bytes of a device that new data leaves alone: for the catalog, deletes, and one repack."""
     return min(_KEEP_BYTES, total // _KEEP_SHARE)
+
+
+def keep_for_catalog(total: int) -> int:
+    """Bytes that new data leaves alone where the catalog lies: a log as long as it may be is folded while it is there
+    still, and what comes within the second between two looks is small files, in the catalog itself."""
+    return max(keep_free(total), min(_KEEP_LOG_BYTES, total // 4))
 
 
 def usable(free: list[int], code: Code) -> int:
@@ -81,6 +90,8 @@ class Space:
         self._asking: dict[DeviceId | None, trio.Event] = {}
         self._catalog_limiter = trio.CapacityLimiter(1)
         self.now = TierSpace(0, 0)
+        self.short = 0
+        """Payload bytes that its devices lack until a WINDOW_FREE_SHARE is free."""
 
     def check(self, count: int, *, freeing: bool = False) -> None:
         """Take *count* payload bytes of what is free; *freeing*: for a repack that frees more. Raises: StoreFull."""
@@ -109,7 +120,7 @@ class Space:
     async def _ask(self, device: AttachedDevice | None) -> None:
         try:
             if device is None:
-                self._catalog_size = await trio.to_thread.run_sync(
+                self._catalog_size = await in_thread(
                     _folder_size, self._catalog(), limiter=self._catalog_limiter, abandon_on_cancel=True
                 )
             else:
@@ -123,25 +134,28 @@ class Space:
         known = [device for device in self._fleet.up(self._tier) if device.id in self._sizes]
         disks = Counter(device.disk for device in known)
         taking = self._fleet.taking(self._tier)
-        total, free, for_repack = [], [], []
+        total, room, free, for_repack = [], [], [], []
         for device in known:
             size, left = self._sizes[device.id]
             sharing = disks[device.disk]  # folders of one disk share what it has
             total.append((size - keep_free(size)) // sharing)
+            room.append(max(0, left - keep_free(size)) // sharing)
             if device in taking:
-                free.append(max(0, left - keep_free(size)) // sharing)
+                free.append(room[-1])
                 for_repack.append(max(0, left - keep_free(size) // 2) // sharing)
         self.now = TierSpace(
             usable(total, self._code),
             usable(free, self._code) if self._catalog_has(1) else 0,
             usable(for_repack, self._code) if self._catalog_has(2) else 0,
         )
+        # Whether a device takes new data just now, or the catalog has room, is another question.
+        self.short = max(0, self.now.total // WINDOW_FREE_SHARE - usable(room, self._code))
         self._taken = 0
 
     def _catalog_has(self, part: int) -> bool:
         """Whether its folder has more room than one *part* of what is kept free."""
         total, free = self._catalog_size
-        return free > keep_free(total) // part
+        return free > keep_for_catalog(total) // part
 
 
 def _folder_size(folder: Path) -> tuple[int, int]:

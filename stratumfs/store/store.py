@@ -6,27 +6,36 @@ from contextlib import asynccontextmanager
 import structlog
 import trio
 
-from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.engine import Catalog, Touched
 from stratumfs.catalog.volumes import VolumeRow
 from stratumfs.errors import DeviceError, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
+from stratumfs.limits import SCRUB_PERIOD_S
 from stratumfs.repair.fleet import Folders
 from stratumfs.repair.repairer import Repairer
+from stratumfs.repair.scrub import Scrubber
+from stratumfs.repair.usage import UsageWalk
 from stratumfs.shards.layout import ShardName
 from stratumfs.store.changes import Changes
 from stratumfs.store.committer import Committer
 from stratumfs.store.compact import Compactor
+from stratumfs.store.defragment import Defragmenter
 from stratumfs.store.fleet import Fleet
+from stratumfs.store.imager import Imager
 from stratumfs.store.ledger import CatalogLedger
 from stratumfs.store.locks import InodeLocks
 from stratumfs.store.maintenance import Maintenance
 from stratumfs.store.multipart import Uploads
 from stratumfs.store.namespace import Namespace
+from stratumfs.store.naming import Naming
 from stratumfs.store.objects import Objects
 from stratumfs.store.observer import AccessObserver, Foreground, NullObserver
+from stratumfs.store.pace import Pace
 from stratumfs.store.pack import Packer
 from stratumfs.store.reader import Reader
+from stratumfs.store.remote_tier import Everywhere, Offsite, RemoteTier
 from stratumfs.store.space import SPACE_FIRST_S, Space
+from stratumfs.store.target import RepackTarget
 from stratumfs.store.writer import Writer
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import VolumeInfo
@@ -41,7 +50,8 @@ class Store:
 
     Made by ``opened_store`` and used on its loop. ``read_only`` is why nothing is written, once there is a reason. New
     data goes to the tier whose name, code, space and writer are attributes here; ``writers`` has those of all tiers,
-    and a tier that cannot be written to is no reason for the store.
+    and a tier that cannot be written to is no reason for the store. ``remotes`` are tiers on none of its devices, and
+    ``targets`` all that bytes may be moved to.
     """
 
     def __init__(
@@ -53,14 +63,22 @@ class Store:
         nursery: trio.Nursery,
         observer: AccessObserver,
         folders: Folders | None = None,
+        scrub_period_s: float = SCRUB_PERIOD_S,
+        offsite: Offsite | None = None,
     ) -> None:
         self.id, self.tier, self.code, self.fleet, self.devices = ident, tier, fleet.codes[tier], fleet, fleet.devices
         self.catalog, self.observer = catalog, Foreground(observer)
         self._away: dict[VolumeId, frozenset[DeviceId]] = {}  # of volumes that are freed, where they are not gone yet
-        self.volume_reader = VolumeReader(ident, fleet.devices, self._damaged)
+        self.remotes: dict[str, RemoteTier] = {}
+        self.naming = Naming()
+        self.volume_reader = VolumeReader(ident, Everywhere(fleet.devices, self.remotes), self._damaged)
         self.writers = {name: self._writer(name, nursery) for name in fleet.codes}
         self.writer = self.writers[tier]
         self.volume_writer, self.space = self.writer.volumes, self.writer.space
+        self.targets: dict[str, RepackTarget] = {**self.writers}
+        self._nursery = nursery
+        if offsite is not None:
+            self.add_remote(offsite)
         self.reader = Reader(catalog, self.volume_reader, nursery)
         self.repairer = Repairer(
             ident,
@@ -70,15 +88,37 @@ class Store:
             seal=self._seal,
             moved=self.reader.forget,
             folders=folders,
+            accesses=lambda: self.observer.accesses,
+            kept_since_ns=lambda: self.maintenance.kept_since_ns,
         )
         fleet.listeners.append(self.repairer.heed)
+        self.scrubber = Scrubber(
+            ident,
+            catalog,
+            fleet.devices,
+            CatalogLedger(catalog),
+            damaged=self.repairer.damaged,
+            restored=self._announce,
+            pace=Pace(self.observer, self._scrubbed),
+            period_s=scrub_period_s,
+        )
+        self.repairer.seen.listeners.append(self.scrubber.made_anew)
+        self.usage = UsageWalk(catalog, Pace(self.observer, lambda _: None))
         self.packer = Packer(catalog, self.reader, self.writer, self.observer)
         self.compactor = Compactor(catalog, self.reader, fleet, self.writers, self.observer, self._seal)
+        self.defragmenter = Defragmenter(catalog, self.reader, self.writer, self.writers, self.observer)
         self.changes = Changes(nursery)
         self.locks = InodeLocks()
         self.maintenance = Maintenance(
-            catalog, self.reader, self.writer, self.writers.values(), self._free_shards, self.repairer.forget
+            catalog,
+            self.reader,
+            self.writer,
+            self.writers.values(),
+            self._free_shards,
+            self.repairer.forget,
+            self._unnamed,
         )
+        self.imager = Imager(ident, catalog, fleet, self.writer, self.observer, self.maintenance.keep_not, self.naming)
         self.holds = self.maintenance.holds
         self.objects = Objects(
             Committer(catalog, self.changes, self.maintenance.wake),
@@ -86,9 +126,10 @@ class Store:
             self.reader,
             self.holds,
             self.observer,
+            tiered=lambda: len(self.targets) > 1,
         )
         self.uploads = Uploads(self.objects)
-        self.files = Namespace(catalog, self.writer, self.locks, self.maintenance)
+        self.files = Namespace(catalog, self.writer, self.locks, self.maintenance, self.defragmenter.note)
 
     @property
     def read_only(self) -> str | None:
@@ -98,6 +139,12 @@ class Store:
     def damaged(self) -> Set[tuple[VolumeId, CellIndex]]:
         """Shards with a cell that was found bad, and not mended yet."""
         return self.repairer.known
+
+    def add_remote(self, offsite: Offsite) -> None:
+        """A tier in somebody's S3, from now on."""
+        remote = RemoteTier(self.id, self.catalog, offsite, self.writer.inline, self.naming)
+        self.remotes[offsite.tier] = self.targets[offsite.tier] = remote
+        self._nursery.start_soon(remote.serve)
 
     def refuse_writes(self, reason: str) -> None:
         """From now on the store is read-only. The first reason stays."""
@@ -116,8 +163,19 @@ class Store:
                 nursery.start_soon(writer.space.serve)
             nursery.start_soon(self.maintenance.serve)
             nursery.start_soon(self.repairer.serve)
+            nursery.start_soon(self.scrubber.serve)
+            nursery.start_soon(self.usage.serve)
             nursery.start_soon(self.packer.serve)
             nursery.start_soon(self.compactor.serve)
+            nursery.start_soon(self.defragmenter.serve)
+            nursery.start_soon(self.imager.serve)
+
+    def _announce(self, touched: Touched) -> None:
+        self.changes.announce(touched)
+
+    def _scrubbed(self, count: int) -> None:
+        if self.scrubber.work is not None:
+            self.scrubber.work.done = count
 
     def _writer(self, tier: str, nursery: trio.Nursery) -> Writer:
         code = self.fleet.codes[tier]
@@ -130,6 +188,9 @@ class Store:
             await writer.volumes.seal(volume)
 
     def _damaged(self, volume: VolumeInfo, index: CellIndex, error: StratumError) -> None:
+        if volume.tier in self.remotes:
+            _log.error("a volume elsewhere is damaged", volume=volume.id.hex(), reason=str(error))
+            return
         if self.repairer.damaged(volume.id, index, str(error)):
             _log.warning(
                 "a shard is damaged and was read around", volume=volume.id.hex(), cell=index, reason=str(error)
@@ -137,7 +198,13 @@ class Store:
         if isinstance(error, DeviceError):
             self.fleet.suspect(volume.devices[index], str(error))
 
+    def _unnamed(self) -> frozenset[VolumeId]:
+        found = frozenset[VolumeId]().union(*(writer.unnamed() for writer in self.writers.values()))
+        return found.union(*(remote.unnamed() for remote in self.remotes.values()))
+
     async def _free_shards(self, row: VolumeRow) -> bool:
+        if row.remote:
+            return row.tier in self.remotes and self.remotes[row.tier].free(row)
         up = {device.id: device for device in self.fleet.up(row.tier)}
         away = frozenset(each for each in row.devices if each not in up and not self.fleet.gone(each))
         if self._away.get(row.id) == away:
@@ -173,15 +240,19 @@ async def opened_store(
     observer: AccessObserver | None = None,
     read_only: str | None = None,
     folders: Folders | None = None,
+    scrub_period_s: float = SCRUB_PERIOD_S,
+    offsite: Offsite | None = None,
 ) -> AsyncIterator[Store]:
     """Run a store over an open catalog whose ``serve`` runs already, and over the devices that are there.
 
     *tier* takes new data; what is moved to the others of the fleet lies there. *read_only* is the reason why nothing
-    may be written, if there is one; fewer than 1 + m devices that are up are one by themselves, for their tier. At the
-    end open volumes are sealed; the catalog is the caller's to close, afterwards.
+    may be written, if there is one; fewer than 1 + m devices that are up are one by themselves, for their tier.
+    *scrub_period_s*: in it all is read and verified once; *offsite*: a tier in somebody's S3. At the end open volumes
+    are sealed; the catalog is the caller's to close, afterwards.
     """
     async with trio.open_nursery() as nursery:
-        store = Store(ident, catalog, tier, fleet, nursery, observer or NullObserver(), folders)
+        listening = observer if observer is not None else NullObserver()
+        store = Store(ident, catalog, tier, fleet, nursery, listening, folders, scrub_period_s, offsite)
         if read_only is not None:
             store.refuse_writes(read_only)
         for writer in store.writers.values():
@@ -191,17 +262,24 @@ async def opened_store(
             yield store
         finally:
             nursery.cancel_scope.shield = True
+            for remote in store.remotes.values():
+                remote.close()
             if store.read_only is None:
                 for writer in store.writers.values():
                     await _close(writer)
+                await _close_volumes(store.imager.volumes)
             nursery.cancel_scope.cancel()
 
 
 async def _close(writer: Writer) -> None:
     if writer.read_only is not None:
         return
+    await _close_volumes(writer.volumes)
+
+
+async def _close_volumes(volumes: VolumeWriter) -> None:
     with trio.CancelScope(shield=True):
         try:
-            await writer.volumes.close()
+            await volumes.close()
         except StratumError as error:
             _log.error("a volume was left for the next start to seal", error=str(error))

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Iterable, Sequence
 
-from stratumfs.catalog.volumes import VolumeRow
+from stratumfs.catalog.volumes import OPEN, SEALED, VolumeRow, volumes
 from stratumfs.ids import CellIndex, DeviceId
+from stratumfs.limits import ANSWER_WAIT_S, TRANSACTION_ROWS_MAX
 from stratumfs.repair.rows import volume_info
 from stratumfs.store.store import Store
 from stratumfs.volumes.presence import Present, shards_present
@@ -11,11 +12,6 @@ from stratumfs.volumes.survival import Shards, Survival, survival
 
 Good = tuple[int, frozenset[DeviceId]]
 """k of a volume, and the devices whose shards of it are counted upon. Many volumes are alike."""
-
-
-async def look_for(store: Store, rows: Sequence[VolumeRow], wait_s: float) -> tuple[Present, set[DeviceId]]:
-    """As `shards_present`, of devices that are not struck."""
-    return await shards_present(store.fleet.counted(), [volume_info(row) for row in rows], wait_s)
 
 
 def good_shards(store: Store, row: VolumeRow, missing: Collection[CellIndex], away: Collection[DeviceId] = ()) -> Good:
@@ -31,10 +27,35 @@ def good_shards(store: Store, row: VolumeRow, missing: Collection[CellIndex], aw
     )
 
 
-def survives(store: Store, volumes: Iterable[Good], away: Collection[DeviceId] = ()) -> Survival:
+async def look_for(
+    store: Store, rows: Sequence[VolumeRow], wait_s: float, silent: Collection[DeviceId] = ()
+) -> tuple[Present, set[DeviceId]]:
+    """As `shards_present`, of devices that are not struck; those that are *silent* are not asked."""
+    asked = {ident: device for ident, device in store.fleet.counted().items() if ident not in silent}
+    return await shards_present(asked, [volume_info(row) for row in rows], wait_s)
+
+
+async def survives_by_asking(store: Store) -> Survival:
+    """Of all volumes with data on the store's devices, by what these say now of the files of each; one that does not
+    say is lost."""
+    found, silent = set[Good](), set[DeviceId]()
+    for state in (OPEN, SEALED):
+        after = b""
+        while rows := await store.catalog.read(volumes, state, after, TRANSACTION_ROWS_MAX):
+            after = rows[-1].id
+            present, mute = await look_for(store, rows, ANSWER_WAIT_S, silent)
+            silent |= mute
+            for row in filter(lambda each: each.live and not each.remote, rows):
+                cells = range(row.k + row.m)
+                missing = {CellIndex(cell) for cell in cells if cell not in present[row.id]}
+                found.add(good_shards(store, row, missing, silent))
+    return survives(store, found, silent)
+
+
+def survives(store: Store, good: Iterable[Good], away: Collection[DeviceId] = ()) -> Survival:
     """Of these volumes, beside the catalog. Where there are none: what the next one of the store survives."""
     disks = {ident: device.disk for ident, device in store.fleet.counted().items()}
-    found = [Shards(k, tuple(disks[device] for device in devices if device in disks)) for k, devices in volumes]
+    found = [Shards(k, tuple(disks[device] for device in devices if device in disks)) for k, devices in good]
     if not found:
         up = [device.disk for device in store.fleet.up(store.tier) if device.id not in away][: store.code.n]
         found.append(Shards(max(1, len(up) - store.code.m), tuple(up)))

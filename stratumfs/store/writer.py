@@ -6,9 +6,10 @@ in a row before.
 """
 
 from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import takewhile
+from typing import Protocol, Self
 
 import trio
 
@@ -19,16 +20,21 @@ from stratumfs.limits import (
     STRIPE_PAYLOAD_MAX,
     STRIPE_UNNAMED_S,
     STRIPES_IN_FLIGHT,
+    SYNC_AHEAD_BYTES,
+    SYNC_CROWDED_BYTES,
     UNSYNCED_BYTES_MAX,
     UNSYNCED_TOTAL_MAX,
 )
 from stratumfs.location import Location
+from stratumfs.room import room
 from stratumfs.store.digest import StreamDigest
 from stratumfs.store.fleet import Fleet
 from stratumfs.store.inline import InlineBytes
 from stratumfs.store.space import Space
+from stratumfs.store.target import Plan
 from stratumfs.values import NewExtent, Written
 from stratumfs.volumes.pending import PendingStripe
+from stratumfs.volumes.threads import LendingThreads
 from stratumfs.volumes.writer import VolumeWriter
 
 __all__ = ["ByteSource", "Gathered", "PendingStripe", "StripeHolder", "StripeStream", "Writer", "merged"]
@@ -89,9 +95,13 @@ class Writer:
         self._refused: str | None = None
         self._appended: dict[VolumeId, float] = {}
         self._holders: set[StripeHolder] = set()
-        self._hashing = trio.CapacityLimiter(2)
+        self._hashing = LendingThreads(2)
         self.stripe_payload = STRIPE_PAYLOAD_MAX
         self.packed_payload = min(STRIPE_PAYLOAD_MAX, volumes.code.k * PACKED_CELL)
+
+    @property
+    def tier(self) -> str:
+        return self.volumes.tier
 
     @property
     def read_only(self) -> str | None:
@@ -146,24 +156,19 @@ class Writer:
         self._appended = {volume: when for volume, when in self._appended.items() if when >= oldest}
         return frozenset(self._appended).union(*(holder.volumes for holder in self._holders))
 
-    @contextmanager
-    def stream(
-        self, *, payload: int | None = None, copying: bool = False, freeing: bool = False
-    ) -> Iterator["StripeStream"]:
-        """A body of any length; what it wrote is spared until the context ends, for it may take hours.
+    def stream(self, *, payload: int | None = None, copying: bool = False, freeing: bool = False) -> "StripeStream":
+        """A body of any length, as a context; what it wrote is spared until that ends, for it may take hours.
 
         payload: bytes of a stripe, if not as many as there can be.
         copying: of bytes that the store has already. They are not hashed (the digest is that of nothing), and never
         become inline.
         freeing: as of ``reserve``.
         """
-        stream = StripeStream(self, payload or self.stripe_payload, copying, freeing)
-        self.keep(stream)
-        try:
-            yield stream
-        finally:
-            self.let_go(stream)
-            stream.let_go()
+        return StripeStream(self, payload or self.stripe_payload, copying, freeing)
+
+    def copying(self, *, freeing: bool = False) -> "StripeStream":
+        """See `RepackTarget`."""
+        return self.stream(copying=True, freeing=freeing)
 
     async def gather(self, segments: Sequence[tuple[int, Buffer]]) -> list[Gathered]:
         """Many short segments, (offset, bytes) each, packed side by side into as few stripes as they need.
@@ -189,7 +194,7 @@ class Writer:
         self._appended[location.volume] = trio.current_time()
 
 
-class StripeStream:
+class StripeStream(AbstractContextManager["StripeStream"]):
     """A body from its first byte to its last, cut into stripes that are coded while the next bytes come in.
 
     Used by one task. Memory: ``STRIPES_IN_FLIGHT`` stripes, the one that fills, and up to ``UNSYNCED_BYTES_MAX`` that
@@ -203,14 +208,27 @@ class StripeStream:
         self._digest = writer.digest()
         self._filling: bytearray | memoryview = bytearray()
         self._offset = 0  # of the first byte of `_filling`
-        self._slots = trio.Semaphore(STRIPES_IN_FLIGHT)
+        self._slots: trio.Semaphore | None = None  # of most objects there is nothing to send
         self._running = 0
-        self._quiet = trio.Event()
+        self._quiet: trio.Event | None = None
         self._last: PendingStripe | None = None
         self._stripes: dict[int, PendingStripe] = {}
         self._unsynced: list[PendingStripe] = []
         self._unsynced_bytes = 0
+        self._appended: set[PendingStripe] = set()  # of these, what no sync has been begun for
+        self._syncing = False
         self._error: BaseException | None = None
+        self._left = False
+
+    def __enter__(self) -> Self:
+        self._writer.keep(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.let_go(self)
+        self.let_go()
+        self._left = True
+        self._drop()
 
     @property
     def taken(self) -> int:
@@ -242,6 +260,17 @@ class StripeStream:
             self._check()
             await self._send()
 
+    async def begin_stripes(self, payload: int) -> None:
+        """What is written from here on lies in stripes of up to so many bytes. Raises: as ``write``."""
+        if self._filling:
+            self._check()
+            await self._send()
+        self._payload = payload
+
+    async def settle(self, plan: Plan) -> None:
+        """See `CopyStream`. Raises: as ``finish``."""
+        await self.finish()
+
     async def fill(self, source: ByteSource, length: int) -> None:
         """Take all of *source*, which has up to *length* bytes, and puts them where they are coded from.
 
@@ -249,14 +278,14 @@ class StripeStream:
         """
         while True:
             # One byte more than there should be: with no room left it could not be seen that the source has ended.
-            room = memoryview(bytearray(min(self._payload, length - self._offset + 1)))
+            free = room(min(self._payload, length - self._offset + 1))
             used = 0
-            while used < len(room) and (count := await source.read_into(room[used:])):
+            while used < len(free) and (count := await source.read_into(free[used:])):
                 self._check()
                 self._writer.reserve(count)
                 used += count
-            self._filling = room[:used]
-            if used < len(room):
+            self._filling = free[:used]
+            if used < len(free):
                 return
             assert used == self._payload, "a source has more bytes than it said"
             await self._send()
@@ -282,24 +311,34 @@ class StripeStream:
 
     def let_go(self) -> None:
         """Nobody syncs what is not synced by now: its memory counts no more."""
-        self._writer.unsynced_bytes -= self._unsynced_bytes
-        self._unsynced_bytes = 0
+        self._count_synced(self._unsynced_bytes)
+
+    def _drop(self) -> None:
+        """An error that it has raised holds it by the traceback: all bytes would stay until the collector of cycles
+        comes by."""
+        self._stripes.clear()
+        self._unsynced.clear()
+        self._appended.clear()
+        self._filling, self._last, self._error = bytearray(), None, None
 
     async def _send(self) -> None:
         payload, self._filling = self._filling, bytearray()
         offset, self._offset = self._offset, self._offset + len(payload)
-        await self._slots.acquire()
+        slots = self._slots = self._slots or trio.Semaphore(STRIPES_IN_FLIGHT)
+        await slots.acquire()
         hashed = None if self._copying else self._digest.update(payload)
         self._running += 1
         placed = trio.Event()
-        self._writer.nursery.start_soon(self._append, offset, payload, placed, hashed)
+        self._writer.nursery.start_soon(self._append, offset, payload, slots, placed, hashed)
         await placed.wait()  # the next one may lie behind it
         self._unsynced_bytes += len(payload)
         self._writer.unsynced_bytes += len(payload)
         if self._unsynced_bytes >= UNSYNCED_BYTES_MAX or self._writer.unsynced_bytes >= UNSYNCED_TOTAL_MAX:
             await self._sync()
 
-    async def _append(self, offset: int, payload: Buffer, placed: trio.Event, hashed: trio.Event | None) -> None:
+    async def _append(
+        self, offset: int, payload: Buffer, slots: trio.Semaphore, placed: trio.Event, hashed: trio.Event | None
+    ) -> None:
         stripe, before = PendingStripe(payload, lambda _: placed.set()), self._last
         self._stripes[offset] = self._last = stripe
         self._unsynced.append(stripe)
@@ -307,25 +346,65 @@ class StripeStream:
             self._check()
             self._writer.check_writable()
             await self._writer.volumes.append(stripe, before)
+            self._appended.add(stripe)
+            self._sync_beside()
             if hashed is not None:
                 await hashed.wait()
         except Exception as error:  # whoever finishes the stream raises it
             self._error = self._error or error
         finally:
             placed.set()
-            self._slots.release()
-            self._running -= 1
-            if not self._running:
-                self._quiet.set()
-                self._quiet = trio.Event()
+            slots.release()
+            self._ended()
+
+    def _ended(self) -> None:
+        self._running -= 1
+        if not self._running and self._quiet is not None:
+            self._quiet.set()
+        if self._left:
+            self._drop()
+
+    def _sync_beside(self) -> None:
+        """Devices write while more comes in, so that the last sync has little left to wait for."""
+        crowded = self._writer.unsynced_bytes * 2 >= UNSYNCED_TOTAL_MAX
+        due = SYNC_CROWDED_BYTES if crowded else SYNC_AHEAD_BYTES
+        if self._syncing or len(self._appended) * self._payload < due:
+            return
+        # Without gaps, in the order of the stream: what must be written again is one run again.
+        stripes = list(takewhile(self._appended.__contains__, self._unsynced))
+        if stripes:
+            self._appended.difference_update(stripes)
+            self._syncing = True
+            self._running += 1
+            self._writer.nursery.start_soon(self._sync_appended, stripes)
+
+    async def _sync_appended(self, stripes: Sequence[PendingStripe]) -> None:
+        try:
+            await self._writer.sync(stripes)
+        except Exception as error:  # whoever finishes the stream raises it
+            self._error = self._error or error
+        else:
+            # Those that another's sync has covered keep their payload until they are in one of ours.
+            self._unsynced = [stripe for stripe in self._unsynced if stripe.payload is not None]
+            # What was let go of meanwhile counts no more.
+            self._count_synced(min(self._unsynced_bytes, sum(stripe.length for stripe in stripes)))
+        finally:
+            self._syncing = False
+            self._ended()
 
     async def _sync(self) -> None:
         while self._running:
+            self._quiet = trio.Event()
             await self._quiet.wait()
         self._check()
         await self._writer.sync(self._unsynced)
         self._unsynced.clear()
+        self._appended.clear()
         self.let_go()
+
+    def _count_synced(self, count: int) -> None:
+        self._unsynced_bytes -= count
+        self._writer.unsynced_bytes -= count
 
     def _check(self) -> None:
         if self._error is not None:

@@ -10,8 +10,10 @@ import trio
 
 from stratumfs.errors import DeviceError, DeviceFailed
 from stratumfs.ids import DeviceId
+from stratumfs.latency import Latencies
 from stratumfs.limits import DEVICE_THREADS
 from stratumfs.shards.backend import ShardBackend
+from stratumfs.threads import in_thread
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -41,6 +43,7 @@ class AttachedDevice:
     struck   why nothing is written to it any more
     doubtful it erred lately: it is read last
     answered when a call that writes last came back, with an error or without
+    seconds  that its calls took, by ``read`` and ``write``; what waits for a thread is not in it
     """
 
     id: DeviceId
@@ -56,7 +59,8 @@ class AttachedDevice:
     struck: DeviceError | None = None
     doubtful: bool = False
     answered: float = float("-inf")
-    # The two things that threads change: when each call began that has not come back.
+    seconds: Latencies = field(default_factory=lambda: Latencies("call"))
+    # The two things that threads change beside it: when each call began that has not come back.
     _reading_since: dict[object, float] = field(default_factory=dict)
     _writing_since: dict[object, float] = field(default_factory=dict)
     _waiting: set[trio.CancelScope] = field(default_factory=set)
@@ -68,7 +72,7 @@ class AttachedDevice:
         buffers until it returns.
         """
         with self.giving_up() as scope:
-            return await trio.to_thread.run_sync(self.timed, fn, *args, limiter=self.writers, abandon_on_cancel=True)
+            return await in_thread(self.timed, fn, *args, limiter=self.writers, abandon_on_cancel=True)
         assert scope.cancelled_caught
         raise DeviceFailed(f"device {self.label} was given up: {self.struck}", self.label)
 
@@ -87,25 +91,27 @@ class AttachedDevice:
     def timed(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """*fn*, one call that writes to this device; in a thread."""
         token = object()
-        self._writing_since[token] = self.clock()
+        self._writing_since[token] = began = self.clock()
         try:
             return fn(*args)
         finally:
             self.answered = self.clock()
             del self._writing_since[token]
+            self.seconds.observe("write", self.answered - began)
 
     async def read(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """*fn* in a thread of this device; a cancelled waiter goes on, the thread keeps its slot until it returns."""
+        return await in_thread(self.reading, fn, *args, abandon_on_cancel=True, limiter=self.readers)
 
-        def timed() -> T:
-            token = object()
-            self._reading_since[token] = self.clock()
-            try:
-                return fn(*args)
-            finally:
-                del self._reading_since[token]
-
-        return await trio.to_thread.run_sync(timed, abandon_on_cancel=True, limiter=self.readers)
+    def reading(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """*fn*, one call that reads from this device; in a thread."""
+        token = object()
+        self._reading_since[token] = began = self.clock()
+        try:
+            return fn(*args)
+        finally:
+            del self._reading_since[token]
+            self.seconds.observe("read", self.clock() - began)
 
     def strike(self, error: DeviceError) -> None:
         """Nothing is written to it from now on; who waits for it goes on, by DeviceFailed. The first reason stays."""

@@ -44,6 +44,12 @@ def open_block(block: Buffer) -> bytes:
     return fixed
 
 
+def intact(blocks: Sequence[bytes]) -> list[bool]:
+    """Whether each is as it was sealed, to the last bit: what could be corrected is not."""
+    sealed = seal_blocks([block[:FIELDS_SIZE] for block in blocks])
+    return [one == other for one, other in zip(blocks, sealed, strict=True)]
+
+
 def corrected(block: Buffer) -> bytes | None:
     """All 128 bytes of a block with its damage corrected; None if that can't be done."""
     fields = correct(bytes(block), PARITY_SIZE)

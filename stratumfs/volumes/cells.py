@@ -1,28 +1,27 @@
 """One cell: read from its shard and verified; and a bounded cache of verified ones."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from stratumfs.erasure.checksum import digest
 from stratumfs.errors import ShardCorrupt
 from stratumfs.ids import Buffer, CellIndex, Nonce, StoreId, StripeNo, VolumeId
-from stratumfs.shards.backend import ShardBackend
+from stratumfs.shards.backend import ShardReader
 from stratumfs.shards.layout import ShardName
 from stratumfs.volumes.block import corrected
 from stratumfs.volumes.format import HEADER_SIZE, StripeAt, VolumeInfo, expected_digest, unpack_header
 
 
-@dataclass(frozen=True, slots=True)
-class CellKey:
+class CellKey(NamedTuple):
     """Names the bytes of one cell for ever: a stripe number is written once, and the nonce tells writes apart."""
 
     volume: VolumeId
     stripe: StripeNo
     nonce: Nonce
-    index: CellIndex
+    cell: CellIndex
 
 
-def read_cell(shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, at: StripeAt) -> memoryview:
+def read_cell(shards: ShardReader, store: StoreId, volume: VolumeInfo, index: CellIndex, at: StripeAt) -> memoryview:
     """Read cell *index* of the stripe *at* and verify it. Blocks.
 
     Raises: ShardCorrupt; what the backend raises.
@@ -32,7 +31,7 @@ def read_cell(shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: C
 
 
 def read_cell_nowait(
-    shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, at: StripeAt, room: memoryview
+    shards: ShardReader, store: StoreId, volume: VolumeInfo, index: CellIndex, at: StripeAt, room: memoryview
 ) -> bool:
     """Read the cell into *room*, if the page cache has it whole and good; else False, and *room* holds anything."""
     header = memoryview(bytearray(HEADER_SIZE))
@@ -84,8 +83,7 @@ def _what_is_wrong(header: memoryview, expected: bytes | None) -> str:
     return f"the cell is another one: volume {found.volume.hex()}, stripe {found.stripe}, nonce {found.nonce:#x}"
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """A verified cell: bytes of *run* from *start* on, which never change again.
 
     Cells that were read together lie behind one another in one run, so that whoever wants several copies nothing.

@@ -8,6 +8,8 @@ from functools import partial
 import outcome
 import trio
 
+from stratumfs.threads import start_thread
+
 
 async def in_threads(calls: Sequence[Callable[[], None]]) -> list[BaseException | None]:
     """Run all *calls* at once, each in a thread of its own; what each raised, by position.
@@ -36,6 +38,6 @@ async def in_threads(calls: Sequence[Callable[[], None]]) -> list[BaseException 
                 token.run_sync_soon(done.set)
 
     for at, call in enumerate(calls):
-        trio.lowlevel.start_thread_soon(call, partial(deliver, at))
+        start_thread(call, partial(deliver, at))
     await done.wait()
     return errors

@@ -14,6 +14,7 @@ It is one block (see ``block.py``) of 128 bytes. Integers are little endian.
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from stratumfs.erasure.code import Code
 from stratumfs.errors import GeometryError, ShardCorrupt
@@ -52,8 +53,7 @@ class VolumeInfo:
             raise GeometryError(f"volume {self.id.hex()}: {len(self.devices)} devices for {self.code.n} shards")
 
 
-@dataclass(frozen=True, slots=True)
-class StripeAt:
+class StripeAt(NamedTuple):
     """One stripe, as a row names it: what its cells must say of themselves, and where they lie in every shard."""
 
     stripe: StripeNo

@@ -5,11 +5,20 @@ from dataclasses import dataclass
 
 import trio
 
-from stratumfs.errors import DeviceError, DeviceUnasked, ShardCorrupt, ShardMissing, StratumError, TooFewShards
-from stratumfs.ids import CellIndex, DeviceId, StoreId
-from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.errors import (
+    ColdUnavailable,
+    DeviceError,
+    DeviceUnasked,
+    ShardCorrupt,
+    ShardMissing,
+    StoreBusy,
+    StratumError,
+    TooFewShards,
+)
+from stratumfs.ids import CellIndex, StoreId
 from stratumfs.volumes.cells import read_cell
 from stratumfs.volumes.format import StripeAt, VolumeInfo
+from stratumfs.volumes.source import Source, Sources
 
 OnDamage = Callable[[VolumeInfo, CellIndex, StratumError], None]
 """Told of each bad or missing cell, and by which error; may be called often for one shard."""
@@ -22,9 +31,9 @@ class StripeSource:
     store: StoreId
     volume: VolumeInfo
     at: StripeAt
-    devices: Mapping[DeviceId, AttachedDevice]
+    devices: Sources
 
-    def device(self, index: CellIndex) -> AttachedDevice | None:
+    def device(self, index: CellIndex) -> Source | None:
         """The device of cell *index*, if it is up."""
         return self.devices.get(self.volume.devices[index])
 
@@ -45,7 +54,7 @@ class Gather:
         self._hedge_s = hedge_s
         self._on_damage = on_damage
         self._bad: dict[CellIndex, str] = {}
-        self._unasked: DeviceUnasked | None = None
+        self._unasked: StratumError | None = None  # says nothing of any shard
         self._late: set[CellIndex] = set()
         self._pending: set[CellIndex] = set()
         self._untried = self._in_order()
@@ -54,7 +63,8 @@ class Gather:
     async def run(self, good: Mapping[CellIndex, memoryview]) -> None:
         """Fill ``self.good`` with all wanted cells, or with k cells of any kind; *good* are those at hand.
 
-        Raises: TooFewShards if there are not enough; DeviceUnasked if that is for want of descriptors.
+        Raises: TooFewShards if there are not enough; DeviceUnasked if that is for want of descriptors; ColdUnavailable,
+        StoreBusy of what keeps cold volumes.
         """
         self.good.update(good)
         self._untried = [index for index in self._untried if index not in good]
@@ -99,13 +109,13 @@ class Gather:
         expected = self.good.keys() | (self._pending - self._late)
         return self._wanted <= expected or len(expected) >= self._source.volume.code.k
 
-    async def _read(self, index: CellIndex, device: AttachedDevice) -> None:
+    async def _read(self, index: CellIndex, device: Source) -> None:
         source = self._source
         try:
             self.good[index] = await device.read(
                 read_cell, device.shards, source.store, source.volume, index, source.at
             )
-        except DeviceUnasked as error:
+        except (DeviceUnasked, ColdUnavailable, StoreBusy) as error:
             self._unasked, self._bad[index] = error, str(error)
         except (ShardCorrupt, ShardMissing, DeviceError) as error:
             self._bad[index] = str(error)

@@ -5,23 +5,25 @@ from collections.abc import Collection, Mapping, Sequence
 import trio
 
 from stratumfs.erasure.code import codec_for
-from stratumfs.ids import CellIndex, DeviceId, StoreId
+from stratumfs.ids import CellIndex, StoreId
 from stratumfs.limits import CODING_THREADS, HEDGE_DELAY_S, STRIPE_CACHE_BYTES, STRIPE_PAYLOAD_MAX
 from stratumfs.location import Location
-from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.room import room
 from stratumfs.volumes.cells import Cell, CellCache, CellKey, read_cell_nowait
 from stratumfs.volumes.format import StripeAt, VolumeInfo, stripe_of
 from stratumfs.volumes.gather import Gather, OnDamage, StripeSource
+from stratumfs.volumes.source import Sources
+from stratumfs.volumes.threads import LendingThreads
 
 LOOP_CELLS_MAX = 256 * 1024
-"""So many bytes of cells are taken from the page cache and verified on the loop: 60 µs. A hop into a thread costs 40,
-and where all cores are busy a turn of the scheduler twice."""
+"""So many bytes of cells are taken from the page cache and verified on the loop by default: 60 µs. A hop into a thread
+costs 40, and where all cores are busy a turn of the scheduler twice."""
 
 
 class VolumeReader:
     """Reads from all volumes of a store; lives on one loop.
 
-    devices    those that are up; the mapping may change while it is in use
+    devices    those that are up, and what keeps cold volumes; the mapping may change while it is in use
     on_damage  called on the loop for each bad or missing cell met; may be called often for one shard
 
     Shared state is the cache and `_loading`: a cell that some task is getting already is waited for, not read twice. A
@@ -31,7 +33,7 @@ class VolumeReader:
     def __init__(
         self,
         store: StoreId,
-        devices: Mapping[DeviceId, AttachedDevice],
+        devices: Sources,
         on_damage: OnDamage,
         *,
         cache_bytes: int = STRIPE_CACHE_BYTES,
@@ -43,19 +45,27 @@ class VolumeReader:
         self._hedge_s = hedge_s
         self._cache = CellCache(cache_bytes)
         self._loading: dict[CellKey, trio.Event] = {}
-        self._threads = trio.CapacityLimiter(CODING_THREADS)
-        self._degraded = 0
+        self._threads = LendingThreads(CODING_THREADS)
+        self._degraded = self._verified = 0
 
-    async def read(self, volume: VolumeInfo, location: Location, start: int, length: int) -> bytes | memoryview:
+    async def read(
+        self, volume: VolumeInfo, location: Location, start: int, length: int, loop_max: int = LOOP_CELLS_MAX
+    ) -> bytes | memoryview:
         """*length* bytes from *start*, counted from the first byte of the extent at *location*.
 
         The caller knows the extent's length and stays within it; the range may span the stripes of a run. One copy if
-        it spans stripes, or cells that were not read together; none else. Raises: TooFewShards.
+        it spans stripes, or cells that were not read together; none else. loop_max: so many bytes of cells are taken
+        from the page cache and verified on the loop; more in a thread. Raises: TooFewShards.
         """
-        parts = await self.read_parts(volume, location, start, length)
+        part = self._part_of_cell(volume, location, location.skip + start, length)
+        if part is not None:
+            return part
+        parts = await self.read_parts(volume, location, start, length, loop_max)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def read_parts(self, volume: VolumeInfo, location: Location, start: int, length: int) -> list[memoryview]:
+    async def read_parts(
+        self, volume: VolumeInfo, location: Location, start: int, length: int, loop_max: int = LOOP_CELLS_MAX
+    ) -> list[memoryview]:
         """As `read`, without a copy: read-only views, in order."""
         parts: list[Cell] = []
         size = location.cell_size
@@ -66,7 +76,7 @@ class VolumeReader:
             until = min(offset + end - at, STRIPE_PAYLOAD_MAX)
             first, last = offset // size, (until - 1) // size
             wanted = [CellIndex(number) for number in range(first, last + 1)]
-            cells = await self._cells(volume, stripe_of(location, ordinal), wanted)
+            cells = await self._cells(volume, stripe_of(location, ordinal), wanted, loop_max)
             for index in wanted:
                 begin = index * size
                 _add(parts, cells[index], max(offset - begin, 0), min(until - begin, size))
@@ -74,15 +84,39 @@ class VolumeReader:
         return [part.bytes for part in parts]
 
     def statistics(self) -> dict[str, int]:
-        """Of the cache (cells, bytes), and how many stripes had to be decoded."""
+        """Of the cache (cells, bytes); how many cells were read and verified, how many stripes decoded."""
         return {
+            "cells_verified": self._verified,
             "cell_hits": self._cache.hits,
             "cell_misses": self._cache.misses,
             "cache_bytes": self._cache.size,
             "stripes_decoded": self._degraded,
         }
 
-    async def _cells(self, volume: VolumeInfo, at: StripeAt, wanted: Sequence[CellIndex]) -> dict[CellIndex, Cell]:
+    def _part_of_cell(self, volume: VolumeInfo, location: Location, at: int, length: int) -> memoryview | None:
+        """What random reads ask for: *length* bytes from byte *at* of a run, all in one cell that is cached, or in the
+        page cache and short enough for the loop. None if it is not so, or not known, or the cell is not good."""
+        size = location.cell_size
+        ordinal, offset = divmod(at, STRIPE_PAYLOAD_MAX)
+        number, begin = divmod(offset, size)
+        if not length or begin + length > size or offset + length > STRIPE_PAYLOAD_MAX or size > LOOP_CELLS_MAX:
+            return None
+        stripe, index = stripe_of(location, ordinal), CellIndex(number)
+        key = CellKey(volume.id, stripe.stripe, stripe.nonce, index)
+        if key in self._loading:
+            return None
+        cell = self._cache.get(key)
+        if cell is None:
+            cell = _read_nowait(StripeSource(self._store, volume, stripe, self._devices), (index,)).get(index)
+            if cell is None:
+                return None
+            self._verified += 1
+            self._cache.put(key, cell)
+        return cell.bytes[begin : begin + length]
+
+    async def _cells(
+        self, volume: VolumeInfo, at: StripeAt, wanted: Sequence[CellIndex], loop_max: int
+    ) -> dict[CellIndex, Cell]:
         """The *wanted* data cells of one stripe: cached, on their way already, or read."""
         found: dict[CellIndex, Cell] = {}
         while True:
@@ -100,18 +134,21 @@ class VolumeReader:
                 else:
                     missing.append(index)
             if missing:
-                found.update(await self._load(volume, at, missing))
+                found.update(await self._load(volume, at, missing, loop_max))
             elif coming is not None:
                 await coming.wait()
             else:
                 return found
 
-    async def _load(self, volume: VolumeInfo, at: StripeAt, wanted: Sequence[CellIndex]) -> dict[CellIndex, Cell]:
+    async def _load(
+        self, volume: VolumeInfo, at: StripeAt, wanted: Sequence[CellIndex], loop_max: int
+    ) -> dict[CellIndex, Cell]:
         keys = [CellKey(volume.id, at.stripe, at.nonce, index) for index in wanted]
         done = trio.Event()
         self._loading.update((key, done) for key in keys)
         try:
-            cells = await self._read_stripe(StripeSource(self._store, volume, at, self._devices), wanted)
+            cells = await self._read_stripe(StripeSource(self._store, volume, at, self._devices), wanted, loop_max)
+            self._verified += len(cells)
             for index, cell in cells.items():
                 if index < volume.code.k:
                     self._cache.put(CellKey(volume.id, at.stripe, at.nonce, index), cell)
@@ -121,13 +158,15 @@ class VolumeReader:
                 del self._loading[key]
             done.set()
 
-    async def _read_stripe(self, source: StripeSource, wanted: Sequence[CellIndex]) -> dict[CellIndex, Cell]:
+    async def _read_stripe(
+        self, source: StripeSource, wanted: Sequence[CellIndex], loop_max: int
+    ) -> dict[CellIndex, Cell]:
         """At least the *wanted* cells: from the page cache if it has them, else by devices' threads, else decoded."""
-        if len(wanted) * source.at.cell_size <= LOOP_CELLS_MAX:
+        if len(wanted) * source.at.cell_size <= loop_max:
             good = _read_nowait(source, wanted)
         else:
             # Never waits for a device, so that one that stalls can't use up these threads.
-            good = await trio.to_thread.run_sync(_read_nowait, source, wanted, limiter=self._threads)
+            good = await self._threads.run(_read_nowait, source, wanted)
         if len(good) == len(wanted):
             return good
         gather = Gather(source, wanted, self._hedge_s, self._on_damage)
@@ -137,22 +176,20 @@ class VolumeReader:
             return good | _single(gather.good, good)
         self._degraded += 1
         codec = codec_for(source.volume.code)
-        decoded = await trio.to_thread.run_sync(
-            codec.recover, gather.good, lost, source.at.cell_size, limiter=self._threads
-        )
+        decoded = await self._threads.run(codec.recover, gather.good, lost, source.at.cell_size)
         return good | _single(gather.good | {index: cell.toreadonly() for index, cell in decoded.items()}, good)
 
 
 def _read_nowait(source: StripeSource, wanted: Sequence[CellIndex]) -> dict[CellIndex, Cell]:
     """Those of the *wanted* cells that the page cache has, verified, side by side in one run."""
     size = source.at.cell_size
-    room = memoryview(bytearray(size * len(wanted)))
-    run = room.toreadonly()
+    whole = room(size * len(wanted))
+    run = whole.toreadonly()
     good = {}
-    for start, index in zip(range(0, len(room), size), wanted, strict=True):
+    for start, index in zip(range(0, len(whole), size), wanted, strict=True):
         device = source.device(index)
         if device is not None and read_cell_nowait(
-            device.shards, source.store, source.volume, index, source.at, room[start : start + size]
+            device.shards, source.store, source.volume, index, source.at, whole[start : start + size]
         ):
             good[index] = Cell(run, start, size)
     return good

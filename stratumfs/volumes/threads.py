@@ -1,54 +1,64 @@
-"""Threads that code and write; one that is stuck in the kernel does not take a place from the others."""
+"""Threads that hash, code and write; one that is stuck in the kernel does not take a place from the others."""
 
-import threading
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
+import outcome
 import trio
+
+from stratumfs.threads import start_thread
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-@dataclass(slots=True)
-class _Call:
-    begun: bool = False
-    ended: bool = False
-    lent: bool = False
-
-
 class LendingThreads:
     """At most *count* threads, without those that their waiters left behind: these keep what they hold until they
-    return, and another slot stands in for theirs."""
+    return, and another slot stands in for theirs.
+
+    Threads of trio's cache, without what ``to_thread.run_sync`` does beside: two system calls that name the thread,
+    a copy of the context and a limiter that knows its borrowers cost as much as all else of a hop.
+    """
 
     def __init__(self, count: int) -> None:
-        self._limiter = trio.CapacityLimiter(count)
-        self._lock = threading.Lock()  # guards the fields of each call; held for no longer than it takes to set them
+        self._slots = trio.Semaphore(count)
 
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        """*fn* in a thread. A cancelled waiter goes on, and the thread to its end."""
-        call = _Call()
-        token = trio.lowlevel.current_trio_token()
-
-        def run() -> T:
-            call.begun = True
-            try:
-                return fn(*args)
-            finally:
-                with self._lock:
-                    call.ended = True
-                if call.lent:
-                    token.run_sync_soon(self._returned)
-
+        """*fn* in a thread. A cancelled waiter goes on, and the thread to its end; one that is cancelled already begins
+        none."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            return await trio.to_thread.run_sync(run, limiter=self._limiter, abandon_on_cancel=True)
-        except trio.Cancelled:
-            with self._lock:
-                call.lent = call.begun and not call.ended
-            if call.lent:
-                self._limiter.total_tokens += 1
-            raise
+            self._slots.acquire_nowait()
+        except trio.WouldBlock:
+            await self._slots.acquire()
+        try:
+            result: T = await _in_thread(partial(fn, *args))
+        finally:
+            self._slots.release()
+        return result
 
-    def _returned(self) -> None:
-        self._limiter.total_tokens -= 1
+
+async def _in_thread(call: Callable[[], T]) -> T:
+    token, task = trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()
+    waiting = True
+
+    def deliver(result: outcome.Outcome[T]) -> None:
+        with contextlib.suppress(trio.RunFinishedError):
+            token.run_sync_soon(go_on, result)
+
+    def go_on(result: outcome.Outcome[T]) -> None:
+        nonlocal waiting
+        if waiting:
+            waiting = False
+            trio.lowlevel.reschedule(task, result)
+
+    def leave(_: object) -> trio.lowlevel.Abort:
+        nonlocal waiting
+        waiting = False
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    start_thread(call, deliver)
+    returned: T = await trio.lowlevel.wait_task_rescheduled(leave)
+    return returned

@@ -9,7 +9,10 @@ codeword, or one burst over 15 rows, are corrected even where nobody knows which
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+import msgspec
 
 from stratumfs.erasure.checksum import digest
 from stratumfs.erasure.code import Code, codec_for
@@ -25,6 +28,9 @@ TOC_CODE = Code(223, 32)
 PACKED_MAX = 1 << 30
 """No table is longer: a volume holds VOLUME_PAYLOAD_SEAL bytes, and an entry needs a byte of payload at least."""
 
+NO_INODE = InodeNo(0)
+_PATH_MAX = 65_535
+
 _HEAD = struct.Struct("<4sBBBB16s16sQIIII32s4x")
 _ENTRY = struct.Struct("<Q16sQQQQIIQH")
 assert _HEAD.size == 100
@@ -36,6 +42,9 @@ class TocEntry:
 
     version  16 bytes: id of the version that the bytes belong to, zeros if none
     path     bucket and key as the catalog spells them, without a leading slash, at most 65,535 bytes of it
+
+    One of no length tells something else in the place of a path: see `about`, `attributes`. Inode 0 is no file, but the
+    namespace image that the volume holds.
     """
 
     inode: InodeNo
@@ -44,6 +53,61 @@ class TocEntry:
     length: int
     location: Location
     path: bytes
+
+
+class About(msgspec.Struct, frozen=True):
+    """When a table was made, by the catalog's count of transactions and by the clock."""
+
+    sequence: int
+    written_ns: int
+
+
+class Attributes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the row of an inode said when the table was made, see stratumfs-format(5).
+
+    inline  (offset, length) of bytes that lay in the catalog, as far as the first extents of the file tell
+    """
+
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    modified_ns: int
+    content: int
+    etag: bytes | None = None
+    object: bytes | None = None
+    parts: bytes | None = None
+    inline: tuple[tuple[int, int], ...] = ()
+
+
+def about_entry(volume: VolumeId, sequence: int, now_ns: int) -> TocEntry:
+    return _telling(volume, NO_INODE, msgspec.json.encode(About(sequence, now_ns)))
+
+
+def attributes_entry(volume: VolumeId, inode: InodeNo, attributes: Attributes) -> TocEntry | None:
+    """None if they are too long to be told."""
+    text = msgspec.json.encode(attributes)
+    return _telling(volume, inode, text) if len(text) < _PATH_MAX else None
+
+
+def about(entries: Iterable[TocEntry]) -> About | None:
+    """None if the table does not say."""
+    for entry in entries:
+        if entry.inode == NO_INODE and entry.length == 0:
+            with suppress(msgspec.MsgspecError):
+                return msgspec.json.decode(entry.path, type=About)
+    return None
+
+
+def attributes(entries: Iterable[TocEntry]) -> dict[InodeNo, Attributes]:
+    """Of each inode that the table tells them of."""
+    found = {}
+    for entry in entries:
+        if entry.inode != NO_INODE and entry.length == 0:
+            with suppress(msgspec.MsgspecError):
+                found[entry.inode] = msgspec.json.decode(entry.path, type=Attributes)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +196,16 @@ def unpack(head: TocHead, body: Buffer) -> list[TocEntry]:
         raise ShardCorrupt(f"a table of contents that is not one: {error}") from error
 
 
+def is_whole(head: TocHead, body: Buffer) -> bool:
+    """Whether the 255 rows that follow *head* are as they were packed, parity too: `unpack` would correct others."""
+    view = memoryview(body)
+    if len(view) != TOC_CODE.n * head.row or digest(view[: head.packed_length]) != head.digest:
+        return False
+    rows = [view[at * head.row : (at + 1) * head.row] for at in range(TOC_CODE.n)]
+    parity = codec_for(TOC_CODE).encode(rows[: TOC_CODE.k], head.row)
+    return all(made == found for made, found in zip(parity, rows[TOC_CODE.k :], strict=True))
+
+
 def pack_head(head: TocHead) -> bytes:
     """The 128 bytes of *head*."""
     return seal_blocks(
@@ -186,9 +260,13 @@ def _corrected(head: TocHead, view: memoryview) -> bytes:
     return packed
 
 
+def _telling(volume: VolumeId, inode: InodeNo, text: bytes) -> TocEntry:
+    return TocEntry(inode, bytes(16), 0, 0, Location(volume, StripeNo(0), 0, 0, 0, Nonce(0)), text)
+
+
 def _pack_entry(entry: TocEntry) -> bytes:
     at = entry.location
-    path = entry.path[:65535]
+    path = entry.path[:_PATH_MAX]
     fixed = _ENTRY.pack(
         entry.inode,
         entry.version or bytes(16),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from stratumfs.erasure.checksum import digest
 from stratumfs.errors import ShardCorrupt
 from stratumfs.ids import StoreId
-from stratumfs.shards.backend import ShardBackend
+from stratumfs.shards.backend import ShardReader
 from stratumfs.shards.layout import ShardName
 from stratumfs.volumes.block import BLOCK_SIZE
 from stratumfs.volumes.format import CELL_MAGIC, HEADER_SIZE, CellHeader, unpack_header
@@ -29,7 +29,7 @@ class WalkedCell:
     whole: bool
 
 
-def walk_cells(shards: ShardBackend, name: ShardName, store: StoreId, start: int = 0) -> Iterator[WalkedCell]:
+def walk_cells(shards: ShardReader, name: ShardName, store: StoreId, start: int = 0) -> Iterator[WalkedCell]:
     """All cells of a shard from *start* (where one begins) on, in order of position.
 
     After bytes that are no header (damage, a stripe that was never written, preallocated zeros) it goes on at the next
@@ -55,7 +55,7 @@ def walk_cells(shards: ShardBackend, name: ShardName, store: StoreId, start: int
             position = next_header(shards, name, store, position + _step_over(data[:HEADER_SIZE], name, position))
 
 
-def read_toc(shards: ShardBackend, name: ShardName) -> list[TocEntry]:
+def read_toc(shards: ShardReader, name: ShardName) -> list[TocEntry]:
     """The newest table of contents of a shard, by its trailer or, if that is damaged, by a search for its head.
 
     Raises: ShardCorrupt if there is none that can be read; what the backend raises.
@@ -72,6 +72,12 @@ def read_toc(shards: ShardBackend, name: ShardName) -> list[TocEntry]:
         except ShardCorrupt:
             continue
     raise ShardCorrupt(f"shard {name} has no table of contents that can be read")
+
+
+def has_table(shards: ShardReader, name: ShardName, start: int) -> bool:
+    """Whether the head of a table of contents lies anywhere from *start* on. Raises: what the backend raises."""
+    found = (_toc_head(shards.read_at(name, at, BLOCK_SIZE), name) for at in _scan(shards, name, TOC_MAGIC, start))
+    return any(head is not None for head in found)
 
 
 def own_header(block: memoryview, name: ShardName, store: StoreId) -> CellHeader | None:
@@ -98,7 +104,7 @@ def _step_over(block: memoryview, name: ShardName, position: int) -> int:
     return head.total if head is not None and head.position == position else 1
 
 
-def next_header(shards: ShardBackend, name: ShardName, store: StoreId, start: int, stop: int = _END) -> int | None:
+def next_header(shards: ShardReader, name: ShardName, store: StoreId, start: int, stop: int = _END) -> int | None:
     """Where the next header of this very shard begins, from *start* on and before *stop*. Raises: as `walk_cells`."""
     for position in _scan(shards, name, CELL_MAGIC, start, stop):
         if own_header(memoryview(shards.read_at(name, position, HEADER_SIZE)), name, store) is not None:
@@ -106,7 +112,7 @@ def next_header(shards: ShardBackend, name: ShardName, store: StoreId, start: in
     return None
 
 
-def _scan(shards: ShardBackend, name: ShardName, magic: bytes, start: int, stop: int = _END) -> Iterator[int]:
+def _scan(shards: ShardReader, name: ShardName, magic: bytes, start: int, stop: int = _END) -> Iterator[int]:
     """Every place from *start* on and before *stop* where *magic* stands."""
     while start < stop:
         size = min(SCAN_SIZE, stop - start)

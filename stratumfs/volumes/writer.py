@@ -23,7 +23,7 @@ from stratumfs.volumes import toc
 from stratumfs.volumes.append import ShardFailure
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.fleet import Devices, SealMark
-from stratumfs.volumes.format import VolumeInfo
+from stratumfs.volumes.format import HEADER_SIZE, VolumeInfo
 from stratumfs.volumes.ledger import VolumeLedger
 from stratumfs.volumes.open import GivenUp, OpenVolume
 from stratumfs.volumes.pending import PendingStripe, release
@@ -66,6 +66,7 @@ class VolumeWriter:
         self._sealing: dict[VolumeId, trio.Lock] = {}
         self._ends: dict[VolumeId, SealMark] = {}  # of volumes that were given up, until the ledger has them
         self._threads = LendingThreads(CODING_THREADS)
+        self._stripes = self._payload = self._written = 0
         self._closed = False
 
     async def append(self, stripe: PendingStripe, after: PendingStripe | None = None) -> None:
@@ -155,8 +156,13 @@ class VolumeWriter:
             raise errors[0]
 
     def statistics(self) -> dict[str, int]:
-        """Open volumes, those waiting for their sealing included."""
-        return {"volumes_open": len(self._volumes)}
+        """Open volumes, those waiting for their sealing included; stripes that were appended, and their bytes."""
+        return {
+            "volumes_open": len(self._volumes),
+            "stripes_encoded": self._stripes,
+            "encoded_bytes": self._payload,
+            "shard_bytes": self._written,
+        }
 
     def _accepting(self) -> OpenVolume | None:
         current = self._current
@@ -173,6 +179,9 @@ class VolumeWriter:
                 await self._devices.settle()
                 continue
             if not failures:
+                self._stripes += 1
+                self._payload += stripe.length
+                self._written += volume.info.code.n * (HEADER_SIZE + stripe.at.cell_size)
                 return
             await self._failed(volume, failures)
 
@@ -261,7 +270,8 @@ class VolumeWriter:
         if shards is None:
             return None
         try:
-            await self._ledger.opened(info)
+            with trio.CancelScope(shield=True):  # else there were files, and perhaps a row, that this writer forgets
+                await self._ledger.opened(info)
         except BaseException:
             close_soon(shards)  # the files stay, for nobody knows whether the row was written; no row: quarantine
             raise

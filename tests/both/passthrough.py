@@ -186,12 +186,13 @@ class Device:
         self._wait_ready()
 
     def empty(self) -> None:
-        """As a new disk in the old one's place is: what was in it is gone, whoever has it open."""
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        """As a new disk in the old one's place is: what was in it is gone, whoever has it open, or adds to it now."""
+        while found := list(self.folder.iterdir()):
+            for path in found:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
     def _wait_ready(self) -> None:
         assert self._process.stdout is not None

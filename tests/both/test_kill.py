@@ -6,20 +6,25 @@ import shutil
 import pytest
 
 from tests.doors import Doors
+from tools.rehearsals import kill
 from tools.rehearsals.kill import Lost, Rehearsal
 
 SEED = 7
-ROUNDS = 10
+ROUNDS, CHECK_EVERY = 10, 5
+"""Rounds, and those of them that fsck follows: in the long rehearsal every one."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.mount, pytest.mark.client]
 
 
 def test_nothing_acknowledged_at_either_door_is_lost_by_kill_9_under_load(doors: Doors) -> None:
-    rehearsal = Rehearsal(doors, SEED)
+    rehearsal = Rehearsal(doors, SEED, check_every=CHECK_EVERY)
     for _ in range(ROUNDS):
         rehearsal.run_round()
+    assert rehearsal.counts["fsck clean"] == ROUNDS // CHECK_EVERY
+    assert rehearsal.counts["cells that fsck read"] > 0
     assert rehearsal.counts["acknowledged at the s3 door"] > ROUNDS
     assert rehearsal.counts["acknowledged at the mount door"] > ROUNDS
+    assert len(rehearsal.after_kills) == ROUNDS, "each start was timed beside an undisturbed one"
     doors.stop()
     assert doors.audit() == []
 
@@ -52,6 +57,16 @@ def test_a_store_folder_that_forgets_is_not_believed(doors: Doors) -> None:
     before.rename(doors.store)
     doors.start()
     assert (doors.mount / "bucket" / "kept").read_bytes() == b"since then"
+
+
+def test_the_rehearsal_notices_starts_that_take_too_long(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kill, "UNDISTURBED_TRIES", 0)
+    rehearsal = Rehearsal(doors, SEED)
+    rehearsal.undisturbed.append(1.0)
+    for seconds in (2.0, 2.1):
+        rehearsal._check_start(seconds)
+    with pytest.raises(Lost, match="took"):
+        rehearsal._check_start(2.1)
 
 
 def test_the_rehearsal_notices_what_is_missing(doors: Doors) -> None:

@@ -1,20 +1,23 @@
 """Every call by which this process changes a file or makes it safe, one at a time, each announced to a `Watch`.
 
 The wrappers replace functions of ``os`` and SQLite's VFS while the block runs. What a program writes by other
-means (Python's own file objects) is met at the next of these calls, and counts as not synced until it is.
+means (Python's own file objects) is met at the next of these calls, and counts as not synced until it is. On demand
+reads are announced too, and the calls on sockets that trio or the gateway itself makes.
 """
 
 import errno
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 from unittest.mock import patch
 
 import apsw
+import trio
 
 from stratumfs.catalog import connection
 from stratumfs.volumes.toc import TOC_MAGIC
@@ -24,6 +27,10 @@ _BASE_VFS = connection.VFS
 _FRAME_HEADER_BYTES = 24
 _WRITES = ("pwrite", "pwritev")
 _SYNCS = ("fdatasync", "fsync")
+WRITING = ("write", "write contents of", "commit", "restart")
+"""Verbs of the calls that change bytes and may do a part of their work."""
+SHORT_BYTES = 7
+"""What a call on a socket takes that does a part of its work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +44,14 @@ class Step:
         return f"{self.verb} {self.what}"
 
 
+class Shortened(Exception):
+    """A call is to do a part of its work, and to say so as the system does."""
+
+
 class Watch(Protocol):
     def before(self, step: Step, path: Path) -> None:
-        """The call is about to happen; nothing else does meanwhile. It fails with the OSError that this raises."""
+        """The call is about to happen; nothing else does meanwhile. It fails with the OSError that this raises; where
+        it raises Shortened, a read or one of WRITING does half of its work, one on a socket SHORT_BYTES."""
 
     def synced(self, path: Path) -> None:
         """File or folder *path* has just been synced."""
@@ -53,21 +65,53 @@ class _Calls:
         self._watch = watch
         self._lock = threading.RLock()
 
-    def through(self, verb: str, path: str | Path, call: Callable[[], Any], *, sync: bool = False) -> Any:
+    def through(
+        self,
+        verb: str,
+        path: str | Path,
+        call: Callable[[], Any],
+        part: Callable[[], Any] | None = None,
+        *,
+        sync: bool = False,
+    ) -> Any:
         what = kind_of(path, self._root)
         if what is None:
             return call()
         with self._lock:
-            self._watch.before(Step(verb, what), Path(path))
+            try:
+                self._watch.before(Step(verb, what), Path(path))
+            except Shortened:
+                assert part is not None, f"{verb} {what} does all of its work or none"
+                call = part
             result = call()
             if sync:
                 self._watch.synced(Path(path))
             return result
 
+    def announce(self, verb: str, what: str, number: int) -> bool:
+        """Of a call on a socket, which may wait and lets others through. Returns whether it is to be short.
+
+        A connection that fails is broken for both ends.
+        """
+        with self._lock:
+            try:
+                self._watch.before(Step(verb, what), Path())
+            except Shortened:
+                return True
+            except OSError:
+                with suppress(OSError), socket.socket(fileno=os.dup(number)) as found:
+                    if verb != "accept":
+                        found.shutdown(socket.SHUT_RDWR)
+                raise
+            return False
+
 
 @contextmanager
-def watched(root: Path, watch: Watch) -> Iterator[None]:
-    """Announce the calls that concern *root* to *watch* while the block runs. Connections are opened inside it."""
+def watched(root: Path, watch: Watch, *, reads: bool = False, sockets: bool = False) -> Iterator[None]:
+    """Announce the calls that concern *root* to *watch* while the block runs. Connections are opened inside it.
+
+    *reads*: reads, too; *sockets*: and the calls that trio or the gateway makes on any socket, which have no path.
+    """
     calls = _Calls(root, watch)
     with ExitStack() as stack:
         for name in ("mkdir", "rmdir", "unlink"):
@@ -77,9 +121,15 @@ def watched(root: Path, watch: Watch) -> Iterator[None]:
         for name in (*_WRITES, *_SYNCS, "posix_fallocate", "ftruncate"):
             stack.enter_context(patch.object(os, name, _on_descriptor(calls, name, getattr(os, name))))
         stack.enter_context(patch.object(os, "open", _on_open(calls, os.open)))
-        vfs = _Vfs(calls)
+        if reads:
+            for name in ("pread", "preadv"):
+                stack.enter_context(patch.object(os, name, _on_read(calls, name, getattr(os, name))))
+        vfs = _Vfs(calls, reads=reads)
         stack.callback(vfs.unregister)
         stack.enter_context(patch.object(connection, "VFS", _VFS))
+        if sockets:
+            for each in _on_sockets(calls):
+                stack.enter_context(each)
         yield
 
 
@@ -92,6 +142,8 @@ def kind_of(path: str | Path, root: Path) -> str | None:
     match parts:
         case (*_, "lock" | "control"):
             return None
+        case ("remote", *_):
+            return "object"
         case (*_, "catalog.db-wal"):
             return "WAL"
         case (*_, "catalog.db"):
@@ -106,9 +158,13 @@ def kind_of(path: str | Path, root: Path) -> str | None:
             return "quarantine"
         case (*_, "identity.json" | "identity.json.new" | "stratumfs-device.json" | "stratumfs-device.json.new"):
             return "identity"
-        case (*_, "stratumfs.toml"):
+        case (*_, "stratumfs-device.json.removed"):
+            return "retired identity"
+        case (*_, "backup") | (*_, "backup", _):
+            return "spool"
+        case (*_, "stratumfs.toml" | "stratumfs.toml.new"):
             return "settings"
-        case (*_, "credentials"):
+        case (*_, "credentials" | "credentials.new"):
             return "credentials"
         case (*_, "manifest.json" | "manifest.json.new"):
             return "manifest"
@@ -154,10 +210,29 @@ def _on_descriptor(calls: _Calls, name: str, original: _Function) -> _Function:
 
     def wrapper(descriptor: int, *args: Any) -> Any:
         place = _place_of(descriptor)
-        done = verb
-        if name in _WRITES and _begins_toc(args[0]):
-            done = "write contents of"
-        return calls.through(done, place, lambda: original(descriptor, *args), sync=name in _SYNCS)
+        if name not in _WRITES:
+            return calls.through(verb, place, lambda: original(descriptor, *args), sync=name in _SYNCS)
+        done = "write contents of" if _begins_toc(args[0]) else verb
+
+        def part() -> Any:
+            data = b"".join(args[0]) if name == "pwritev" else bytes(args[0])
+            data = data[: (len(data) + 1) // 2]
+            return original(descriptor, [data] if name == "pwritev" else data, *args[1:])
+
+        return calls.through(done, place, lambda: original(descriptor, *args), part)
+
+    return wrapper
+
+
+def _on_read(calls: _Calls, name: str, original: _Function) -> _Function:
+    def wrapper(descriptor: int, wanted: Any, *args: Any) -> Any:
+        def part() -> Any:
+            if name == "pread":
+                return original(descriptor, (wanted + 1) // 2, *args)
+            first = memoryview(wanted[0])
+            return original(descriptor, [first[: (len(first) + 1) // 2]], *args)
+
+        return calls.through("read", _place_of(descriptor), lambda: original(descriptor, wanted, *args), part)
 
     return wrapper
 
@@ -186,15 +261,61 @@ def _begins_toc(data: Any) -> bool:
     return bytes(first[: len(TOC_MAGIC)]) == TOC_MAGIC
 
 
+def _on_sockets(calls: _Calls) -> list[AbstractContextManager[Any]]:
+    with trio.socket.socket() as found:
+        kind: Any = type(found)
+    return [
+        patch.object(kind, "accept", _on_accept(calls, kind.accept)),
+        patch.object(kind, "recv", _on_socket(calls, "receive", kind.recv, lambda limit: min(limit, SHORT_BYTES))),
+        patch.object(kind, "recv_into", _on_socket(calls, "receive", kind.recv_into, lambda view: view[:SHORT_BYTES])),
+        patch.object(kind, "send", _on_socket(calls, "send", kind.send, lambda data: data[:SHORT_BYTES])),
+        patch.object(os, "read", _on_socket_number(calls, "receive", os.read, lambda limit: min(limit, SHORT_BYTES))),
+        patch.object(
+            os, "writev", _on_socket_number(calls, "send", os.writev, lambda data: [b"".join(data)[:SHORT_BYTES]])
+        ),
+    ]
+
+
+def _on_accept(calls: _Calls, original: _Function) -> _Function:
+    async def wrapper(self: Any) -> Any:
+        await trio.lowlevel.wait_readable(self)  # a client is there, and stays where the call fails
+        calls.announce("accept", _end_of(self), self.fileno())
+        return await original(self)
+
+    return wrapper
+
+
+def _on_socket(calls: _Calls, verb: str, original: _Function, shorten: _Function) -> _Function:
+    async def wrapper(self: Any, data: Any) -> Any:
+        short = calls.announce(verb, _end_of(self), self.fileno())
+        return await original(self, shorten(data) if short else data)
+
+    return wrapper
+
+
+def _on_socket_number(calls: _Calls, verb: str, original: _Function, shorten: _Function) -> _Function:
+    def wrapper(descriptor: int, data: Any) -> Any:
+        if not _place_of(descriptor).startswith("socket:"):
+            return original(descriptor, data)
+        return original(descriptor, shorten(data) if calls.announce(verb, "client", descriptor) else data)
+
+    return wrapper
+
+
+def _end_of(found: Any) -> str:
+    return "command" if found.family == socket.AF_UNIX else "client"
+
+
 class _Vfs(apsw.VFS):
     """SQLite's own calls."""
 
-    def __init__(self, calls: _Calls) -> None:
+    def __init__(self, calls: _Calls, *, reads: bool) -> None:
         self.calls = calls
+        self._file = _ReadFile if reads else _File
         super().__init__(_VFS, _BASE_VFS)
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
-        return _File(self.calls, name, flags)
+        return self._file(self.calls, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:
         _through(self.calls, "remove", filename, lambda: super(_Vfs, self).xDelete(filename, syncdir))
@@ -209,7 +330,13 @@ class _File(apsw.VFSFile):
 
     def xWrite(self, data: bytes, offset: int) -> None:
         verb = self._verb(data, offset)
-        _through(self._calls, verb, self._path, lambda: super(_File, self).xWrite(data, offset))
+
+        def part() -> None:
+            """SQLite's own files write on, and say what stops them: nothing but a full disk."""
+            super(_File, self).xWrite(data[: len(data) // 2], offset)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        _through(self._calls, verb, self._path, lambda: super(_File, self).xWrite(data, offset), part)
 
     def xTruncate(self, newsize: int) -> None:
         _through(self._calls, "cut", self._path, lambda: super(_File, self).xTruncate(newsize))
@@ -230,10 +357,26 @@ class _File(apsw.VFSFile):
         return "commit" if self._commits else "write"
 
 
-def _through(calls: _Calls, verb: str, path: str, call: Callable[[], Any], *, sync: bool = False) -> None:
-    """An OSError as SQLite's own files make of it."""
+class _ReadFile(_File):
+    def xRead(self, amount: int, offset: int) -> Any:
+        def call() -> Any:
+            return super(_ReadFile, self).xRead(amount, offset)
+
+        return _through(self._calls, "read", self._path, call, call)  # a short one it goes on with by itself
+
+
+def _through(
+    calls: _Calls,
+    verb: str,
+    path: str,
+    call: Callable[[], Any],
+    part: Callable[[], Any] | None = None,
+    *,
+    sync: bool = False,
+) -> Any:
+    """An OSError as SQLite's own files make of it: of a quota (EDQUOT) the same as of any other error."""
     try:
-        calls.through(verb, path, call, sync=sync)
+        return calls.through(verb, path, call, part, sync=sync)
     except OSError as error:
         full = error.errno == errno.ENOSPC and not sync
         raise (apsw.FullError if full else apsw.IOError)(str(error)) from error

@@ -9,15 +9,19 @@ from pathlib import Path
 
 from stratumfs import config
 from stratumfs.catalog import compaction
-from stratumfs.devices.identity import Identity, has_identity, read_identity
+from stratumfs.devices.identity import DEVICE_FILE, Identity, has_identity, read_identity
 from stratumfs.errors import ConfigError, DeviceRefused
+from stratumfs.owner.fill import Filler
+from stratumfs.owner.fsck import Wanted, _fsck
+from stratumfs.owner.wire import Running
 from stratumfs.store.store import Store
 from tests.faults.acts import finish_moves, put
 from tests.faults.audit import audit_rows, audit_shards
 from tests.faults.base import STRIPED
 from tests.faults.disk import Image, image_below, write_image
+from tests.faults.inline import on_the_loop
 from tests.faults.look import look
-from tests.faults.run import make_here, opened, store_folder
+from tests.faults.run import make_here, opened, running, store_folder
 from tests.faults.story import Expected
 from tests.faults.tree import DIRECTORY, Tree
 
@@ -38,14 +42,22 @@ async def wrong_here(root: Path, expected: Expected, tables_missing: int = 0) ->
     if expected.perhaps_nothing and not has_identity(root / "store"):
         return _wrong_without_store(root)
     try:
-        async with opened(root) as store:
-            found = await look(store)
-            if store.read_only is not None:
-                return expected.differences(found) if _too_few(store) else [f"read-only: {store.read_only}"]
-            wrong = _identities(root) + expected.differences(found)
-            return wrong or await audit_rows(store) or await _used(store, found, tables_missing)
+        with on_the_loop(root):
+            return await _wrong_once_opened(root, expected, tables_missing)
     except Exception:
         return traceback.format_exc().splitlines()
+
+
+async def _wrong_once_opened(root: Path, expected: Expected, tables_missing: int) -> list[str]:
+    if expected.damaged:
+        await _fsck(store_folder(root), Wanted(mend=True, full=False), lambda text, done, total: None)
+    async with running(root) as opened_store:
+        store = opened_store.store
+        found = await look(store)
+        if store.read_only is not None:
+            return expected.differences(found) if _too_few(store) else [f"read-only: {store.read_only}"]
+        wrong = _identities(root) + expected.differences(found)
+        return wrong or await audit_rows(store) or await _used(opened_store, found, tables_missing)
 
 
 async def wrong_without(image: Image, root: Path, expected: Expected, rng: random.Random) -> list[str]:
@@ -54,18 +66,19 @@ async def wrong_without(image: Image, root: Path, expected: Expected, rng: rando
     write_image(image, root)
     try:
         _lose_devices(root, rng)
-        async with opened(root) as store:
-            before = await look(store)
-            wrong = expected.differences(before)
-            if store.read_only is not None and not _too_few(store):
-                wrong.append(f"read-only: {store.read_only}")
-            buckets = await store.objects.buckets()
-            if buckets and store.read_only is None:
-                path = f"{buckets[0].name}/{PROBE}/{PROBE}"
-                data = PROBE.encode() * STRIPED
-                before = before.put(path, data, await put(store, path, data))
-                wrong += before.differences(await look(store))
-            return wrong
+        with on_the_loop(root):
+            async with opened(root) as store:
+                before = await look(store)
+                wrong = expected.differences(before)
+                if store.read_only is not None and not _too_few(store):
+                    wrong.append(f"read-only: {store.read_only}")
+                buckets = await store.objects.buckets()
+                if buckets and store.read_only is None:
+                    path = f"{buckets[0].name}/{PROBE}/{PROBE}"
+                    data = PROBE.encode() * STRIPED
+                    before = before.put(path, data, await put(store, path, data))
+                    wrong += before.differences(await look(store))
+                return wrong
     except Exception:
         return traceback.format_exc().splitlines()
 
@@ -81,12 +94,14 @@ def _lose_devices(root: Path, rng: random.Random) -> None:
         shutil.rmtree(device)
 
 
-async def _used(store: Store, before: Tree, tables_missing: int) -> list[str]:
+async def _used(found: Running, before: Tree, tables_missing: int) -> list[str]:
     """It is a store like any other: it repairs what the stop left, with all its devices up then; takes an object under
     new ids; and packs and tidies behind whoever was stopped."""
+    store = found.store
     if any(device.struck for device in store.devices.values()):
         tables_missing = store.code.m + 1  # a strike seals without
     await store.repairer.round()
+    await _fill_empty(found)
     if store.fleet.struck:
         return [f"not repaired: {store.fleet.struck}"]
     await store.compactor.round()
@@ -107,12 +122,31 @@ async def _used(store: Store, before: Tree, tables_missing: int) -> list[str]:
     return [f"once tidied: {line}" for line in wrong]
 
 
+async def _fill_empty(found: Running) -> None:
+    """New disks in the place of devices that failed, which have nothing of the store, or a part: see ``owner.fill``."""
+    for ident in [*found.store.fleet.struck]:
+        entry = found.folders.entry(ident)
+        if entry is not None and entry.path.is_dir() and _is_new(entry.path, found.folders.identity):
+            await Filler(found)._fill(entry)
+            await found.store.repairer.round()
+
+
+def _is_new(device: Path, store: Identity) -> bool:
+    """It has no identity, or one that no list names: it is to be filled."""
+    if not (device / DEVICE_FILE).exists():
+        return True
+    own = read_identity(device).own
+    return own is None or all(each.id != own.id for each in store.devices)
+
+
 def _identities(root: Path) -> list[str]:
     """All identity files name the same store, devices and places, and these are where they are."""
     folder = store_folder(root)
     said = read_identity(folder)
     wrong = [f"{folder} says that it is {said.store_path}"] if said.store_path != folder else []
     for entry in said.devices:
+        if _is_new(entry.path, said):
+            continue
         if _without_epochs(read_identity(entry.path)) != _without_epochs(said.of_device(entry.id)):
             wrong.append(f"the identity file of {entry.path} differs from that of {folder}")
     return wrong
@@ -120,7 +154,7 @@ def _identities(root: Path) -> list[str]:
 
 def _without_epochs(identity: Identity) -> Identity:
     """What a file knows of the catalog is its own: one is written after the other."""
-    return replace(identity, epoch_begun=None, epoch_in_force=None, sequence=0)
+    return replace(identity, epoch_begun=None, epoch_in_force=None, sequence=0, images=(), standings=None)
 
 
 def _wrong_without_store(root: Path) -> list[str]:

@@ -53,7 +53,8 @@ def image_below(root: Path) -> Image:
 
 def write_image(image: Image, root: Path) -> None:
     """Make *root* hold *image* and nothing else."""
-    shutil.rmtree(root, ignore_errors=True)
+    while root.exists():  # a thread that nobody waits for any more may be closing something in it
+        shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     for path, data in sorted(image.items()):
         if data is None:

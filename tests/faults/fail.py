@@ -13,17 +13,24 @@ from stratumfs.errors import CatalogCorrupt, DeviceError, StoreError, StoreReadO
 from stratumfs.store.store import Store
 from tests.faults.acts import delete, find, mkdir, put
 from tests.faults.base import STRIPED
-from tests.faults.calls import Step
+from tests.faults.calls import WRITING, Shortened, Step
 from tests.faults.disk import Image
 from tests.faults.look import look
+from tests.faults.paths.mends import scrub
 from tests.faults.paths.repairs import PATHS as REPAIRS
 from tests.faults.run import WritePath, play
 from tests.faults.story import Expected, Story, after_kill, after_power_cut
 from tests.faults.tree import FILE, Tree
 
+IN_PART = 0
+"""In place of an error: the call does half of its work."""
+ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "EDQUOT": errno.EDQUOT, "short": IN_PART}
+_FULL = (errno.ENOSPC, errno.EDQUOT, IN_PART)
+_SQLITE = ("WAL", "database", "journal")
+"""What SQLite writes by itself. It knows one way to be full, ENOSPC."""
 _UNSURE = ("sync WAL", "sync database")
 """Calls after whose failure nobody knows what is stored, and nobody can write it elsewhere."""
-_NEEDED = (
+NEEDED = (
     "rename",
     "write",
     "write contents of",
@@ -36,13 +43,17 @@ _NEEDED = (
     "commit",
     "restart",
 )
-"""What a device must be able to do. A removal that fails is tried again later."""
+"""What a device must be able to do, or is struck. A removal that fails is tried again later."""
 
 
 _EITHER = ("base", "catalog folder", "database", "WAL")
 """Of a device: what a copy or a new database of the catalog is made of, or folded into. Another place is asked then."""
 _FOLDED = "rename copy"
 """Done by a fold, whose failure is for the members' own task, which does not run in these paths, to strike for."""
+
+
+MENDING = (*REPAIRS.values(), scrub)
+"""What they do for a shard may fail, and is done another time."""
 
 
 @dataclass(slots=True)
@@ -63,8 +74,8 @@ class Failed:
 
 
 class Failer:
-    """A `StepWatch` that makes the *number*-th call fail with *code*; *for_good*: and every later one below the same
-    folder, as a disk that died does.
+    """A `StepWatch` that makes the *number*-th call fail with *code*, one of ERRORS; of IN_PART the *number*-th of
+    those that write. *for_good*: and every later one below the same folder, as a disk that died does.
 
     failed   the call that did
     dead     the folder that goes on failing
@@ -88,22 +99,35 @@ class Failer:
 
     def before(self, step: Step, path: Path) -> None:
         if self.dead is not None and path.is_relative_to(self.dead) and self._concerns(step):
-            raise OSError(self.code, os.strerror(self.code))
+            self._fail()
         if not self._counting:
+            return
+        if self.code == IN_PART and step.verb not in WRITING:
             return
         self._left -= 1
         if self._left == -1:
             self.failed = step, path
             if self._for_good:
                 self.dead = self._root / path.relative_to(self._root).parts[0]
-            raise OSError(self.code, os.strerror(self.code))
+            self._fail()
 
     def synced(self, path: Path) -> None:
         pass
 
+    def full(self, step: Step) -> bool:
+        """Whether it is for want of room that *step* fails, as whoever made it sees it."""
+        return self.code in _FULL and not (self.code == errno.EDQUOT and step.what in _SQLITE)
+
+    def _fail(self) -> None:
+        if self.code == IN_PART:
+            raise Shortened
+        raise OSError(self.code, os.strerror(self.code))
+
     def _concerns(self, step: Step) -> bool:
-        """A full disk still syncs, cuts and removes."""
-        return self.code != errno.ENOSPC or step.verb not in ("sync", "cut", "remove")
+        """A full disk still syncs, cuts and removes, and only what writes can do a part of it."""
+        if self.code == IN_PART:
+            return step.verb in WRITING
+        return self.code not in _FULL or step.verb not in ("sync", "cut", "remove")
 
 
 async def fail(
@@ -122,7 +146,7 @@ async def fail(
         if failer.failed is None:
             return
         try:
-            wrong.extend(await _wrong_while_open(store, failer, error, repairs=path in REPAIRS.values()))
+            wrong.extend(await _wrong_while_open(store, failer, error, repairs=path in MENDING))
         except Exception:
             wrong.extend(traceback.format_exc().splitlines())
 
@@ -153,9 +177,9 @@ async def _wrong_while_open(
             wrong += await _wrong_bytes(store, allowed)
     if repairs and store.read_only is None:  # which begin with a struck or damaged device, and may leave it so
         return wrong + await _wrong_when_used(store, failer)
-    needed = step.verb in _NEEDED and (failer.code != errno.ENOSPC or str(step) in _UNSURE)
+    needed = step.verb in NEEDED and (not failer.full(step) or str(step) in _UNSURE)
     device = next((each for each in store.devices.values() if path.is_relative_to(each.label)), None)
-    if needed and _struck(store) > store.code.m:
+    if (needed and _struck(store) > store.code.m) or _with_room(store, None) < 1 + store.code.m:
         return wrong + await _wrong_unless_read_only(store, path)
     if store.read_only is not None:
         return [*wrong, f"read-only without need: {store.read_only}"]
@@ -163,7 +187,7 @@ async def _wrong_while_open(
         return wrong  # some are struck, others full: nothing fits
     if device is not None:
         wrong += [f"the caller got {error!r} for a device that others make up for"] if error is not None else []
-        struck, died = bool(device.struck), failer.dead is not None and failer.code != errno.ENOSPC
+        struck, died = bool(device.struck), failer.dead is not None and failer.code not in (errno.ENOSPC, IN_PART)
         # Of a disk that died the next call says so; a removal is tried again, but not while shards are moved aside.
         either = step.what in _EITHER or str(step) == _FOLDED or (struck and (died or step.verb == "remove"))
         wrong += [f"{device.label} is struck: {struck}"] if struck != needed and not either else []
@@ -173,6 +197,12 @@ async def _wrong_while_open(
 def _struck(store: Store) -> int:
     """Devices of the tier that takes new data."""
     return sum(device.struck is not None for device in store.devices.values() if device.tier == store.tier)
+
+
+def _with_room(store: Store, full: Path | None) -> int:
+    """Those of them that take writes, without the one that lies at *full*. Fewer than 1 + m are too few."""
+    up = [Path(each.label) for each in store.devices.values() if each.tier == store.tier and each.struck is None]
+    return sum(full is None or not path.is_relative_to(full) for path in up)
 
 
 async def _wrong_bytes(store: Store, allowed: Sequence[Tree]) -> list[str]:
@@ -189,11 +219,12 @@ async def _wrong_bytes(store: Store, allowed: Sequence[Tree]) -> list[str]:
 
 async def _wrong_when_used(store: Store, failer: Failer) -> list[str]:
     """The store takes, reads and deletes as before: around a device that is full or has failed."""
-    if failer.code == errno.ENOSPC and failer.dead is not None and failer.dead.name.startswith("store"):
+    if failer.code in _FULL and failer.dead is not None and failer.dead.name.startswith("store"):
         return []  # goes on being full, and takes nothing at all
-    if failer.code == errno.ENOSPC and failer.dead is not None and store.catalog.folder.is_relative_to(failer.dead):
+    if failer.code in _FULL and failer.dead is not None and store.catalog.folder.is_relative_to(failer.dead):
         return []  # the same: the catalog has moved to what is full now
-    if failer.code == errno.ENOSPC and failer.dead is not None and _struck(store) >= store.code.m:
+    full = failer.dead if failer.code in _FULL else None
+    if full is not None and (_struck(store) >= store.code.m or _with_room(store, full) < 1 + store.code.m):
         return []  # what is not struck is full
     data = bytes(STRIPED)
     await put(store, "rest/later", data)

@@ -1,12 +1,13 @@
 """Records every moment at which a run could be stopped."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-from tests.faults.calls import Step
+from tests.faults.calls import WRITING, Step
 from tests.faults.disk import Contents, Disk, Image, image_of, torn
 from tests.faults.run import WritePath, play
 from tests.faults.story import Expected, Said, Story, after_kill, after_power_cut
@@ -51,6 +52,18 @@ class Outline:
 
     calls: Mapping[str, Sequence[int]]
     stories: Sequence[Story]
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.calls.values()))
+
+    @property
+    def writing(self) -> "Outline":
+        """Of those calls alone that write bytes, numbered among themselves."""
+        verbs = tuple(f"{verb} " for verb in WRITING)
+        kinds = {kind: numbers for kind, numbers in self.calls.items() if kind.startswith(verbs)}
+        among = {call: number for number, call in enumerate(sorted(chain.from_iterable(kinds.values())))}
+        return Outline({kind: [among[call] for call in numbers] for kind, numbers in kinds.items()}, self.stories)
 
     def calls_of_kinds(self, count: int, rng: random.Random) -> list[int]:
         """A call of each of so many kinds, or of all if there are fewer, by its number."""
@@ -111,28 +124,27 @@ class Stop:
         return f"{self.how} before {self.before}"
 
 
-def stops_at(moment: Moment, stories: Sequence[Story], rng: random.Random, number: int = 0) -> list[Stop]:
-    """What a kill leaves, for the page cache survives it; what a power cut leaves that takes all that was not synced;
-    and one that takes some of it."""
-    before = f"{moment.step} (moment {number}, {moment.said})"
-    killed, cut = after_kill(stories, moment.said), after_power_cut(stories, moment.said)
-    return [
-        Stop("a kill", before, image_of(moment.now), killed),
-        Stop("a power cut", before, image_of(moment.safe), cut),
-        Stop("a torn power cut", before, torn(moment.safe, moment.now, rng), cut),
-    ]
-
-
-def stops(recorded: Recorded, rng: random.Random) -> Iterator[Stop]:
-    """The stops of a run, at one step of each kind.
+def stops(recorded: Recorded, moments: Iterable[Moment], rng: random.Random, tears: int = 1) -> Iterator[Stop]:
+    """The stops at these moments of a run, with so many torn power cuts each.
 
     Of those that leave the same and may show the same one is enough: what is wrong with it depends on nothing else.
     """
     seen: set[int] = set()
-    for number, moment in enumerate(recorded.thinned(rng)):
-        for stop in stops_at(moment, recorded.stories, rng, number):
+    for number, moment in enumerate(moments):
+        for stop in _stops_at(moment, recorded.stories, rng, number, tears):
             allowed = tuple(id(tree) for _, trees in stop.expected.parts for tree in trees)
             key = hash((allowed, tuple(sorted(stop.image.items()))))
             if key not in seen:
                 seen.add(key)
                 yield stop
+
+
+def _stops_at(moment: Moment, stories: Sequence[Story], rng: random.Random, number: int, tears: int) -> Iterator[Stop]:
+    """What a kill leaves, for the page cache survives it; what a power cut leaves that takes all that was not synced;
+    and ones that take some of it."""
+    before = f"{moment.step} (moment {number}, {moment.said})"
+    killed, cut = after_kill(stories, moment.said), after_power_cut(stories, moment.said)
+    yield Stop("a kill", before, image_of(moment.now), killed)
+    yield Stop("a power cut", before, image_of(moment.safe), cut)
+    for _ in range(tears):
+        yield Stop("a torn power cut", before, torn(moment.safe, moment.now, rng), cut)

@@ -13,21 +13,30 @@ from stratumfs import config
 from stratumfs.catalog import engine
 from stratumfs.catalog.extents import voided_inodes
 from stratumfs.catalog.membership import Membership
-from stratumfs.owner import create, wire
+from stratumfs.owner import cold, cold_key, create, wire
+from stratumfs.owner.cold import open_remote
 from stratumfs.owner.create import NewTier, make_embedded, make_store
 from stratumfs.owner.messages import Credentials
 from stratumfs.repair.repairer import Repairer
+from stratumfs.repair.scrub import Scrubber
+from stratumfs.repair.usage import UsageWalk
 from stratumfs.store.compact import Compactor
+from stratumfs.store.imager import Imager
 from stratumfs.store.maintenance import Maintenance
 from stratumfs.store.pack import Packer
+from stratumfs.store.remote_tier import RemoteTier
 from stratumfs.store.store import Store
 from tests.faults.calls import Watch, watched
 from tests.faults.disk import Image, image_below, write_image
+from tests.faults.service import folder_remote
 from tests.faults.story import Story
 from tests.faults.tree import Tree
 
 SHARD_STEP = 32 * 1024
 """Bytes by which shards are preallocated here: images stay small, and growing is met too."""
+
+SPARE = "d10"
+"""The folder of a device that a path brings: no store here has so many of its own."""
 
 KEYS = Credentials("an-access-key", "a-secret-key-of-some-length")
 
@@ -77,8 +86,14 @@ async def running(root: Path) -> AsyncIterator[wire.Running]:
         patch.object(Repairer, "serve", Repairer.recall),
         patch.object(Membership, "serve", _members_stay),
         patch.object(Packer, "serve", _never),
+        patch.object(RemoteTier, "serve", _never),
         patch.object(Compactor, "serve", _never),
+        patch.object(Scrubber, "serve", _never),
+        patch.object(UsageWalk, "serve", _never),
+        patch.object(Imager, "serve", _never),
         patch.object(engine, "ROUND_INTERVAL_S", float("inf")),
+        patch.object(cold, "open_remote", lambda settings: folder_remote(root) or open_remote(settings)),
+        patch.object(cold_key, "_SCRYPT_N", 2),
     ):
         folder = store_folder(root)
         async with wire.locked(folder) as locked:
@@ -98,7 +113,7 @@ async def _members_stay(members: Membership, exclusive: object, synced: object) 
     """What is told to identity files once a minute would come between the steps of a path."""
 
 
-async def _never(_: Packer | Compactor) -> None: ...
+async def _never(_: Packer | Compactor | Scrubber | Imager | UsageWalk | RemoteTier) -> None: ...
 
 
 async def _learn_only(maintenance: Maintenance) -> None:

@@ -32,6 +32,8 @@ class Story:
     told: Callable[["Progress"], None] = lambda progress: None
     trees: list[Tree] = field(default_factory=list)
     progress: Progress = field(default_factory=Progress)
+    damaged: bool = False
+    """The store was damaged before, and it is about what mends it."""
 
     def __post_init__(self) -> None:
         self.trees.append(self.tree)
@@ -63,9 +65,10 @@ Said = Sequence[Progress]
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """For each scope the trees of which a store must show one."""
+    """For each scope the trees of which a store must show one. damaged: it is fsck that sees to what is left."""
 
     parts: Sequence[tuple[str, Sequence[Tree]]]
+    damaged: bool = False
 
     @property
     def perhaps_nothing(self) -> bool:
@@ -86,9 +89,11 @@ class Expected:
 
 def after_kill(stories: Sequence[Story], said: Said) -> Expected:
     pairs = zip(stories, said, strict=True)
-    return Expected([(story.scope, story.trees[each.returned : each.begun + 1]) for story, each in pairs])
+    parts = [(story.scope, story.trees[each.returned : each.begun + 1]) for story, each in pairs]
+    return Expected(parts, any(story.damaged for story in stories))
 
 
 def after_power_cut(stories: Sequence[Story], said: Said) -> Expected:
     pairs = zip(stories, said, strict=True)
-    return Expected([(story.scope, story.trees[each.promised : each.begun + 1]) for story, each in pairs])
+    parts = [(story.scope, story.trees[each.promised : each.begun + 1]) for story, each in pairs]
+    return Expected(parts, any(story.damaged for story in stories))

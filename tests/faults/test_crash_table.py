@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.faults import test_failures, test_kills, test_stops
 from tests.faults.paths import PATHS
-from tests.faults.table import PAGE, rows
+from tests.faults.table import PAGE, matrix, rows
 
 TESTS = {
     "test_stop_at_each_step": test_stops,
@@ -25,3 +25,8 @@ def test_each_row_names_a_test_that_exists() -> None:
 
 def test_no_row_is_there_twice() -> None:
     assert all(len(steps) == len(set(steps)) for steps in rows().values())
+
+
+def test_the_matrix_has_states_of_every_path() -> None:
+    tried = matrix()
+    assert all(sum(tried.get(path, ())) > 0 for path in PATHS), set(PATHS) - set(tried)

@@ -18,7 +18,7 @@ from stratumfs.shards.local import LocalOpenShard, LocalShards
 from tests.faults.check import wrong_after
 from tests.faults.disk import Image
 from tests.faults.paths import PATHS
-from tests.faults.record import record, stops_at
+from tests.faults.record import record, stops
 from tests.faults.tree import Tree
 
 Lie = Callable[[], AbstractContextManager[Any]]
@@ -47,11 +47,15 @@ _LIES: list[tuple[str, Lie]] = [
     ("mkfs", lambda: patch.object(identity, "sync_folder", _nothing)),
     ("volume-free", lambda: patch.object(Catalog, "sync", _nothing_awaited)),
     ("rename", lambda: patch.object(Catalog, "settle", _nothing_awaited)),
-    ("seen-by-s3", lambda: patch.object(Catalog, "read_settled", Catalog.read)),
+    ("seen-by-s3", lambda: patch.object(Catalog, "read_settled", _read_at_once)),
     ("checkpoint", lambda: patch.object(Membership, "_ask", _nobody_asked)),
     ("delete", lambda: patch.object(extents, "delete_row", _delete_uncounted)),
     ("unlink-open", lambda: patch.object(tree, "orphan", _nothing)),
 ]
+
+
+async def _read_at_once(catalog: Catalog, fn: Any, *args: Any, **_: Any) -> Any:
+    return await catalog.read(fn, *args)
 
 
 def _delete_uncounted(tx: Any, ident: int, volume: bytes | None, length: int) -> None:
@@ -63,8 +67,7 @@ async def test_a_lie_is_noticed(name: str, lie: Lie, root: Path, base: tuple[Ima
     with lie():
         recorded = await record(PATHS[name], root, *base)
     rng = random.Random(1)
-    everywhere = [stop for moment in recorded.moments for stop in stops_at(moment, recorded.stories, rng)]
-    for stop in reversed(everywhere):
+    for stop in reversed(list(stops(recorded, recorded.moments, rng))):
         if await wrong_after(stop.image, root, stop.expected):
             return
     pytest.fail("nothing was wrong")

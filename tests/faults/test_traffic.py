@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.check import wrong_after
 from tests.faults.disk import Image
-from tests.faults.record import record, stops_at
+from tests.faults.record import record, stops
 from tests.faults.traffic import told, traffic
 from tests.faults.tree import Tree
 
@@ -21,7 +21,6 @@ async def test_every_user_finds_what_was_promised(root: Path, base: tuple[Image,
     rng = random.Random(SEED)
     recorded = await record(traffic(SEED), root, *base, SEED, lambda: rng.random() < SHARE)
     assert [story.trees for story in recorded.stories] == [story.trees for story in told(base[1], SEED)]
-    for number, moment in enumerate(recorded.moments):
-        for stop in stops_at(moment, recorded.stories, rng, number):
-            wrong = await wrong_after(stop.image, root, stop.expected)
-            assert not wrong, "\n".join([f"traffic, seed {SEED}: {stop}", *wrong])
+    for stop in stops(recorded, recorded.moments, rng):
+        wrong = await wrong_after(stop.image, root, stop.expected)
+        assert not wrong, "\n".join([f"traffic, seed {SEED}: {stop}", *wrong])

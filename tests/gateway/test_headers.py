@@ -76,6 +76,23 @@ def test_user_metadata_has_a_bound_in_bytes() -> None:
     assert caught.value.code == "MetadataTooLarge"
 
 
+@pytest.mark.parametrize(
+    ("asked", "tier", "shown"),
+    [
+        ("STANDARD", "", "STANDARD"),
+        ("GLACIER_IR", "", "GLACIER_IR"),
+        ("STANDARD", "cold", "GLACIER_IR"),
+        ("STANDARD_IA", "cold", "GLACIER_IR"),
+        ("GLACIER_IR", "hot", "STANDARD"),
+        ("REDUCED_REDUNDANCY", "hot", "REDUCED_REDUNDANCY"),
+        ("INTELLIGENT_TIERING", "cold", "INTELLIGENT_TIERING"),
+    ],
+)
+def test_a_class_is_where_the_bytes_are(asked: str, tier: str, shown: str) -> None:
+    found = info(storage_class=asked)._replace(tier=tier)
+    assert object_headers(found).get("x-amz-storage-class", "STANDARD") == shown
+
+
 @pytest.mark.parametrize("name", ["GLACIER", "DEEP_ARCHIVE", "standard", "", "OUTPOSTS"])
 def test_a_storage_class_that_would_be_a_lie_is_refused(name: str) -> None:
     with pytest.raises(S3Error) as caught:

@@ -16,6 +16,7 @@ PARSERS: list[Callable[[bytes], Any]] = [
     xml_requests.parse_create_bucket,
     xml_requests.parse_versioning,
     xml_requests.parse_delete,
+    xml_requests.parse_restore,
     xml_requests.parse_complete,
 ]
 
@@ -23,6 +24,18 @@ PARSERS: list[Callable[[bytes], Any]] = [
 def refused(parse: Callable[[bytes], Any], body: bytes) -> None:
     with pytest.raises(S3Error, match="MalformedXML"):
         parse(body)
+
+
+def test_the_days_of_a_restore() -> None:
+    parse = xml_requests.parse_restore
+    parameters = "<GlacierJobParameters><Tier>Bulk</Tier></GlacierJobParameters>"
+    days = f"<RestoreRequest{{}}><Days>{{}}</Days>{parameters}</RestoreRequest>"
+    assert parse(days.format(f' xmlns="{NAMESPACE}"', 3).encode()) == 3
+    for wrong in ("", "0", "-1", "x", "36501", "9" * 30):
+        refused(parse, days.format("", wrong).encode())
+    refused(parse, b"<RestoreRequest/>")
+    with pytest.raises(S3Error, match="NotImplemented"):
+        parse(b"<RestoreRequest><Days>1</Days><Type>SELECT</Type></RestoreRequest>")
 
 
 def test_the_region_of_a_new_bucket() -> None:

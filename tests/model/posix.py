@@ -1,5 +1,6 @@
 """What system calls do to the reference. Each raises Refused(errno's name) where the kernel would refuse."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from tests.model.nodes import OPAQUE, Content, Directory, File, Node, Span, Time, md5
@@ -70,6 +71,7 @@ def rename(
         raise Refused("EINVAL" if exchange else "ENOTEMPTY")
     if new is not None and tree.nodes[new] is tree.nodes[old]:
         return
+    _publish_before(tree, (old, new) if exchange else (old,), now)
     if exchange:
         assert new is not None
         _exchange(tree, old, new, now)
@@ -152,6 +154,14 @@ def _found(tree: Reference, place: Place) -> bytes:
     return key
 
 
+def _publish_before(tree: Reference, keys: Iterable[bytes | None], now: Span) -> None:
+    """What was written through a handle comes before a rename of the file, also before one that is refused."""
+    for key in keys:
+        node = tree.nodes[key] if key is not None else None
+        if isinstance(node, File):
+            flush(node, now)
+
+
 def _check_replaceable(tree: Reference, old: bytes, new: bytes) -> None:
     if old.endswith(b"/") and not new.endswith(b"/"):
         raise Refused("ENOTDIR")
@@ -169,10 +179,10 @@ def _exchange(tree: Reference, one: bytes, other: bytes, now: Span) -> None:
         raise Refused("EINVAL")
     for old in (other, one):
         new = moves[old]
-        if new in tree.nodes and new not in moves:
-            raise Refused("EINVAL")
         if not old.endswith(b"/") and new in (BUCKET, parent_of(new + b"x")):
             raise Refused("EPERM")  # only a directory can have the name that stands for the empty segment
+        if new in tree.nodes and new not in moves:
+            raise Refused("EINVAL")
     tree.move(moves, now)
 
 

@@ -97,11 +97,12 @@ class Reader:
                 return
             query = {**query, "continuation-token": _text(document, "NextContinuationToken")}
 
-    def _ask(self, method: str, target: str) -> Got:
-        request = AWSRequest(method, self._url + target, headers={"x-amz-content-sha256": "UNSIGNED-PAYLOAD"})
+    def _ask(self, method: str, target: str, body: bytes | None = None, extra: Mapping[str, str] | None = None) -> Got:
+        headers = {"x-amz-content-sha256": "UNSIGNED-PAYLOAD", **(extra or {})}
+        request = AWSRequest(method, self._url + target, headers=headers, data=body)
         request.context["payload_signing_enabled"] = False
         self._signer.add_auth(request)
-        self._connection.request(method, target, headers=dict(request.headers.items()))
+        self._connection.request(method, target, body, headers=dict(request.headers.items()))
         with self._connection.getresponse() as answer:
             headers = {name.lower(): value for name, value in answer.getheaders()}
             return Got(answer.status, answer.read(), headers)

@@ -3,10 +3,15 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyfuse3
 import pytest
 
+from stratumfs.ids import InodeNo
 from tests.mount.conftest import Mount
 
 _CHURN = """
@@ -25,6 +30,23 @@ for turn in range(100000):
     except OSError:
         pass
 """
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The inodes, and the directories of the names, that the kernel is told to forget."""
+    found: list[int] = []
+
+    def telling(call: Callable[..., None]) -> Callable[..., None]:
+        def tell(ino: int, *args: Any, **options: Any) -> None:
+            found.append(ino)
+            call(ino, *args, **options)
+
+        return tell
+
+    for name in ("invalidate_entry", "invalidate_inode"):
+        monkeypatch.setattr(pyfuse3, name, telling(getattr(pyfuse3, name)))
+    return found
 
 
 def test_a_replaced_object_is_seen_at_once(mount: Mount, bucket: Path) -> None:
@@ -79,6 +101,34 @@ def test_implied_directories_come_and_go_with_their_keys(mount: Mount, bucket: P
     assert os.stat(bucket).st_nlink == before.st_nlink
 
 
+def test_buckets_come_and_go_with_s3(mount: Mount) -> None:
+    path, links = mount.path / "made-by-s3", os.stat(mount.path).st_nlink
+    assert not path.exists()
+    mount.run(mount.store.objects.create_bucket, path.name, time.time_ns())
+    assert os.listdir(path) == []
+    assert os.stat(mount.path).st_nlink == links + 1
+    mount.run(mount.store.objects.delete_bucket, path.name)
+    assert not path.exists()
+    assert path.name not in os.listdir(mount.path)
+    assert os.stat(mount.path).st_nlink == links
+
+
+def test_bytes_that_move_cost_no_call(mount: Mount, bucket: Path, told: list[int]) -> None:
+    """Nothing that the kernel has depends on where they lie."""
+    mount.put(bucket, b"f", b"x" * 1000)
+    before, stamp = os.stat(bucket / "f"), mount.store.changes.counter
+    ino = InodeNo(before.st_ino)
+    (inline,) = mount.run(mount.store.reader.layout, ino, 0, 1000, set())
+    mount.run(mount.store.packer.round, 1 << 30)
+    (moved,) = mount.run(mount.store.reader.layout, ino, 0, 1000, set())
+    assert inline.location is None
+    assert moved.location is not None
+    assert mount.store.changes.counter == stamp
+    assert ino not in told
+    assert os.stat(bucket / "f") == before
+    assert (bucket / "f").read_bytes() == b"x" * 1000
+
+
 def test_open_handles_keep_the_bytes_that_they_opened(mount: Mount, bucket: Path) -> None:
     old, new = os.urandom(300_000), os.urandom(200_000)
     mount.put(bucket, b"f", old)
@@ -127,6 +177,25 @@ def test_creating_what_s3_created_meanwhile_opens_it(mount: Mount, bucket: Path)
     os.close(fd)
     with pytest.raises(FileExistsError):
         os.open(bucket / "f", os.O_CREAT | os.O_EXCL | os.O_RDWR)
+
+
+def test_names_that_nobody_asked_the_mount_for_cost_no_call(mount: Mount, bucket: Path, told: list[int]) -> None:
+    os.listdir(bucket)
+    inside = os.stat(bucket).st_ino
+    mount.put(bucket, b"first", b"x")
+    assert told.count(inside) == 1, "of the attributes of the bucket"
+    for number in range(20):
+        mount.put(bucket, b"%d" % number, b"x")
+    assert told.count(inside) == 1
+    assert len(os.listdir(bucket)) == 21
+
+
+def test_a_listing_comes_whole_in_whatever_pieces(mount: Mount, bucket: Path) -> None:
+    """A chunk is an answer; the next is as large as the kernel has room for."""
+    names = [f"{number:03}-{'n' * 100}" for number in range(600)]
+    for name in names:
+        mount.put(bucket, name.encode(), b"")
+    assert sorted(os.listdir(bucket)) == names
 
 
 def test_pages_stay_cached_over_a_close(mount: Mount, bucket: Path) -> None:

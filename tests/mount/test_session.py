@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import trio
 
 from stratumfs.errors import CatalogCorrupt, ConfigError, StoreInUse
 from stratumfs.fuse import session
-from stratumfs.fuse.kernel import device_at
+from stratumfs.fuse.mountinfo import device_at
 from stratumfs.fuse.session import SessionOptions, serve
 from tests.mount.conftest import mounted_store
 from tests.stores import running_store
@@ -204,6 +206,38 @@ input()
         await program.wait()
         assert not _is_mounted(point)
         assert (await store.objects.info("bucket", b"f")).size == len("pending")
+
+
+async def test_a_mount_serves_without_the_program_that_survives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no process left for it, say."""
+    monkeypatch.setattr(sys, "executable", "/nonexistent")
+    async with running_store(tmp_path / "store") as store, trio.open_nursery() as nursery:
+        stop = trio.Event()
+        (tmp_path / "mount").mkdir()
+        await nursery.start(partial(serve, store, str(tmp_path / "mount"), SessionOptions(), stop))
+        await trio.to_thread.run_sync((tmp_path / "mount" / "bucket").mkdir)
+        stop.set()
+
+
+async def test_the_loop_waits_for_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    for name in ("__init__", "close"):
+        real = getattr(session.Afterwards, name)
+
+        def noted(self: object, *args: object, real: Callable[..., None] = real) -> None:
+            threads.append(threading.get_ident())
+            real(self, *args)
+
+        monkeypatch.setattr(session.Afterwards, name, noted)
+    async with running_store(tmp_path / "store") as store, trio.open_nursery() as nursery:
+        stop = trio.Event()
+        (tmp_path / "mount").mkdir()
+        await nursery.start(partial(serve, store, str(tmp_path / "mount"), SessionOptions(), stop))
+        stop.set()
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
 
 
 async def test_a_process_has_one_mount(tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 import trio
+from pyfuse3 import EntryAttributes, FileNameT, InodeT, RequestContext
 
+from stratumfs.fuse import invalidate
+from stratumfs.fuse.operations import Operations
 from stratumfs.ids import DeviceId
 from stratumfs.shards.layout import ShardName
 from stratumfs.shards.memory import MemoryShards
@@ -87,3 +90,44 @@ def test_200_readers_that_hang_do_not_stop_a_stat(stalled: tuple[Mount, list[byt
     for reader in readers:
         reader.join(60)
     assert [found[number] for number in range(READERS)] == data
+
+
+def test_a_call_that_the_kernel_does_not_take_costs_its_bound_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody looks a name up, and is not answered: the kernel lets no name of that directory go meanwhile."""
+    asked, go_on = threading.Event(), threading.Event()
+    known = Operations.lookup
+
+    async def lookup(self: Operations, parent: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
+        if name == b"hangs":
+            asked.set()
+            await trio.to_thread.run_sync(go_on.wait)
+        return await known(self, parent, name, ctx)
+
+    monkeypatch.setattr(Operations, "lookup", lookup)
+    monkeypatch.setattr(invalidate, "INVALIDATE_WAIT_S", 0.1)
+    with mounted_store(tmp_path) as mount:
+        bucket = mount.path / "bucket"
+        bucket.mkdir()
+        for key in (b"one", b"two"):
+            mount.put(bucket, key, b"old")
+            assert (bucket / key.decode()).stat().st_size == 3
+        waiter = threading.Thread(target=os.path.lexists, args=(bucket / "hangs",))
+        waiter.start()
+        assert asked.wait(30)
+        try:
+            mount.put(bucket, b"one", b"newer")
+            monkeypatch.setattr(invalidate, "INVALIDATE_WAIT_S", 3600.0)
+            mount.put(bucket, b"two", b"newer")
+            found = mount.statistics()
+            assert (found["invalidations_late"], found["directories_in_doubt"]) == (1, 1)
+        finally:
+            go_on.set()
+        waiter.join(30)
+        while mount.statistics()["directories_in_doubt"]:
+            time.sleep(0.001)
+        os.listdir(bucket)  # so that the attributes of the bucket are kept, and told behind what is told now
+        mount.put(bucket, b"two", b"newest")
+        assert [(bucket / name).stat().st_size for name in ("one", "two")] == [5, 6]
+        monkeypatch.setattr(invalidate, "INVALIDATE_WAIT_S", 5.0)

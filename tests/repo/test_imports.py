@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 OURS = ("stratumfs", "gateway", "tiering")
 
-BASE = {"errors", "ids", "limits", "config", "location", "values", "descriptor"}
+BASE = {"errors", "ids", "limits", "config", "latency", "location", "values", "descriptor", "turn", "room", "threads"}
 """Modules directly below stratumfs/ that everybody may import."""
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -42,13 +42,16 @@ MAY_USE: dict[str, set[str]] = {
     "quart_trio": {"gateway"},
     "lxml": {"gateway"},
     "awscrt": {"gateway"},
+    "prometheus_client": {"owner"},
+    "cryptography": {"owner", "shards"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
-    "boto3": set(),
+    "boto3": {"shards"},
+    "botocore": {"shards"},
 }
 """Libraries that are one part's business alone."""
 
-ASKING = ("gateway", "mount", "stratumfs", "tier")
+ASKING = ("fsck", "gateway", "mount", "stratumfs", "tier")
 """Commands that ask the owner."""
 OWNERS = {"apsw", "asyncio", "structlog", "trio"}
 """What takes longer to import than such a command takes for all else; structlog brings asyncio, and pygments."""
@@ -95,7 +98,13 @@ def test_a_module_imports_only_what_its_part_may(path: Path) -> None:
             wanted = part_of(name)
             assert wanted == part or wanted in MAY_IMPORT[part], f"{path}:{line}: {part} may not import {name}"
         elif part == "base":
-            allowed = top in sys.stdlib_module_names or (path.name == "config.py" and top == "msgspec")
+            own = {
+                "config.py": {"msgspec"},
+                "latency.py": {"prometheus_client"},
+                "threads.py": {"outcome", "trio"},
+                "turn.py": {"trio"},
+            }
+            allowed = top in sys.stdlib_module_names or top in own.get(path.name, ())
             assert allowed, f"{path}:{line}: the base imports the standard library alone"
         elif top in MAY_USE:
             assert part in MAY_USE[top], f"{path}:{line}: {top} is the business of {MAY_USE[top]}"
@@ -105,6 +114,12 @@ def test_commands_that_ask_the_owner_import_nothing_that_only_an_owner_needs() -
     program = f"import sys\nfrom stratumfs.cli import {', '.join(ASKING)}\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert OWNERS & set(done.stdout.split()) == set()
+
+
+def test_an_owner_loads_the_gateway_when_it_is_wanted() -> None:
+    program = "import sys, stratumfs.owner.run\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"quart", "hypercorn", "lxml", "awscrt"} & set(done.stdout.split())
 
 
 def test_only_the_session_touches_the_state_that_pyfuse3_keeps_in_its_module() -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from cyclopts import App
 
-from stratumfs.cli import gateway, mkfs, mount, stratumfs, tier
+from stratumfs.cli import fsck, gateway, mkfs, mount, stratumfs, tier
 from stratumfs.cli.exit import Exit
 from stratumfs.cli.mount_options import OPTIONS
 from stratumfs.config import Settings, parse
@@ -17,6 +17,7 @@ from stratumfs.config import Settings, parse
 ROOT = Path(__file__).parents[2]
 MANUAL = ROOT / "man"
 PAGES = {
+    "fsck.stratumfs.8": fsck.app,
     "mkfs.stratumfs.8": mkfs.app,
     "mount.stratumfs.8": mount.app,
     "stratumfs.1": stratumfs.app,
@@ -30,7 +31,9 @@ WANTED = {
     "stratumfs-format.5",
     "stratumfs-architecture.7",
     "stratumfs-durability.7",
+    "stratumfs-metrics.7",
     "stratumfs-performance.7",
+    "stratumfs-tiering.7",
 }
 
 
@@ -128,5 +131,5 @@ def test_a_page_is_well_formed(page: str) -> None:
 def test_pages_refer_to_pages_that_are_there() -> None:
     ours = {tuple(name.rsplit(".", 1)) for name in ALL}
     for page in ALL:
-        for name, section in re.findall(r"\b((?:mkfs\.|mount\.)?stratum[\w.-]*?) ?\((\d)\)", plain(page)):
+        for name, section in re.findall(r"\b((?:fsck\.|mkfs\.|mount\.)?stratum[\w.-]*?) ?\((\d)\)", plain(page)):
             assert (name, section) in ours, f"{page} refers to {name}({section})"

@@ -56,6 +56,11 @@ def test_every_line_that_mkfs_comments_out_is_valid_when_it_is_not() -> None:
         (HOT + "[gateway]\ndomains = ['Example.ORG']\n", "no lowercase domain name"),
         (HOT + "[gateway]\ntls_key = 'x'\n", "go together"),
         (HOT + "[log]\nlevel = 'loud'\n", "log.level"),
+        (HOT + "capacity = 0\n", "hot.capacity = 0: at least 1"),
+        (HOT + "usd_gb_month = -0.1\n", "hot.usd_gb_month = -0.1: at least 0"),
+        (HOT + "latency_s = nan\n", "hot.latency_s = nan"),
+        (HOT + "[tiering]\ntick_s = 0\n", "tiering.tick_s = 0.0: 0.1 to 3600"),
+        (HOT + "[tiering]\nwarmup_days = inf\n", "tiering.warmup_days = inf"),
     ],
 )
 def test_bad_settings_are_one_line_that_names_file_and_key(text: str, words: str) -> None:

@@ -115,6 +115,12 @@ class ShardBackendSuite:
         with pytest.raises(ShardMissing):
             shards.uncache(OTHER)
 
+    def test_what_will_be_read_may_be_said_of_any_shard(self, shards: ShardBackend) -> None:
+        shards.create(NAME).write_at(0, [b"abc"])
+        for name in (NAME, OTHER):
+            shards.will_read(name, 0, 9)
+        assert shards.read_at(NAME, 0, 9) == b"abc"
+
     def test_names_are_listed(self, shards: ShardBackend) -> None:
         assert all_names(shards) == []
         shards.create(NAME)
@@ -132,6 +138,16 @@ class ShardBackendSuite:
         shards.create(NAME)
         shards.quarantine([NAME])  # the one before stays where it is
         assert all_names(shards) == [OTHER]
+
+    def test_a_quarantined_shard_comes_back_unless_its_name_is_taken(self, shards: ShardBackend) -> None:
+        shards.create(NAME).write_at(0, [b"old"])
+        shards.create(OTHER)
+        shards.quarantine([NAME, OTHER])
+        assert sorted(shards.quarantined()) == sorted([NAME, OTHER])
+        shards.create(OTHER).write_at(0, [b"new"])
+        shards.take_back([NAME, OTHER])
+        assert shards.quarantined() == [OTHER]
+        assert (shards.read_at(NAME, 0, 3), shards.read_at(OTHER, 0, 3)) == (b"old", b"new")
 
     def test_a_shard_built_anew_replaces_the_old_one_when_it_is_installed(self, shards: ShardBackend) -> None:
         old = shards.create(NAME)

@@ -32,6 +32,7 @@ class Ledger:
     entries: dict[VolumeId, list[TocEntry]] = field(default_factory=dict)
     failure: Exception | None = None
     states: dict[DeviceId, DeviceState] = field(default_factory=dict)
+    drains: set[DeviceId] = field(default_factory=set)
 
     async def opened(self, volume: VolumeInfo) -> None:
         self._fail()
@@ -49,6 +50,10 @@ class Ledger:
     async def restored(self, device: DeviceId) -> None:
         self._fail()
         del self.states[device]
+
+    async def drained(self, device: DeviceId, wanted: bool) -> None:
+        self._fail()
+        (self.drains.add if wanted else self.drains.discard)(device)
 
     async def contents(self, volume: VolumeId) -> Sequence[TocEntry]:
         return self.entries.get(volume, [])

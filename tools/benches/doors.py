@@ -17,8 +17,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from tests.doors import Doors
 from tools.measure import systems
 from tools.measure.fill import FILES, fill
+from tools.measure.mount_rows import CLOSING, STREAM, make_data
 from tools.measure.mount_rows import ROWS as MOUNT_ROWS
-from tools.measure.mount_rows import STREAM, make_data
 from tools.measure.report import table, write_json
 from tools.measure.row import Row
 from tools.measure.s3_rows import LARGE, get4k, get64m, list_pages, put4k, put64m
@@ -112,6 +112,11 @@ def _setting(folder: Path, names: Sequence[str], given: argparse.Namespace, say:
         keys, files = given.keys * ("list" in names), FILES * ("rename-dir" in names)
         fill(doors.store, folder / "catalog.db", keys, files, say)
         begin = [systems.stratumfs(doors)]
+        if set(names) & set(CLOSING):
+            hasty = Doors(place("published"))
+            hasty.make()
+            fill(hasty.store, folder / "published.db", 0, 0, say)
+            begin.append(systems.published(hasty))
         if by_s3:
             begin.append(systems.bare_http(_with_data(place("http"), LARGE, setting)))
         if by_mount:

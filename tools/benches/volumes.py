@@ -42,6 +42,8 @@ class Rows:
 
     async def restored(self, device: DeviceId) -> None: ...
 
+    async def drained(self, device: DeviceId, wanted: bool) -> None: ...
+
     async def contents(self, volume: VolumeId) -> Sequence[TocEntry]:
         return []
 

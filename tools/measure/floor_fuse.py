@@ -17,7 +17,8 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from stratumfs.fuse.kernel import device_at, tune
+from stratumfs.fuse.kernel import tune
+from stratumfs.fuse.mountinfo import device_at
 from tools.measure.floor_http import Shards
 
 _KEPT_S = 3600.0

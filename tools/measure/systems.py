@@ -14,6 +14,8 @@ from tools.measure.load import drive
 from tools.measure.processes import Server, cpu_s, free_port, is_mounted, listens, unmount
 from tools.measure.row import OURS
 
+PUBLISHED = "close=published"
+"""The store itself, where close(2) returns when the publication has begun."""
 BARE_HTTP, BARE_FUSE = "bare Hypercorn", "bare pyfuse3"
 SEAWEED, RCLONE, JUICE = "SeaweedFS", "rclone", "JuiceFS"
 BUCKET, LISTED = "bench", "listed"
@@ -45,6 +47,18 @@ def stratumfs(doors: Doors) -> Iterator[System]:
     try:
         assert doors.pid is not None
         yield System(OURS, (doors.pid,), Endpoint(doors.port, *doors.credentials), doors.mount / BUCKET)
+        doors.stop()
+    finally:
+        doors.destroy()
+
+
+@contextmanager
+def published(doors: Doors) -> Iterator[System]:
+    """The mount of another store that was made so."""
+    doors.start(PUBLISHED)
+    try:
+        assert doors.pid is not None
+        yield System(PUBLISHED, (doors.pid,), place=doors.mount / BUCKET)
         doors.stop()
     finally:
         doors.destroy()

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from stratumfs.catalog.engine import Catalog, Transaction
+from stratumfs.errors import CatalogCorrupt
 from tools.rehearsals._catalog_child import PAGE, SCHEMA
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,6 +141,8 @@ class Rehearsal:
                     if hashlib.blake2b(value).digest() != digest:
                         raise Lost(f"row {ident} holds other bytes than were written")
             counters, twins = await catalog.read(others)
+        except CatalogCorrupt as error:  # pages so wrong that not even the check of them comes to an end
+            raise Lost(f"integrity: {error}") from error
         finally:
             await catalog.close()
         if missing := self._journal.acknowledged - present:

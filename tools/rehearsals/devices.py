@@ -314,6 +314,9 @@ class Rehearsal:
         self.round, self.counts = state["round"], Counter(state["counts"])
         for bucket in (BY_S3, BY_MOUNT):
             shutil.rmtree(self.doors.mount / bucket)
+        for slot in range(DEVICES):  # each round begins with all well; each of these waits until nothing is left to do
+            self._replace_one(self.doors.store, slot)
+        self._check_sound()
 
 
 @contextmanager

@@ -2,13 +2,16 @@
 
 Each round opens the store (now and then the opening is killed too), compares every file and object with what was
 promised, lets three writers at each door work, and kills the owner at a random moment. A round counts only if both
-doors were busy then. A run is known by its folder: the same folder goes on where it was stopped.
+doors were busy then. No start behind a kill may take twice as long as one behind a stop of the same store. Then the
+store is stopped, fsck reads every cell of it, and it is started again.
+A run is known by its folder: the same folder goes on where it was stopped.
 """
 
 import argparse
 import json
 import random
 import shutil
+import statistics
 import subprocess
 import tempfile
 import threading
@@ -33,6 +36,12 @@ LOAD_S = 0.2, 1.2
 FIRST_S = 20.0
 OPENING_KILLED = 0.2
 """Part of the openings that are killed half-way."""
+OPENINGS_EXPECTED = 50
+"""Rounds of which one must have had its opening killed."""
+UNDISTURBED_TRIES = 3
+TIMES_SLOWER = 2.0
+STUMBLES_EVERY = 100
+"""Rounds for each start, beside one, that may have taken too long because of the machine."""
 
 
 class Lost(Exception):
@@ -40,24 +49,33 @@ class Lost(Exception):
 
 
 class Rehearsal:
-    """A store that is up at the beginning and at the end of each round."""
+    """A store that is up at the beginning and at the end of each round; fsck looks at it after every
+    *check_every*-th."""
 
-    def __init__(self, doors: Doors, seed: int, state: Path | None = None) -> None:
+    def __init__(self, doors: Doors, seed: int, state: Path | None = None, check_every: int = 1) -> None:
         self.doors, self.counts, self.round = doors, Counter[str](), 0
-        self._seed, self._state = seed, state
+        self._seed, self._state, self._check_every = seed, state, check_every
         self._promises = Promises()
+        self.undisturbed: list[float] = []
+        self.after_kills: list[float] = []
         if state is not None and state.exists():
             self._resume()
         for bucket in (BY_S3, BY_MOUNT):
             (doors.mount / bucket).mkdir(exist_ok=True)
         self._known: dict[str, bytes] = {}
+        self._clients = [doors.client(max_pool_connections=1) for _ in range(WORKERS)]  # each takes 12 MB, for ever
 
     def run_round(self) -> None:
         """Raises: Lost."""
         rng = random.Random(f"{self._seed} {self.round}")  # noqa: S311 - repeatable is the point
+        if not self.undisturbed:
+            self._start_undisturbed()
         self._load_and_kill(rng)
         self._open_again(rng)
         self._compare()
+        self._check_start(self.after_kills[-1])
+        if (self.round + 1) % self._check_every == 0:
+            self._check()
         self.round += 1
         self.counts["rounds"] += 1
         self._save()
@@ -88,7 +106,8 @@ class Rehearsal:
         found: list[Worker] = []
         for number in range(WORKERS):
             seed = f"{self._seed} {self.round} {number}"
-            client = self.doors.client(max_pool_connections=1)
+            client = self._clients[number]
+            client.close()  # its connections are those of the owner that is gone
             found.append(S3Worker(self._promises, stop, f"s3 {seed}", number, client, BY_S3))
             writer = MountWorker(self._promises, stop, f"mount {seed}", number, self.doors.mount / BY_MOUNT)
             writer.know(self._known)
@@ -106,7 +125,38 @@ class Rehearsal:
     def _open_again(self, rng: random.Random) -> None:
         if rng.random() < OPENING_KILLED:
             self._kill_opening(rng)
+        self.after_kills.append(self._start())
+
+    def _start(self) -> float:
+        """Returns the seconds until both doors answer."""
+        began = time.monotonic()
         self.doors.start()
+        return time.monotonic() - began
+
+    def _start_undisturbed(self) -> None:
+        self.doors.stop()
+        self.undisturbed.append(self._start())
+
+    def _check(self) -> None:
+        """What fsck finds between a stop and a start. Raises: Lost."""
+        self.doors.stop()
+        found = self.doors.fsck()
+        if wrong := self.doors.findings(found):
+            raise Lost(f"fsck finds {wrong[:3]}")
+        self.counts["fsck clean"] += 1
+        self.counts["cells that fsck read"] += found["cells"]
+        self.undisturbed.append(self._start())
+
+    def _check_start(self, seconds: float) -> None:
+        """Raises: Lost if too many took twice as long as any undisturbed one, those of the same moment among them."""
+        for left in range(UNDISTURBED_TRIES, -1, -1):
+            if seconds <= TIMES_SLOWER * max(self.undisturbed):
+                return
+            if left:
+                self._start_undisturbed()  # perhaps the machine is slower by now
+        self.counts["starts behind a kill that took too long"] += 1
+        if self.counts["starts behind a kill that took too long"] > 1 + self.round // STUMBLES_EVERY:
+            raise Lost(f"a start took {seconds:.2f} s behind a kill, undisturbed {max(self.undisturbed):.2f} s at most")
 
     def _kill_opening(self, rng: random.Random) -> None:
         """Begin to open it, and kill the new owner wherever it is then."""
@@ -168,7 +218,13 @@ class Rehearsal:
     def _save(self) -> None:
         if self._state is None:
             return
-        state = {"seed": self._seed, "round": self.round, "counts": self.counts}
+        state = {
+            "seed": self._seed,
+            "round": self.round,
+            "counts": self.counts,
+            "undisturbed": self.undisturbed,
+            "after_kills": self.after_kills,
+        }
         new = self._state.with_suffix(".new")
         new.write_text(json.dumps(state))
         new.replace(self._state)
@@ -180,6 +236,7 @@ class Rehearsal:
         if state["seed"] != self._seed:
             raise SystemExit(f"{self._state.parent} belongs to a run with --seed {state['seed']}")
         self.round, self.counts = state["round"], Counter(state["counts"])
+        self.undisturbed, self.after_kills = state["undisturbed"], state["after_kills"]
         for bucket in (BY_S3, BY_MOUNT):
             shutil.rmtree(self.doors.mount / bucket)
 
@@ -208,7 +265,12 @@ def main(argv: list[str]) -> int:
     except Lost as error:
         console.print(f"[red]round {rehearsal.round}, seed {options.seed}: {error}; left in {folder}")
         return 1
+    if rehearsal.round >= OPENINGS_EXPECTED and not rehearsal.counts["openings killed"]:
+        console.print(f"[red]seed {options.seed}: no opening was killed")
+        return 1
     console.print(f"{rehearsal.round} rounds, seed {options.seed}: nothing acknowledged is missing, no byte is wrong")
+    for name, found in ("undisturbed", rehearsal.undisturbed), ("behind a kill", rehearsal.after_kills):
+        console.print(f"  seconds of a start, {name}: median {statistics.median(found):.2f}, most {max(found):.2f}")
     for what, count in sorted(rehearsal.counts.items()):
         console.print(f"  {what}: {count}")
     if options.folder is None:

@@ -2,7 +2,21 @@
 
 from collections.abc import Mapping
 
-from tests.faults.paths import compaction, files, members, mount, moves, objects, repairs, uploads, volumes
+from tests.faults.paths import (
+    catalogs,
+    cold,
+    compaction,
+    devices,
+    files,
+    members,
+    mends,
+    mount,
+    moves,
+    objects,
+    repairs,
+    uploads,
+    volumes,
+)
 from tests.faults.run import WritePath
 
 PATHS: Mapping[str, WritePath] = {
@@ -12,7 +26,14 @@ PATHS: Mapping[str, WritePath] = {
     **mount.PATHS,
     **volumes.PATHS,
     **moves.PATHS,
+    **cold.PATHS,
     **compaction.PATHS,
     **repairs.PATHS,
+    **devices.PATHS,
     **members.PATHS,
+    **catalogs.PATHS,
+    **mends.PATHS,
 }
+
+LACKING = frozenset({*repairs.PATHS, "restore"})
+"""Those whose store lacks a shard already when they begin: it may lose no more."""

@@ -4,7 +4,11 @@ from contextlib import ExitStack
 from unittest.mock import patch
 
 from stratumfs.catalog import compaction, swap
-from stratumfs.store import repack
+from stratumfs.catalog import defragment as rows
+from stratumfs.ids import InodeNo
+from stratumfs.store import defragment as defragmenter
+from stratumfs.store import inline, repack
+from stratumfs.store.defragment import Defragmenter
 from stratumfs.store.repack import Repack
 from stratumfs.store.store import Store
 from tests.faults import acts
@@ -14,6 +18,7 @@ from tests.faults.paths.volumes import at_once
 from tests.faults.run import Run, smaller
 
 ALL = 1 << 40
+PIECES, PIECE = 10, 6000
 
 
 async def pack(run: Run) -> None:
@@ -100,6 +105,51 @@ async def merge(run: Run) -> None:
             await store.compactor.round()
 
 
+async def defragment(run: Run) -> None:
+    """A file written in small pieces, inline ones and others, is copied together; its rows go four at a time."""
+    async with run.opened() as store:
+        await open_volume(run, store)
+        ino, data = await _in_pieces(run, store)
+        with smaller(rows, SWAP_ROWS=4), smaller(defragmenter, FRAGMENTS_MIN=2), run.recording():
+            assert await store.defragmenter.file(ino)
+        assert bytes(await store.reader.read(ino, 0, len(data) + 1)) == data
+
+
+async def defragment_raced(run: Run) -> None:
+    """While the copy is not named yet, a piece of the file is overwritten."""
+    async with run.opened() as store:
+        await open_volume(run, store)
+        ino, data = await _in_pieces(run, store)
+        new, at = run.data(100), PIECE + 50
+        written = run.tree.write("main/pieces", data[:at] + new + data[at + len(new) :])
+        swap_rows = Defragmenter._swap
+        with ExitStack() as recording:
+
+            async def raced(self: Defragmenter, *args: object) -> int:
+                if not run.stories:
+                    recording.enter_context(run.recording())
+                    with run.story.changing(written):
+                        await acts.publish(store, ino, [(at, new)], len(data), durable=True)
+                return await swap_rows(self, *args)  # type: ignore[arg-type]
+
+            recording.enter_context(smaller(rows, SWAP_ROWS=4))
+            recording.enter_context(smaller(defragmenter, FRAGMENTS_MIN=2))
+            with patch.object(Defragmenter, "_swap", raced):
+                await store.defragmenter.file(ino)
+
+
+async def _in_pieces(run: Run, store: Store) -> tuple[InodeNo, bytes]:
+    """The file ``main/pieces``, every second piece of which lies in a stripe."""
+    ino = (await acts.make(store, "main/pieces")).ino
+    data = run.data(PIECES * PIECE)
+    for number in range(PIECES):
+        at = number * PIECE
+        with smaller(inline, INLINE_MAX=PIECE * (number % 2)):
+            await acts.publish(store, ino, [(at, data[at : at + PIECE])], at + PIECE, durable=True)
+    run.story.tree = run.tree.make("main/pieces", data=data)
+    return ino, data
+
+
 async def _half_dead(run: Run, store: Store) -> None:
     """Most of what lies in the volume that is open is deleted, and it is sealed."""
     await open_volume(run, store)
@@ -116,4 +166,6 @@ PATHS = {
     "compact": compact,
     "compact-raced": compact_raced,
     "merge": merge,
+    "defragment": defragment,
+    "defragment-raced": defragment_raced,
 }

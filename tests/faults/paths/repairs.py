@@ -1,5 +1,6 @@
 """Write paths of repair: shards made anew, a device that comes back, what it missed, a device that is replaced."""
 
+import shutil
 from dataclasses import replace as replace_fields
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from stratumfs.catalog.volumes import SEALED, VolumeRow, volumes
 from stratumfs.devices.identity import read_identity, write_identity
 from stratumfs.errors import DeviceFailed
 from stratumfs.ids import CellIndex, DeviceId
+from stratumfs.owner.fill import Filler
 from stratumfs.owner.folders import with_device
 from stratumfs.owner.messages import Progress, ReplaceDevice
 from stratumfs.owner.replace import replace_device
@@ -20,7 +22,7 @@ from stratumfs.store.store import Store
 from tests.faults import acts
 from tests.faults.base import STRIPED
 from tests.faults.paths.volumes import UNKNOWN, UNKNOWN_BYTES
-from tests.faults.run import Run, smaller
+from tests.faults.run import SPARE, Run, smaller
 
 
 async def rebuild(run: Run) -> None:
@@ -86,11 +88,34 @@ async def replace(run: Run) -> None:
         store = found.store
         device = store.devices[(await _last_volume(store)).devices[0]]
         await store.fleet.strike(device.id, DeviceFailed("it was emptied", device.label))
-        spare = run.root / "d9"
+        spare = run.root / SPARE
         spare.mkdir()
         with run.recording():
             await replace_device(found, ReplaceDevice(device.label, str(spare)), _nobody, _there())
             await store.repairer.round()
+
+
+async def fill(run: Run) -> None:
+    """A new disk is mounted in the place of one that died: it becomes the device there, and what that held is made anew
+    on it."""
+    async with run.running() as found:
+        store = found.store
+        device = store.devices[(await _last_volume(store)).devices[0]]
+        await store.fleet.strike(device.id, DeviceFailed("it died", device.label))
+        empty(Path(device.label))
+        entry = found.folders.entry(device.id)
+        assert entry is not None
+        with run.recording():
+            await Filler(found)._fill(entry)
+            await store.repairer.round()
+
+
+def empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 async def replace_again(run: Run) -> None:
@@ -100,7 +125,7 @@ async def replace_again(run: Run) -> None:
         store = found.store
         device = store.devices[(await _last_volume(store)).devices[0]]
         await store.fleet.strike(device.id, DeviceFailed("it was emptied", device.label))
-        spare = run.root / "d9"
+        spare = run.root / SPARE
         spare.mkdir()
         old = found.folders.entry(device.id)
         assert old is not None
@@ -155,4 +180,5 @@ PATHS = {
     "widen": widen,
     "replace": replace,
     "replace-again": replace_again,
+    "fill": fill,
 }

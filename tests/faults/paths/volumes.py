@@ -252,6 +252,7 @@ async def _leave_a_mess(run: Run, store: Store) -> None:
     shard = next(iter(store.devices.values())).shards.create(UNKNOWN)
     shard.write_at(0, [UNKNOWN_BYTES])
     shard.close()
+    await store.catalog.sync()  # of what no copy has it is not said which of them opens the store
     run.story.tree = tree
 
 

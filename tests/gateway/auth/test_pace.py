@@ -103,3 +103,43 @@ async def test_a_body_that_is_cut_is_incomplete() -> None:
         with pytest.raises(S3Error) as caught:
             await take(body)
         assert caught.value.code == "IncompleteBody"
+
+
+async def test_what_came_with_the_head_is_waited_for_by_nobody_and_verified() -> None:
+    async def never(view: memoryview) -> int:
+        raise AssertionError("there is nothing to wait for")
+
+    for digest, good in ((hashlib.sha256(bytes(SIZE)).hexdigest(), True), (EMPTY_SHA256, False)):
+        left = [SIZE]
+
+        def here(view: memoryview, left: list[int] = left) -> int:
+            count = min(10_000, len(view), left[0])
+            left[0] -= count
+            return count
+
+        client = Client(1, 0)
+        checks = Checks(sha256=digest)
+        body = VerifiedBody(client.receive, SIZE, PlainReader(), checks, trio.CapacityLimiter(1), never, here)
+        if good:
+            assert await take(body) == SIZE
+        else:
+            with pytest.raises(S3Error) as caught:
+                await take(body)
+            assert caught.value.code == "XAmzContentSHA256Mismatch"
+
+
+async def test_what_has_not_come_with_the_head_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    client, here = Client(SIZE, 1e6), [1000, 0, 0]
+    client.left -= 1000
+    body = VerifiedBody(
+        client.receive,
+        SIZE,
+        PlainReader(),
+        Checks(),
+        trio.CapacityLimiter(1),
+        client.receive_into,
+        lambda _: here.pop(0),
+    )
+    with pytest.raises(S3Error) as caught:
+        await take(body)
+    assert caught.value.code == "RequestTimeout"

@@ -139,10 +139,19 @@ def test_an_authorization_header_is_read_with_and_without_blanks() -> None:
     assert sigv4.parse_authorization(value) == Claim("a/key", SCOPE, SignedHeaders((b"host", b"range")), "f" * 64)
 
 
+@pytest.mark.parametrize("form", ["{0}, X{1}, {2}", "{2},{0},X{1}", " {0},\t{2} , XX={1}"])
+def test_the_signature_is_the_component_of_that_name(form: str) -> None:
+    others = "Credential=k/20130524/us-east-1/s3/aws4_request, SignedHeaders=host"
+    value = form.format(others, "Signature=" + "a" * 64, "Signature=" + "f" * 64)
+    claim = sigv4.parse_authorization(f"AWS4-HMAC-SHA256 {value}")
+    assert claim == Claim("k", SCOPE, SignedHeaders((b"host",)), "f" * 64)
+
+
 @pytest.mark.parametrize(
     "rest",
     [
         "",
+        "Credential=k/20130524/us-east-1/s3/aws4_request, SignedHeaders=host, XSignature=" + "f" * 64,
         "Credential=k/20130524/us-east-1/s3/aws4_request",
         "Credential=k/20130524/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=xyz",
         "Credential=k/20130524/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=" + "F" * 64,

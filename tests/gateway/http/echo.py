@@ -4,14 +4,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.asgi import RECEIVE_INTO
+from gateway.asgi import RECEIVE_INTO, RECEIVED_INTO
 
 
 @dataclass
 class Echo:
     """Answers every request with method, target and body, and keeps them in ``seen``.
 
-    A path that begins with /unread is answered without taking the body, one with /into takes it by our extension.
+    A path that begins with /unread is answered without taking the body, one with /into takes it by our extensions.
     """
 
     seen: list[tuple[str, bytes, bytes]] = field(default_factory=list)
@@ -24,7 +24,7 @@ class Echo:
         self.headers.append(scope["headers"])
         body: bytes | None = b""
         if target.startswith(b"/into"):
-            body = await _taken(scope["extensions"][RECEIVE_INTO])
+            body = await _taken(scope["extensions"][RECEIVE_INTO], scope["extensions"][RECEIVED_INTO])
         elif not target.startswith(b"/unread"):
             body = await _received(receive)
         if body is None:
@@ -48,10 +48,10 @@ async def _received(receive: Any) -> bytes | None:
             return body
 
 
-async def _taken(receive_into: Any) -> bytes | None:
+async def _taken(receive_into: Any, received_into: Any) -> bytes | None:
     body, room = b"", memoryview(bytearray(7))
     try:
-        while count := await receive_into(room):
+        while count := received_into(room) or await receive_into(room):
             body += room[:count]
     except EOFError:
         return None

@@ -52,7 +52,7 @@ async def test_a_body_that_nobody_takes_holds_nothing_up(gateway: Running, monke
         with suppress(trio.BrokenResourceError):
             await stream.send_all(lines(gateway, "DELETE", "/b/k", bytes(8 << 20)))
         with trio.fail_after(HANG_S):
-            while gateway.door.statistics().requests != {"DeleteObject 204": 1}:
+            while gateway.door.statistics().requests != {("DeleteObject", 204): 1}:
                 await trio.lowlevel.checkpoint()
 
 
@@ -78,6 +78,18 @@ async def test_who_asks_before_sending_a_body_is_told_to_when_the_body_is_wanted
         await stream.send_all(body)
         assert (await read_until(stream, b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
     assert gateway.service.buckets["b"][b"k"].data == b"hello"
+
+
+async def test_regression_who_asks_before_sending_an_empty_body_is_told_to_go_on_too(gateway: Running) -> None:
+    """The aws command keeps the status of an answer that came without a 100, takes it for that of the next answer on
+    the connection, and then waits for the end of a body whose headers it did not see."""
+    gateway.service.buckets["b"] = {}
+    stream = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+    async with stream:
+        head = lines(gateway, "PUT", "/b/k", expect="100-continue").removesuffix(b"\r\n")
+        await stream.send_all(head + b"content-length: 0\r\n\r\n")
+        said = await read_until(stream, b"content-length: 0\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 
 
 async def test_who_asks_before_sending_a_body_is_spared_it_by_a_refusal(gateway: Running) -> None:
@@ -132,7 +144,7 @@ async def test_a_body_behind_its_answer_ends_no_other_stream_of_the_connection(t
             await talk(StreamReset, 1)
             client.send_headers(5, [(":method", "GET"), *head], end_stream=True)
             await talk(StreamEnded, 5)
-        assert gateway.door.statistics().requests == {"PutObject 403": 1, "GetObject 403": 2}
+        assert gateway.door.statistics().requests == {("PutObject", 403): 1, ("GetObject", 403): 2}
         await tcp.aclose()
 
 
@@ -160,7 +172,7 @@ async def test_http_2_refuses_what_is_no_ascii_and_goes_on(
                     if isinstance(event, ResponseReceived):
                         statuses[event.stream_id] = dict(event.headers)[b":status"]
         assert statuses == {1: b"400", 3: b"403"}
-        while gateway.door.statistics().requests != {"GetObject 403": 1}:
+        while gateway.door.statistics().requests != {("GetObject", 403): 1}:
             await trio.lowlevel.checkpoint()
         await tcp.aclose()
     assert "Traceback" not in capsys.readouterr().out

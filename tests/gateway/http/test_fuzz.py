@@ -38,6 +38,9 @@ class Scripted:
         await trio.lowlevel.checkpoint()
         self.sent += data
 
+    async def send_eof(self) -> None:
+        await trio.lowlevel.checkpoint()
+
 
 def result(pieces: Iterable[bytes]) -> tuple[list[tuple[str, bytes, bytes]], list[Any], bytes]:
     """What the application got, and what the client got but for dates, the reason of a refusal, and being told to go

@@ -271,6 +271,45 @@ async def test_a_trailer_is_no_header() -> None:
     assert echo.headers == [[(b"host", b"x"), (b"transfer-encoding", b"chunked")], [(b"host", b"x")]]
 
 
+async def test_http_1_0_is_told_nothing_before_its_answer() -> None:
+    """It would take that for the answer."""
+    async with serving(None) as (_, port):
+        for body in (b"", b"h"):
+            stream = await connect(port, None)
+            async with stream:
+                length = b"expect: 100-continue\r\ncontent-length: %d\r\n" % len(body)
+                await stream.send_all(put(length, body, version=b"1.0"))
+                received = b""
+                while more := await stream.receive_some():
+                    received += more
+            assert received.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_client_that_does_not_wait_for_answers_leaves_others_their_turn() -> None:
+    async with serving(None) as (echo, port):
+        at_once = [0]
+
+        async def watch() -> None:
+            before = 0
+            while True:
+                at_once.append(len(echo.seen) - before)
+                before = len(echo.seen)
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            stream = await connect(port, None)
+            async with stream:
+                await stream.send_all(GET * 300)
+                received = b""
+                with trio.fail_after(HANG_S):
+                    while len(answers(received)[0]) < 300:
+                        received += await stream.receive_some()
+            nursery.cancel_scope.cancel()
+    assert len(echo.seen) == 300
+    assert max(at_once) <= 2
+
+
 @pytest.mark.parametrize("path", [b"/k", b"/into"])
 async def test_a_client_that_ends_within_its_body_is_not_taken_for_one_that_sent_all(path: bytes) -> None:
     async with serving(None) as (echo, port):

@@ -21,6 +21,7 @@ from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.durability import Primary
 from stratumfs.catalog.engine import Catalog
 from stratumfs.errors import StoreReadOnly
+from stratumfs.ids import PlaceId
 from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, open_at, place_id, places_in
 from tests.stratumfs.catalog.toy import everything, put
 
@@ -96,13 +97,13 @@ class Boots:
         self._promised: dict[int, bytes] = {}
         self._ident = 0
         self._older: list[Path] = []
-        self._stale: set[int] = set()
-        self._unsure = 0
+        self._stale: set[PlaceId] = set()
+        self._unsure = self._made = 0
         self.counts: Counter[str] = Counter()
 
     async def run(self, boots: int) -> None:
         """Raises: Lost."""
-        await self._boot(range(self._count), None, STEPS_MAX * 10)
+        await self._boot(range(len(self._places)), None, STEPS_MAX * 10)
         for _ in range(boots - 1):
             self._come_back_older()
             await self._boot(self._reachable(), self._rng.choice([None, "copy", "primary", "any"]), self._stop_at())
@@ -112,20 +113,21 @@ class Boots:
 
     def _reachable(self) -> list[int]:
         """More than half, and one more for each that has forgotten what it knew, or that may be none of the newest."""
-        least = min(self._count // 2 + 1 + len(self._stale) + self._unsure, self._count)
-        return self._rng.sample(range(self._count), self._rng.randint(least, self._count))
+        count = len(self._places)
+        least = min(count // 2 + 1 + len(self._stale) + self._unsure, count)
+        return self._rng.sample(range(count), self._rng.randint(least, count))
 
     def _come_back_older(self) -> None:
         self._older = [*self._older, self._folder / f"older-{self.counts['boots']}"][-3:]
         shutil.copytree(self._root, self._older[-1])
         if not self._stale and self._rng.random() < 0.2:
-            number, older = self._rng.randrange(self._count), self._rng.choice(self._older)
+            number, older = self._rng.randrange(len(self._places)), self._rng.choice(self._older)
             place = self._places[number].root
             if not (older / place.name).exists():
                 return  # it is newer
             shutil.rmtree(place)
             shutil.copytree(older / place.name, place)
-            self._stale = {number}
+            self._stale = {self._places[number].id}
             self.counts["a place came back older"] += 1
 
     async def _boot(self, reachable: range | list[int], loss: str | None, stop_at: int) -> None:
@@ -148,7 +150,7 @@ class Boots:
                         raise Lost(f"refused for nothing: {booted.why_not}")
                 else:
                     await self._check(catalog)
-                    self._stale -= set(reachable)
+                    self._stale -= {before[number].id for number in reachable}
                     await self._work(catalog, booted.members, answered, loss)
         if stop.promised is not None:
             self.counts["stops"] += 1
@@ -175,7 +177,7 @@ class Boots:
             await catalog.checkpoint()
             await self._write(catalog, answered)
         reachable = len(members.places)
-        if loss is not None and reachable - 1 > self._count // 2 and len(members.copies) >= self._m:
+        if loss is not None and reachable - 1 > len(self._places) // 2 and len(members.copies) >= self._m:
             victim = {
                 "primary": members.primary,
                 "copy": self._rng.choice([each.place for each in members.copies]),
@@ -185,28 +187,36 @@ class Boots:
             self.counts[f"lost: {loss}"] += 1
             await self._write(catalog, answered)
         elif self._rng.random() < 0.3:
-            await self._exchange(catalog)
+            await self._change_list(catalog)
             await self._write(catalog, answered)
         if self._rng.random() < 0.5:
             await members.join_spares(catalog._rounds.exclusive)
             await self._write(catalog, answered)
 
-    async def _exchange(self, catalog: Catalog) -> None:
-        """Another place comes for any but the store folder."""
-        number = self._rng.randrange(1, self._count)
-        self.counts["exchanges"] += 1
-        ident = self._count + self.counts["exchanges"]
-        new = FolderPlace(place_id(ident), self._root / f"p{ident}", ident)
-        new.root.mkdir()
-        places = [new if each == number else place for each, place in enumerate(self._places)]
-        before, self._places = self._places, places
+    async def _change_list(self, catalog: Catalog) -> None:
+        """Another place comes for any but the store folder, or beside them; or one goes that has come so."""
+        more = len(self._places) > self._count
+        what = self._rng.choice(["exchanges", "exchanges", "leavings" if more else "comings"])
+        self.counts[what] += 1
+        number = self._rng.randrange(1, len(self._places))
+        new = None if what == "leavings" else self._new_place()
+        before = self._places
+        kept = before if what == "comings" else [place for place in before if place is not before[number]]
+        self._places = kept if new is None else [*kept, new]
         try:
-            await catalog.change_places(frozenset(place.id for place in places), new)
+            await catalog.change_places(frozenset(place.id for place in self._places), new)
         except StoreReadOnly:
-            self.counts["exchanges refused"] += 1
+            self.counts[f"{what} refused"] += 1
             self._places = before
         else:
-            self._stale.discard(number)
+            self._stale &= {place.id for place in self._places}
+
+    def _new_place(self) -> FolderPlace:
+        self._made += 1
+        ident = self._count + self._made
+        new = FolderPlace(place_id(ident), self._root / f"p{ident}", ident)
+        new.root.mkdir()
+        return new
 
     def _choose_list(self, before: list[FolderPlace]) -> None:
         """After a stop the store folder may have the one list of places or the other."""

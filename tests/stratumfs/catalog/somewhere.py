@@ -15,6 +15,7 @@ from stratumfs.catalog.chains import Form, Manifest, new_chain, wal_salt, write_
 from stratumfs.catalog.connection import WAL
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.epochs import Epoch, Named, first_epoch, pack_epoch, unpack_epoch
+from stratumfs.catalog.membership import Membership
 from stratumfs.errors import DeviceFailed
 from stratumfs.ids import STORE_PLACE, PlaceId
 from tests.stratumfs.catalog.toy import PAGE, SCHEMA
@@ -118,11 +119,25 @@ def member_numbers(places: Sequence[FolderPlace], members: Collection[PlaceId]) 
     return {number for number, place in enumerate(places) if place.id in members}
 
 
+def unanswered(members: Membership) -> int:
+    """How many are asked to hold a mark and have not answered; of answers together the loop hears only at their end."""
+    calls = members._calls
+    unheard = calls._together._back if calls._together is not None else ()
+    return sum(each.borrowed_tokens for each in calls._holds.values()) - len(unheard)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Threads bring it about, and a clock of the test's own stands still."""
     while not condition():
         await trio.lowlevel.checkpoint()
     await wait_all_tasks_blocked()
+
+
+async def pass_until(clock: MockClock, condition: Callable[[], bool]) -> None:
+    """Time passes, and threads that answer at once have the time to, until something is so."""
+    while not condition():
+        clock.jump(1)
+        await wait_all_tasks_blocked(0.001)
 
 
 async def pass_s(clock: MockClock, seconds: float) -> None:

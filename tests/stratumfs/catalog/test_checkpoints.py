@@ -3,25 +3,26 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from stratumfs.catalog import checkpoints
 from stratumfs.catalog.durability import Checkpointer, Mark, Primary
 from stratumfs.catalog.engine import Catalog
+from stratumfs.errors import StoreBusy
 from stratumfs.ids import STORE_PLACE
 from stratumfs.limits import STRIKE_S
-from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, open_at, pass_s, places_in, until
+from tests.stratumfs.catalog.somewhere import (
+    FolderPlace,
+    open_at,
+    pass_s,
+    pass_until,
+    unanswered,
+    until,
+)
 from tests.stratumfs.catalog.toy import everything, put
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> list[FolderPlace]:
-    found = places_in(tmp_path, 7)
-    make_catalog(found)
-    return found
 
 
 @pytest.mark.parametrize("phase", ["pin", "bulk", "finish"])
@@ -43,9 +44,8 @@ async def test_a_checkpoint_on_a_primary_that_hangs_is_given_up_for_a_copy(
                 nursery.start_soon(checkpoint)
                 await until(lambda: bool(reached))
                 await pass_s(mock_clock, STRIKE_S)
-                await until(lambda: len(reached) == 2 and _asked(catalog) == 1)
-                await pass_s(mock_clock, STRIKE_S)
-                await until(lambda: bool(checkpoints))
+                await until(lambda: len(reached) == 2 and unanswered(members) == 1)
+                await pass_until(mock_clock, lambda: bool(checkpoints))
                 assert checkpoints == [False]
                 await catalog.commit(put, 2, b"two")
                 assert members.primary != STORE_PLACE
@@ -67,17 +67,12 @@ async def test_a_checkpoint_that_takes_long_on_a_primary_that_answers_is_waited_
                 await until(lambda: bool(reached))
                 for _ in range(3):
                     await pass_s(mock_clock, STRIKE_S)
-                    await until(lambda: _asked(catalog) == 0)
+                    await until(lambda: unanswered(members) == 0)
                 assert (catalog.waiting is not None) == (phase == "finish")
         assert catalog.waiting is None
         assert catalog.statistics().checkpoints == 1
         assert members.primary == STORE_PLACE
         assert members.struck == {}
-
-
-def _asked(catalog: Catalog) -> int:
-    members = catalog._members
-    return sum(each.borrowed_tokens for each in members._calls._holds.values())  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -105,3 +100,58 @@ def _hanging(monkeypatch: pytest.MonkeyPatch, catalog: Catalog, phase: str, *, h
         yield reached
     finally:
         gate.set()
+
+
+async def test_a_view_of_one_moment_stays_as_it_is_and_puts_the_end_of_a_checkpoint_off(
+    places: list[FolderPlace],
+) -> None:
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"one")
+        async with catalog.aside.snapshot() as view:
+            await catalog.commit(put, 2, b"two")
+            assert not await catalog.checkpoint()
+            await catalog.commit(put, 3, b"three")
+            assert view.execute("select value from thing").fetchall() == [(b"one",)]
+        assert await catalog.checkpoint()
+        assert [number for number, _ in await catalog.read(everything)] == [1, 2, 3]
+
+
+async def test_the_log_is_kept_as_it_is_for_whoever_copies_it(places: list[FolderPlace]) -> None:
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"one")
+        # A checkpoint is not stopped: it waits until the log is let go.
+        async with trio.open_nursery() as nursery, catalog.aside.kept_log() as kept:
+            nursery.start_soon(catalog.checkpoint)
+            await wait_all_tasks_blocked()
+            await catalog.commit(put, 2, b"two")
+            kept.check()
+            assert kept.primary.salt() == kept.mark.salt
+            assert kept.mark.end < kept.primary.wal_bytes()
+        assert kept.primary.salt() != kept.mark.salt
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_whoever_copies_the_database_is_told_of_a_checkpoint_that_could_not_wait(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    """Also of one that folds and keeps the salt, because somebody reads, and of one that has not come to its end."""
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_LATE_BYTES", 0)
+    async with open_at(places) as (catalog, _):
+        await catalog.commit(put, 1, b"one")
+        async with catalog.aside.snapshot(), trio.open_nursery() as nursery:
+            if ends:
+                async with catalog.aside.kept_log() as kept:
+                    kept.check()
+                    assert not await catalog.checkpoint()
+                    assert kept.primary.salt() == kept.mark.salt
+                    with pytest.raises(StoreBusy):
+                        kept.check()
+            else:
+                with _hanging(monkeypatch, catalog, "bulk", holds=False) as reached:
+                    nursery.start_soon(catalog.checkpoint)
+                    await until(lambda: bool(reached))
+                    async with catalog.aside.kept_log() as kept:
+                        with pytest.raises(StoreBusy):
+                            kept.check()
+        async with catalog.aside.kept_log() as kept:
+            kept.check()

@@ -90,18 +90,19 @@ def test_each_query_goes_by_an_index() -> None:
     empty_volumes(tx)
 
 
-async def test_a_catalog_of_version_1_gets_the_indexes(tmp_path: Path) -> None:
-    before = [statement for statement in schema.TABLES if statement not in schema.VOLUME_INDEXES]
+async def test_a_catalog_of_version_1_gets_what_later_ones_have(tmp_path: Path) -> None:
+    later = {*schema.VOLUME_INDEXES, *schema.SCRUB_TABLES, schema.DRAIN, schema.USAGE, *schema.DECISION_TABLES}
+    before = [statement for statement in schema.TABLES if statement not in later]
     Catalog.create(tmp_path / "c", (*before, *schema.ROWS), 1, page_size=CATALOG_PAGE_SIZE)
     with pytest.raises(Exception, match="older version"):
         await Catalog.open(tmp_path / "c", schema.VERSION, MIGRATIONS, read_only=True)
     catalog = await Catalog.open(tmp_path / "c", schema.VERSION, MIGRATIONS)
     Catalog.create(tmp_path / "new", (*schema.TABLES, *schema.ROWS), schema.VERSION, page_size=CATALOG_PAGE_SIZE)
     new = await Catalog.open(tmp_path / "new", schema.VERSION, MIGRATIONS)
-    assert await catalog.read(_indexes) == await new.read(_indexes)
+    assert await catalog.read(_schema) == await new.read(_schema)
     await catalog.close()
     await new.close()
 
 
-def _indexes(tx: Transaction) -> list[tuple[object, ...]]:
-    return tx.all("select name, sql from sqlite_master where type = 'index' order by name")
+def _schema(tx: Transaction) -> list[tuple[object, ...]]:
+    return tx.all("select name, sql from sqlite_master order by name")

@@ -1,6 +1,7 @@
 """States of devices in the catalog."""
 
-from stratumfs.catalog.devices import DeviceRow, device_rows, forget_device, set_device, strike_device
+from stratumfs.catalog.devices import device_rows, forget_device, set_device, strike_device
+from stratumfs.catalog.standings import DeviceRow
 from stratumfs.catalog.volumes import SEALED, insert_volume, seal_volume, volume
 from stratumfs.ids import DeviceId, VolumeId
 from tests.stratumfs.catalog.tables import Tables

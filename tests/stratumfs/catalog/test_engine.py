@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from stratumfs.catalog.engine import Catalog, Touched, Transaction
 from stratumfs.errors import (
@@ -20,7 +20,7 @@ from stratumfs.errors import (
     StoreReadOnly,
 )
 from stratumfs.ids import InodeNo
-from stratumfs.limits import UNSYNCED_TRANSACTIONS_MAX
+from stratumfs.limits import ROUND_INTERVAL_S, UNSYNCED_TRANSACTIONS_MAX
 from tests.stratumfs.catalog.toy import (
     PAGE,
     SCHEMA,
@@ -201,6 +201,26 @@ async def test_an_error_that_a_read_answers_with_waits_too(tmp_path: Path) -> No
 def see_and_raise(tx: Transaction, ident: int) -> None:
     get(tx, ident)
     raise PreconditionFailed("if-none-match")
+
+
+async def test_who_does_not_hurry_waits_for_a_round_of_others_or_of_the_second(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    async with running(tmp_path) as catalog, trio.open_nursery() as nursery:
+        for ident in (1, 2):
+            await catalog.write(put, ident, b"x")
+            rounds = catalog.statistics().rounds.rounds
+            patient = Outcome(nursery, catalog.settle, inodes=[InodeNo(ident)], hurry=False)
+            await wait_all_tasks_blocked()
+            assert not patient.done.is_set()
+            assert catalog.statistics().rounds.rounds == rounds
+            if ident == 1:
+                await catalog.sync()
+            else:
+                mock_clock.jump(ROUND_INTERVAL_S)
+            await patient.done.wait()
+            assert patient.error is None
+            assert catalog.statistics().rounds.rounds == rounds + 1
 
 
 async def test_settle_waits_for_inode_and_name_and_joins_the_running_round(tmp_path: Path) -> None:

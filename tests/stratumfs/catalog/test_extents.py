@@ -164,4 +164,12 @@ def test_no_row_names_a_stripe_past_the_mark_of_a_sealed_volume() -> None:
     insert_extents(tx, INO, [NewExtent(0, 2 * full, location=at)], ExtentId(1), fresh=True)
     for length, first in ((2 * full + 1, at), (1, at.advanced(2 * full))):
         with pytest.raises(WriteConflict, match="sealed before stripe 2"):
-            insert_extents(tx, INO, [NewExtent(0, length, location=first)], ExtentId(10), fresh=True)
+            insert_extents(tx, INO, [NewExtent(2 * full, length, location=first)], ExtentId(10), fresh=True)
+
+
+def test_fresh_extents_overlap_nothing() -> None:
+    tx = with_volume(Tables())
+    insert_extents(tx, INO, [NewExtent(0, 3, data=b"abc")], ExtentId(1), fresh=True)
+    for new in ([NewExtent(2, 2, data=b"cd")], [NewExtent(3, 2, data=b"de"), NewExtent(4, 1, data=b"e")]):
+        with pytest.raises(WriteConflict, match="overlaps"):
+            insert_extents(tx, INO, new, ExtentId(10), fresh=True)

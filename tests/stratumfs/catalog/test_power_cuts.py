@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, member_numbers, open_at, places_in
+from tests.stratumfs.catalog.somewhere import FolderPlace, member_numbers, open_at
 from tests.stratumfs.catalog.toy import everything, get, put
 
 SECTOR = 512
@@ -65,13 +65,6 @@ async def opens_by_itself(places: list[FolderPlace], surely: bool | None) -> Non
             assert not booted.why_not
             assert await catalog.read(get, 1) == ANSWERED
             assert (await catalog.read(get, 2) is not None) == surely
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> list[FolderPlace]:
-    found = places_in(tmp_path, 7)
-    make_catalog(found)
-    return found
 
 
 @pytest.mark.parametrize("ahead", [[0], [1], [2, 3], [0, 3], [1, 2, 3]], ids=str)

@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from stratumfs.catalog import calls as calls_module
 from stratumfs.catalog import chains, copies, seeding
 from stratumfs.catalog.calls import Calls
 from stratumfs.catalog.chains import COPY_CHUNK
@@ -28,18 +29,16 @@ from tests.stratumfs.catalog.somewhere import (
     member_numbers,
     open_at,
     pass_s,
+    pass_until,
     place_id,
     places_in,
+    unanswered,
     until,
 )
 from tests.stratumfs.catalog.toy import everything, put
 
-
-@pytest.fixture
-def places(tmp_path: Path) -> list[FolderPlace]:
-    found = places_in(tmp_path, 7)
-    make_catalog(found)
-    return found
+GATE_S = 300
+"""The longest that a thread waits here: without end it would keep a test that fails from saying so."""
 
 
 async def test_a_note_into_a_stall_strikes_nobody(places: list[FolderPlace], mock_clock: MockClock) -> None:
@@ -87,8 +86,7 @@ async def test_up_to_m_that_are_silent_in_an_epoch_while_others_answer_are_struc
             with _stalling(places[5:]) as reached:
                 nursery.start_soon(catalog.strike, places[3].id, "EIO")
                 await until(lambda: len(reached) == 2 and len(_begun(members)) == 4)
-                await pass_s(mock_clock, STRIKE_S)
-                await until(lambda: len(members.struck) == 3)
+                await pass_until(mock_clock, lambda: len(members.struck) == 3)
         await catalog.commit(put, 2, b"two")
         assert member_numbers(places, members.struck) == {3, 5, 6}
 
@@ -176,7 +174,7 @@ async def test_long_work_stalls_when_it_does_nothing_and_not_when_it_takes_long(
     said: list[str] = []
 
     async def wait() -> None:
-        said.append(await Calls(1, lambda: 0).long(place, work, stalled=lambda: said.append("stalled")))
+        said.append(await Calls(1, lambda: 0, {}).long(place, work, stalled=lambda: said.append("stalled")))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
@@ -207,8 +205,46 @@ async def test_silence_blames_up_to_m_and_never_all_and_no_more_than_can_be_spar
         if place in ids[:silent]:
             await trio.sleep(3 * STRIKE_S)
 
-    failed = await Calls(2, lambda: to_spare).each(ids, call)
+    failed = await Calls(2, lambda: to_spare, {}).each(ids, call)
     assert failed.keys() == set(ids[:blamed])
+
+
+@pytest.mark.parametrize(("hanging", "blamed"), [(5, 0), (1, 0), (0, 2)])
+async def test_regression_who_answered_before_all_stalled_is_asked_again(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, hanging: int, blamed: int
+) -> None:
+    """Seven places stall one after the other, two of them in the middle of a call: it is the machine all the same."""
+    places = {place.id: place for place in places_in(tmp_path, 7)}
+    ids, may, probed = list(places), threading.Event(), threading.Semaphore(0)
+    hang = {places[place].folder for place in ids[2 : 2 + hanging]}
+
+    def probe(folder: Path) -> None:
+        probed.release()
+        assert folder not in hang or may.wait(60)
+
+    async def call(place: PlaceId) -> None:
+        if place in ids[:2]:
+            await trio.to_thread.run_sync(may.wait, 60, abandon_on_cancel=True)
+
+    monkeypatch.setattr(calls_module, "probe", probe)
+    found: list[set[PlaceId]] = []
+
+    async def ask() -> None:
+        found.append(set(await Calls(2, lambda: 9, places).each(ids, call)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        await pass_s(mock_clock, STRIKE_S / 2)
+        for _ in range(5):
+            assert await trio.to_thread.run_sync(probed.acquire, True, 60)
+        if blamed:
+            await pass_until(mock_clock, lambda: bool(found))
+        else:
+            await pass_s(mock_clock, 2 * STRIKE_S)
+            assert not found
+        may.set()
+    assert found == [set(ids[:blamed])]
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EMFILE, "x"), OSError(errno.ENFILE, "x"), DeviceUnasked("x")])
@@ -224,7 +260,7 @@ async def test_who_has_no_descriptor_for_a_place_waits_and_blames_nobody(
             raise error
 
     began = trio.current_time()
-    assert await Calls(2, lambda: 3).each(ids, call) == {}
+    assert await Calls(2, lambda: 3, {}).each(ids, call) == {}
     assert trio.current_time() - began >= 3 * STRIKE_S
     assert tries.count(ids[1]) == 1
 
@@ -273,7 +309,7 @@ def _hanging(
     def hanging(folder: Path, *rest: Any) -> Any:
         if any(place.root in folder.parents for place in places):
             reached.append(folder)
-            assert gate.wait(60)
+            assert gate.wait(GATE_S)
         return call(folder, *rest)
 
     monkeypatch.setattr(module, name, hanging)
@@ -292,7 +328,7 @@ def _stalling(places: Sequence[FolderPlace]) -> Iterator[list[str]]:
     def wait(what: str) -> None:
         if not gate.is_set():
             reached.append(what)
-        assert gate.wait(60)
+        assert gate.wait(GATE_S)
 
     for place in places:
         place.before = wait
@@ -353,8 +389,8 @@ async def test_the_only_copy_that_hangs_is_struck_where_others_are_there(
         async with trio.open_nursery() as nursery:
             with _hanging_holds(monkeypatch, places[1]) as reached:
                 nursery.start_soon(catalog.commit, put, 2, b"two")
-                await until(lambda: bool(reached) and _asked(members) == 1)
-                await pass_s(mock_clock, STRIKE_S)
+                await until(lambda: bool(reached) and unanswered(members) == 1)
+                await pass_until(mock_clock, lambda: places[1].id in members.struck)
                 await until(lambda: catalog.statistics().synced >= 2 and not catalog._rounds.turn.locked())
         assert member_numbers(places, members.struck) == {1, 2}
         assert len(members.members) >= 2
@@ -407,11 +443,6 @@ async def test_a_copy_that_is_shipped_a_long_log_is_not_struck_as_long_as_it_get
         monkeypatch.undo()
 
 
-def _asked(members: Membership) -> int:
-    """Who is asked to hold a round, and has not answered."""
-    return sum(each.borrowed_tokens for each in members._calls._holds.values())
-
-
 async def _struck(catalog: Catalog, place: FolderPlace) -> None:
     await catalog.strike(place.id, "EIO")
 
@@ -425,7 +456,7 @@ def _hanging_holds(monkeypatch: pytest.MonkeyPatch, place: FolderPlace) -> Itera
     def hanging(self: Copy, mark: Mark) -> bool:
         if self.place == place.id:
             reached.append(self)
-            assert gate.wait(60)
+            assert gate.wait(GATE_S)
         return hold(self, mark)
 
     monkeypatch.setattr(Copy, "hold", hanging)
@@ -437,7 +468,7 @@ def _hanging_holds(monkeypatch: pytest.MonkeyPatch, place: FolderPlace) -> Itera
 
 async def test_what_a_stuck_call_may_still_write_is_not_overtaken_by_what_is_written_after_a_welcome() -> None:
     """It would put the older text in the place of the newer one."""
-    place, calls = place_id(1), Calls(1, lambda: 1)
+    place, calls = place_id(1), Calls(1, lambda: 1, {})
     may, stuck = threading.Event(), threading.Event()
     written: list[str] = []
 

@@ -17,21 +17,12 @@ from stratumfs.errors import StoreReadOnly
 from stratumfs.limits import JOIN_RETRY_S
 from tests.stratumfs.catalog.somewhere import (
     FolderPlace,
-    make_catalog,
     member_numbers,
     open_at,
     pass_s,
-    places_in,
     until,
 )
 from tests.stratumfs.catalog.toy import everything, put
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> list[FolderPlace]:
-    found = places_in(tmp_path, 7)
-    make_catalog(found)
-    return found
 
 
 async def test_a_member_of_an_epoch_that_could_not_be_begun_ends_all_writing_when_it_goes_its_manifest_written(

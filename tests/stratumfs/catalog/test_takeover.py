@@ -15,18 +15,11 @@ from stratumfs.catalog.durability import Mark, Primary, PrimaryLost
 from stratumfs.errors import DeviceFailed
 from stratumfs.ids import STORE_PLACE
 from stratumfs.limits import STRIKE_S
-from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, open_at, pass_s, places_in, until
+from tests.stratumfs.catalog.somewhere import FolderPlace, open_at, pass_s, until
 from tests.stratumfs.catalog.test_boot import rot
 from tests.stratumfs.catalog.test_membership import lose_primary
 from tests.stratumfs.catalog.test_stalls import hanging_builds
 from tests.stratumfs.catalog.toy import everything, put
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> list[FolderPlace]:
-    found = places_in(tmp_path, 7)
-    make_catalog(found)
-    return found
 
 
 async def test_a_copy_that_has_nothing_of_the_log_yet_does_not_take_over_however_long_the_others_take(

@@ -1,7 +1,7 @@
 """When SQLite itself fails in the middle of a transaction."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 
 from stratumfs.catalog.connection import connect
 from stratumfs.catalog.create import create_catalog
-from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.transaction import Seen, Transaction
 from stratumfs.catalog.unsynced import Unsynced
 from stratumfs.catalog.writer import Slot, Writer
 from stratumfs.errors import CatalogCorrupt, CatalogRefused, StoreBusy, StoreFull
@@ -152,3 +152,59 @@ def test_what_a_replay_needs_is_kept_until_synced(writer: Writer, unsynced: Unsy
     assert kept == [(1, [(put, (1, b"a"), 1), (put, (3, b"c"), 3)]), (2, [(put, (4, b"d"), 4)])]
     unsynced.synced(1)
     assert [sequence for sequence, _ in unsynced.kept()] == [2]
+
+
+@pytest.mark.parametrize("left", ["begin", "begin immediate", "savepoint slot"])
+def test_regression_nothing_is_answered_from_inside_a_transaction_that_was_left_open(
+    db: apsw.Connection, writer: Writer, unsynced: Unsynced, left: str
+) -> None:
+    """The savepoint of a function that was alone nested in it, and its RELEASE committed nothing."""
+    calls: list[Callable[[], object]] = [
+        lambda: writer.write(put, (1, b"a")),
+        lambda: batch(writer, (put, 1, b"a")),
+        lambda: batch(writer, (put, 1, b"a"), (put, 2, b"b")),
+        lambda: writer.read(everything, ()),
+    ]
+    for call in calls:
+        db.execute(left)
+        db.execute("insert into thing values (9, x'00')")
+        with pytest.raises(CatalogCorrupt, match="left open"):
+            call()
+        assert (writer.sequence, len(unsynced)) == (0, 0)
+        assert idents(writer) == []
+    assert writer.write(put, (1, b"a")).sequence == 1
+
+
+def test_regression_a_function_that_leaves_a_savepoint_is_not_answered(writer: Writer, unsynced: Unsynced) -> None:
+    def nest(tx: Transaction) -> None:
+        put(tx, 1, b"a")
+        tx.run("savepoint slot")
+
+    with pytest.raises(CatalogCorrupt, match="left open"):
+        writer.write(nest, ())
+    assert (writer.sequence, len(unsynced), idents(writer)) == (0, 0, [])
+
+
+class _Full(list[Seen]):
+    def append(self, seen: Seen) -> None:
+        raise MemoryError
+
+
+def test_regression_no_transaction_stays_open_behind_a_failure_beside_the_function(
+    db: apsw.Connection, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(MemoryError):
+        writer.read(everything, (), _Full())
+    assert not db.in_transaction
+    with pytest.raises(MemoryError):
+        writer.batch(deque([Slot(fn=put, args=(1, b"a"), seen=_Full())]), [])
+    assert not db.in_transaction
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Transaction, "__init__", fail)
+    for call in (lambda: writer.read(everything, ()), lambda: writer.write(put, (1, b"a"))):
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        assert not db.in_transaction

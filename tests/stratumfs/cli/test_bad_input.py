@@ -11,13 +11,14 @@ from types import ModuleType
 import pytest
 import structlog
 
-from stratumfs.cli import gateway, mkfs, mount, stratumfs, tier
+from stratumfs.cli import fsck, gateway, mkfs, mount, stratumfs, tier
 from stratumfs.cli.exit import Exit
 from stratumfs.devices.identity import DEVICE_FILE, STORE_FILE, DeviceEntry, read_identity
 from stratumfs.owner import create, locate
 from stratumfs.owner.messages import Credentials
 
 COMMANDS: dict[str, ModuleType] = {
+    "fsck.stratumfs": fsck,
     "mkfs.stratumfs": mkfs,
     "mount.stratumfs": mount,
     "stratumfs": stratumfs,
@@ -148,8 +149,8 @@ BAD: tuple[tuple[str, Exit, str], ...] = (
     ("stratum-tier explain missing", Exit.NOT_FOUND, "No such file"),
     ("stratum-tier explain file", Exit.USAGE, "does not lie on a mount of stratumfs"),
     ("stratum-tier explain s3://", Exit.USAGE, "s3://BUCKET/KEY"),
-    ("stratum-tier explain s3://bucket", Exit.USAGE, "s3://BUCKET/KEY"),
-    ("stratum-tier explain s3://bucket/", Exit.USAGE, "s3://BUCKET/KEY"),
+    ("stratum-tier replay --policy missing", Exit.NOT_FOUND, "does not exist"),
+    ("stratum-tier warm file", Exit.USAGE, "does not lie on a mount of stratumfs"),
     ("stratum-tier explain s3://bucket/\udce9", Exit.USAGE, "keys are UTF-8"),
     ("stratum-tier move", Exit.USAGE, "TARGET"),
     ("stratum-tier move s3://bucket", Exit.USAGE, "--to"),
@@ -162,6 +163,7 @@ BAD: tuple[tuple[str, Exit, str], ...] = (
     ("mkfs.stratumfs --hot empty spare -k 1 -m 1 new\udce9", Exit.USAGE, "is not UTF-8"),
     ("mount.stratumfs store empty\udce9", Exit.USAGE, "mkdir -p"),
     ("stratum-tier explain s3://bucket/key", Exit.NOT_FOUND, "does not exist"),
+    ("stratum-tier explain s3://bucket", Exit.NOT_FOUND, "does not exist"),
     ("stratum-tier explain --store missing s3://bucket/key", Exit.NOT_FOUND, "does not exist"),
 )  # fmt: skip
 

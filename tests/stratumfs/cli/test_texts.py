@@ -1,7 +1,8 @@
 import pytest
 
 from stratumfs.cli.explain_text import explanation_lines
-from stratumfs.cli.status_text import render_status, size_text, survives_text
+from stratumfs.cli.status_text import render_status, survives_text
+from stratumfs.cli.units import size_text
 
 
 def test_sizes_have_a_unit_that_reads_well() -> None:
@@ -41,6 +42,7 @@ def test_status_shows_a_path_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
                 device | {"reason": f"{path} is gone", "again": 3600.0, "catalog": None, "catalog_reason": path}
             ],
             "tiers": [],
+            "remote_tiers": [],
             "moves": [{"path": "photos", "to": "warm", "bytes": 1, "total": 2, "waits": "too few devices"}],
             "volumes": {"open": 0},
             "missing_shards": 0,
@@ -51,6 +53,7 @@ def test_status_shows_a_path_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
             "space": space,
             "repairs": [],
             "compaction": {"under_way": [], "waiting": {"half_dead": 1, "narrow": 0, "small": 0}},
+            "scrub": {"period_s": 1209600.0, "passes": []},
             "doors": [{"kind": "mount", "where": [path], "state": "open", "since": 0}],
         }
     )
@@ -92,6 +95,9 @@ def test_an_explanation_counts_what_is_not_there() -> None:
             "named": "photos/",
             "reason": "it is old",
         },
+        "placed": None,
+        "then": None,
+        "tiering": None,
         "since": "2026-01-01T00:00:00Z",
         "inline_bytes": 12,
         "volumes": [volume],

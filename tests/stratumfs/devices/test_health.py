@@ -2,7 +2,7 @@
 
 import pytest
 
-from stratumfs.devices.health import TRANSITIONS, DeviceState, moved
+from stratumfs.devices.health import STRUCK, TAKES_VOLUMES, TRANSITIONS, UP, DeviceState, moved
 from stratumfs.errors import InvalidArgument
 
 
@@ -25,3 +25,10 @@ def test_illegal_moves_are_refused() -> None:
         moved(DeviceState.GONE, DeviceState.ONLINE)
     with pytest.raises(InvalidArgument):
         moved(DeviceState.FAILED, DeviceState.FULL)
+
+
+def test_what_is_drained_counts_takes_no_volumes_and_may_leave() -> None:
+    assert DeviceState.DRAINING in UP - TAKES_VOLUMES
+    leaves = {state for state, after in TRANSITIONS.items() if DeviceState.GONE in after}
+    assert leaves == {DeviceState.DRAINING, DeviceState.READ_ONLY, DeviceState.FAILED}
+    assert UP.isdisjoint(STRUCK)

@@ -1,5 +1,6 @@
 """Identity files."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,13 @@ def test_a_folder_that_is_gone_cannot_be_written(tmp_path: Path) -> None:
 def test_an_unknown_device_has_no_identity_here(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         identity(tmp_path).of_device(DeviceId(bytes(16)))
+
+
+@pytest.mark.parametrize(("older", "lacks"), [(1, {"images", "standings"}), (2, {"standings"})])
+def test_an_older_format_is_read(tmp_path: Path, older: int, lacks: set[str]) -> None:
+    made = identity(tmp_path)
+    write_identity(tmp_path, made)
+    plain = json.loads((tmp_path / STORE_FILE).read_text())
+    plain = {key: value for key, value in plain.items() if key not in lacks} | {"format": older}
+    (tmp_path / STORE_FILE).write_text(json.dumps(plain))
+    assert read_identity(tmp_path) == made

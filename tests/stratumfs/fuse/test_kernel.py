@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stratumfs.fuse import kernel
-from stratumfs.fuse.kernel import device_at, device_of, tune
+from stratumfs.fuse import kernel, mountinfo
+from stratumfs.fuse.kernel import tune
+from stratumfs.fuse.mountinfo import device_at, device_of
 from stratumfs.fuse.session import SessionOptions
 from stratumfs.fuse.wake import Waker
 
@@ -32,7 +33,7 @@ def test_bounds_are_raised_where_that_may_be_done(tmp_path: Path, monkeypatch: p
     (tmp_path / "mountinfo").write_bytes(_MOUNTS)
     (tmp_path / "41").mkdir()
     (tmp_path / "41" / "max_background").write_text("12")
-    monkeypatch.setattr(kernel, "_MOUNTINFO", tmp_path / "mountinfo")
+    monkeypatch.setattr(mountinfo, "_MOUNTINFO", tmp_path / "mountinfo")
     monkeypatch.setattr(kernel, "_CONNECTIONS", tmp_path)
     monkeypatch.setattr(kernel, "_DEVICES", tmp_path / "nothing")
     assert device_at("/mnt/stratum") == (0, 41)

@@ -15,13 +15,16 @@ import trio
 from stratumfs.errors import ShardCorrupt, StoreFull
 from stratumfs.fuse import files as files_module
 from stratumfs.fuse import handles as handles_module
+from stratumfs.fuse import invalidate
 from stratumfs.fuse.door import DoorOptions
 from stratumfs.fuse.operations import Operations
 from stratumfs.ids import ROOT_INODE, InodeNo
 from stratumfs.limits import KERNEL_CACHE_S
+from stratumfs.values import Name
 from tests.stores import running_store
 
 _CALLER: Any = SimpleNamespace(uid=0, gid=0, pid=1, umask=0)
+_TOKEN: Any = None
 
 
 @pytest.fixture
@@ -109,6 +112,59 @@ async def test_an_answer_that_a_change_overtook_is_not_kept(
 
     monkeypatch.setattr(operations.store.files, "attributes", slow)
     assert (await operations.getattr(ino, _CALLER)).attr_timeout == 0
+
+
+async def test_a_listing_that_a_change_overtook_is_not_kept(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else: an inode that the kernel did not know yet is not invalidated, and comes with its old attributes."""
+    await _file(operations)
+    given: list[float] = []
+
+    def reply(token: object, name: bytes, entry: pyfuse3.EntryAttributes, cookie: int) -> bool:
+        given.append(entry.attr_timeout)
+        return True
+
+    monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
+    fh = await operations.opendir(ROOT_INODE, _CALLER)
+    await operations.readdir(fh, 0, _TOKEN)
+    entries = operations.store.files.entries
+
+    async def slow(*args: Any) -> Any:
+        found = await entries(*args)
+        operations.store.changes.counter += 1
+        return found
+
+    monkeypatch.setattr(operations.store.files, "entries", slow)
+    await operations.readdir(fh, 0, _TOKEN)
+    assert given == [KERNEL_CACHE_S, 0]
+
+
+async def test_of_an_entry_that_did_not_fit_the_kernel_has_nothing_to_forget(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be told in vain until INVALIDATE_WAIT_S is over: of an inode that it never got it sends no FORGET."""
+    monkeypatch.setattr(invalidate, "INVALIDATE_WAIT_S", 3600)
+    files = operations.store.files
+    bucket = (await operations.store.objects.create_bucket("bucket", time.time_ns())).ino
+    made = [(await files.make(bucket, Name(b"%d" % n), 0o100644, 0, 0, 5)).ino for n in range(3)]
+    monkeypatch.setattr(pyfuse3, "readdir_reply", lambda token, name, entry, cookie: name == b"0")
+    await operations.readdir(await operations.opendir(pyfuse3.InodeT(bucket), _CALLER), 0, _TOKEN)
+    with trio.fail_after(10):
+        await operations.cache.invalidate(made, [(bucket, b"%d" % n) for n in range(3)])
+    assert operations.statistics()["invalidations"] == 2, "the first one's name and attributes"
+
+
+async def test_a_name_that_the_kernel_moved_itself_is_invalidated(operations: Operations) -> None:
+    """It was never asked for under its new name."""
+    await _file(operations)
+    bucket = pyfuse3.InodeT((await operations.store.files.lookup(ROOT_INODE, Name(b"bucket"))).ino)
+    before = operations.statistics()["invalidations"]
+    await operations.cache.invalidate([], [(InodeNo(bucket), b"moved")])
+    assert operations.statistics()["invalidations"] == before
+    await operations.rename(bucket, b"f", bucket, b"moved", 0, _CALLER)
+    await operations.cache.invalidate([], [(InodeNo(bucket), b"moved")])
+    assert operations.statistics()["invalidations"] == before + 1
 
 
 async def test_a_new_write_wins_over_a_time_that_was_set_before(operations: Operations) -> None:
@@ -204,3 +260,22 @@ async def test_descriptors_have_a_bound(operations: Operations, monkeypatch: pyt
         with pytest.raises(pyfuse3.FUSEError) as raised:
             await call
         assert raised.value.errno == errno.ENFILE
+
+
+async def test_regression_what_is_renamed_was_published_before(hasty: Operations) -> None:
+    """Else a crash between the two leaves a name whose old bytes are gone, and whose new ones never came."""
+    fh, _ = await _file(hasty, b"old")
+    await hasty.fsync(fh, datasync=False)
+    bucket = pyfuse3.InodeT((await hasty.store.files.lookup(ROOT_INODE, Name(b"bucket/"))).ino)
+    info, entry = await hasty.create(bucket, b"f.new", 0o644, os.O_RDWR, _CALLER)
+    await hasty.write(info.fh, 0, b"new bytes")
+    await hasty.flush(info.fh)
+    await hasty.release(info.fh)
+    sizes = []
+
+    async def rename(*args: object, **kwargs: object) -> None:
+        sizes.append((await hasty.store.files.attributes(InodeNo(entry.st_ino))).size)
+
+    hasty.store.files.rename = rename  # type: ignore[method-assign]
+    await hasty.rename(bucket, b"f.new", bucket, b"f", 0, _CALLER)
+    assert sizes == [len(b"new bytes")]

@@ -2,17 +2,19 @@
 
 import shutil
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from stratumfs.catalog.damage import shards_on
+from stratumfs.catalog.epochs import NamedImage
 from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.volumes import images
 from stratumfs.config import SETTINGS_FILE, load
 from stratumfs.devices.health import DeviceState
 from stratumfs.devices.identity import DeviceEntry, write_identity
@@ -20,8 +22,10 @@ from stratumfs.errors import DeviceSilent, StoreBusy, StoreReadOnly
 from stratumfs.ids import CellIndex, DeviceId, VolumeId
 from stratumfs.limits import DEVICE_DEADLINE_S
 from stratumfs.owner import create, wire
+from stratumfs.owner.add import add_device
+from stratumfs.owner.exchange import in_time
 from stratumfs.owner.folders import Folders, with_device
-from stratumfs.owner.messages import Progress, ReplaceDevice
+from stratumfs.owner.messages import AddDevice, Progress, ReplaceDevice
 from stratumfs.owner.replace import replace_device
 from stratumfs.owner.status import status
 from stratumfs.shards.layout import QUARANTINE_FOLDER, ShardName, path_of
@@ -83,6 +87,72 @@ async def test_regression_two_replacements_at_once_are_both_in_the_identity_file
         assert states(found) == ["online"] * 6
         assert (found["missing_shards"], found["devices_survived"]) == (0, 2)
         assert await get(running.store, b"key") == DATA
+
+
+async def test_regression_a_replacement_that_was_stopped_in_its_first_step_goes_on(store: Path) -> None:
+    """A kill within the write of its identity file left a folder that was refused for not being empty."""
+    async with opened(store) as running:
+        await filled(running)
+        new = store.with_name("new0")
+        (new / "stratumfs-device.json.new").write_bytes(b"{")
+        await replaced(running, 0, new)
+        assert paths(running)[0] == "new0"
+        added = store.with_name("new1")
+        (added / "stratumfs-device.json.new").touch()
+        await add_device(running, AddDevice("hot", str(added)))
+        assert paths(running)[-1] == "new1"
+
+
+async def test_regression_a_replacement_supersedes_images_that_lie_on_the_lost_device(store: Path) -> None:
+    """They are never rebuilt, so that it was said that something was left, until an hour later."""
+    async with opened(store) as running:
+        await filled(running)
+        for _ in range(2):
+            await running.store.imager.write(paced=False)
+        shutil.rmtree(store.with_name("d0"))
+        found = await replaced(running, 0, store.with_name("new0"))
+        assert found["bytes_left"] == 0
+        listed = {entry.id for entry in running.folders.identity.devices}
+        assert all(listed.issuperset(row.devices) for row in await running.store.catalog.read(images))
+
+
+async def test_regression_images_that_a_place_may_name_still_are_nothing_that_is_not_rebuilt(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a place is full, say: the older ones are kept then, with a shard less."""
+
+    async def not_everywhere(images: Sequence[NamedImage]) -> bool:
+        return False
+
+    async with opened(store) as running:
+        await filled(running)
+        monkeypatch.setattr(running.store.catalog.aside, "name_images", not_everywhere)
+        for _ in range(2):
+            await running.store.imager.write(paced=False)
+        shutil.rmtree(store.with_name("d0"))
+        assert (await replaced(running, 0, store.with_name("new0")))["bytes_left"] == 0
+
+
+async def test_regression_a_replacement_beside_another_one_waits_for_what_that_one_brings(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the filling of a new disk, unasked: what that was about to take counted as not rebuilt."""
+    async with opened(store) as running:
+        await filled(running)
+        for slot in (0, 1):
+            shutil.rmtree(store.with_name(f"d{slot}"))
+        settled = running.store.repairer.wait_settled
+        async with trio.open_nursery() as nursery:
+
+            async def settled_and_begun() -> None:
+                await settled()
+                monkeypatch.setattr(running.store.repairer, "wait_settled", settled)
+                nursery.start_soon(replaced, running, 1, store.with_name("new1"))
+                while paths(running)[1] != "new1":
+                    await trio.lowlevel.checkpoint()
+
+            monkeypatch.setattr(running.store.repairer, "wait_settled", settled_and_begun)
+            assert (await replaced(running, 0, store.with_name("new0")))["bytes_left"] == 0
 
 
 async def test_regression_a_folder_that_becomes_a_device_again_keeps_what_rows_place_on_it(store: Path) -> None:
@@ -187,3 +257,23 @@ async def test_regression_a_new_disk_that_hangs_is_given_up_and_not_asked_again_
             assert states(await status(running, ())) == ["online"] * 6
         finally:
             answer.set()
+
+
+async def test_regression_who_asks_of_a_folder_that_others_ask_of_waits_for_its_turn(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As somebody who replaces a device by a new disk that the store is about to fill unasked."""
+    begun, answer = trio.Event(), threading.Event()
+
+    def slow() -> None:
+        trio.from_thread.run_sync(begun.set)
+        answer.wait()
+
+    async with opened(store) as running, trio.open_nursery() as nursery:
+        new = store.with_name("new0")
+        nursery.start_soon(in_time, running.folders, new, slow)
+        await begun.wait()
+        nursery.start_soon(replaced, running, 2, new)
+        await wait_all_tasks_blocked()
+        answer.set()
+    assert paths(running)[2] == "new0"

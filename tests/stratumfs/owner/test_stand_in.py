@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stratumfs.config import SETTINGS_FILE, load
-from stratumfs.devices.identity import STORE_FILE, IdentityDamaged, has_identity, read_identity
+from stratumfs.devices.identity import IDENTITY_FORMAT, STORE_FILE, IdentityDamaged, has_identity, read_identity
 from stratumfs.ids import STORE_PLACE
 from stratumfs.owner import create, locate, stand_in, wire
 from stratumfs.owner.asking import NO_ANSWER, ask
@@ -79,7 +79,9 @@ async def test_an_identity_file_with_a_flipped_bit_is_set_aside_and_made_anew(st
 
 
 async def test_one_that_only_a_newer_program_can_read_stays(store: Path) -> None:
-    (store / STORE_FILE).write_bytes((store / STORE_FILE).read_bytes().replace(b'"format": 1', b'"format": 9'))
+    data, now = (store / STORE_FILE).read_bytes(), b'"format": %d' % IDENTITY_FORMAT
+    assert now in data
+    (store / STORE_FILE).write_bytes(data.replace(now, b'"format": 9'))
     before = tree(store)
     assert is_stand_in(locate.store_folder(store.with_name("d3")))
     assert tree(store) == before

@@ -71,11 +71,22 @@ async def test_regression_what_was_not_looked_for_yet_is_not_missing(
         begun.set()
         await trio.sleep_forever()
 
+    answered = trio.Semaphore(0)
+
+    def counted(path: Path) -> Space:
+        found = space_of(path)
+        trio.from_thread.run_sync(answered.release)
+        return found
+
     async def pass_time() -> None:
         await begun.wait()
+        for _ in range(6):
+            await answered.acquire()
+        await wait_all_tasks_blocked(0.1)
         mock_clock.jump(ANSWER_WAIT_S)
 
     monkeypatch.setattr(needs, "shards_present", never)
+    monkeypatch.setattr(status_module, "space_of", counted)
     async with opened(store) as running, trio.open_nursery() as nursery:
         nursery.start_soon(pass_time)
         found = await status(running, ())

@@ -92,6 +92,11 @@ class Silent(AttachedDevice):
             raise DeviceSilent(f"device {self.label} does not answer", self.label)
         return await super().read(fn, *args)
 
+    def reading(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        if self.asleep and fn == self.shards.read_at:
+            raise DeviceSilent(f"device {self.label} does not answer", self.label)
+        return super().reading(fn, *args)
+
 
 def silence(store: Store, device: DeviceId) -> Silent:
     old = store.devices[device]

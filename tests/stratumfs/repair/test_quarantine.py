@@ -75,5 +75,5 @@ async def test_regression_a_device_with_many_shards_is_listed_in_many_calls(tmp_
     device = Watched(DeviceId(b"d" * 16), "many", shards, clock=lambda: seconds)
     async with running_store(tmp_path) as store:
         assert await quarantine_unknown(store.catalog, {device.id: device}) == {}
-    assert sorted(shards.quarantined) == names
+    assert sorted(shards.quarantined()) == names
     assert device.longest < LISTING_S + 1

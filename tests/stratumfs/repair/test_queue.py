@@ -43,3 +43,13 @@ def test_beyond_its_bound_the_least_exposed_wait_for_the_next_look() -> None:
     queue.offer(exposed("c", 0, 3))
     assert queue.more
     assert [each.volume[:1] for each in drained(queue)] == [b"b", b"c"]
+
+
+def test_beside_a_volume_only_one_that_is_as_exposed_is_repaired() -> None:
+    queue = RepairQueue()
+    for each in (exposed("a", 1, 1), exposed("b", 0, 2)):
+        queue.offer(each)
+    assert queue.pop_beside(exposed("c", 0, 0)) == exposed("b", 0, 2)
+    assert queue.pop_beside(exposed("c", 0, 0)) is None
+    assert queue.pop_beside(exposed("c", 1, 0)) == exposed("a", 1, 1)
+    assert queue.pop_beside(exposed("c", 1, 0)) is None

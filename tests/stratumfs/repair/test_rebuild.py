@@ -1,5 +1,6 @@
 """Shards made anew from the others."""
 
+import threading
 from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import TypeVar, TypeVarTuple
@@ -21,6 +22,7 @@ from stratumfs.shards.memory import MemoryShards
 from stratumfs.volumes import toc
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import StripeAt, stripes_of
+from stratumfs.volumes.threads import LendingThreads
 from stratumfs.volumes.walk import read_toc
 from tests.suites.tier import STORE, Tier, payload
 
@@ -50,7 +52,6 @@ class Sealed:
         self.tier.shards_of(self.volume, index).contents.clear()
 
     async def rebuild(self, *indexes: int, to: AttachedDevice | None = None, pace: Pace | None = None) -> Rebuilt:
-        limiter = trio.CapacityLimiter(1)
         plan = RebuildPlan(
             STORE,
             self.info,
@@ -60,7 +61,7 @@ class Sealed:
             {CellIndex(index): to or self.target(index) for index in indexes},
             toc.pack([]),
         )
-        return await rebuild(plan, self.tier.devices, limiter, pace or no_pace, self.lacks)
+        return await rebuild(plan, self.tier.devices, LendingThreads(1), pace or no_pace, self.lacks)
 
     async def all_stripes(self, named: Sequence[StripeAt], *sources: int) -> Stripes:
         """As the headers of *sources* tell, of all shards if none is given."""
@@ -103,7 +104,10 @@ class Silent(AttachedDevice):
         self.asked += 1
         if self.asked <= self.asks:
             raise DeviceSilent(f"device {self.label} does not answer", self.label)
-        return await super().read(fn, *args)
+        return await trio.to_thread.run_sync(fn, *args)
+
+    def reading(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        raise DeviceSilent(f"device {self.label} does not answer", self.label)
 
 
 def spare_device() -> AttachedDevice:
@@ -252,6 +256,7 @@ async def test_no_more_than_a_few_bytes_are_left_for_one_sync(monkeypatch: pytes
     found.lose(2)
     monkeypatch.setattr(rebuilding, "REBUILD_BYTES", 1)
     monkeypatch.setattr(rebuilding, "REBUILD_SYNC_BYTES", 1)
+    monkeypatch.setattr(rebuilding, "REBUILD_BATCHES", 1)
     calls: list[str] = []
     found.tier.shards_of(found.volume, 2).fault = lambda verb, name: calls.append(verb)
     assert (await found.rebuild(2)).installed == {2}
@@ -284,6 +289,30 @@ async def test_too_few_shards_name_every_stripe_that_is_lost() -> None:
     assert {each.stripe for each in result.lost} == {StripeNo(0), StripeNo(1), StripeNo(3), StripeNo(4)}
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+async def test_a_shard_that_leaves_a_sound_device_is_copied_and_made_from_others_where_it_is_damaged(
+    damaged: bool,
+) -> None:
+    found, spare = await sealed(), spare_device()
+    found.named = found.stripes  # nothing is looked for
+    if damaged:
+        found.spoil(3, 1)
+    asked: set[int] = set()
+    for index in range(6):
+        found.tier.shards_of(found.volume, index).fault = lambda verb, name, at=index: (  # type: ignore[misc]
+            asked.add(at) if verb == "read_at" else None
+        )
+    result = await found.rebuild(1, to=spare)
+    assert (result.installed, result.lost) == ({1}, [])
+    assert isinstance(spare.shards, MemoryShards)
+    made = bytes(spare.shards.contents[ShardName(found.volume, CellIndex(1))])
+    assert made[: found.length] == found.before[1][: found.length]
+    if damaged:
+        assert len(asked) >= 4
+    else:
+        assert asked == {1}
+
+
 async def test_a_volume_of_one_data_cell_is_made_from_its_one_copy() -> None:
     found = await sealed(k=1, m=2)
     for index in (0, 2):
@@ -293,7 +322,7 @@ async def test_a_volume_of_one_data_cell_is_made_from_its_one_copy() -> None:
 
 
 async def test_a_source_that_hangs_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "REBUILD_READ_S", 0.05)
+    monkeypatch.setattr(answer, "REBUILD_READ_S", 2)
     found = await sealed()
     found.lose(0)
     hang = trio.CapacityLimiter(1)
@@ -303,10 +332,47 @@ async def test_a_source_that_hangs_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     assert (result.installed, result.bad) == ({0}, {})
 
 
+async def test_a_source_that_hangs_in_the_middle_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilding, "REBUILD_READ_S", 1.0)
+    monkeypatch.setattr(answer, "REBUILD_READ_S", 1.0)
+    monkeypatch.setattr(rebuilding, "REBUILD_BYTES", 1)  # stripe after stripe
+    monkeypatch.setattr(rebuilding, "REBUILD_BATCHES", 1)
+    found = await sealed()
+    found.lose(0)
+    answers = threading.Event()
+    read = found.tier.shards_of(found.volume, 1).read_at
+    hangs_at = found.stripes[3].position
+
+    def read_at(name: ShardName, position: int, length: int) -> bytes:
+        if position >= hangs_at:
+            answers.wait()
+        return read(name, position, length)
+
+    found.tier.shards_of(found.volume, 1).read_at = read_at  # type: ignore[method-assign]  # it hangs from there on
+    try:
+        result = await found.rebuild(0)
+        assert (result.installed, result.bad, result.silent) == ({0}, {}, set())
+        assert bytes(found.tier.shard(found.volume, 0))[: found.length] == found.before[0][: found.length]
+    finally:
+        answers.set()
+
+
+async def test_cells_that_are_met_bad_one_after_the_other_cost_those_stripes_alone() -> None:
+    """What most shards give at once, and what only others have, comes together in order."""
+    found = await sealed()
+    found.lose(0)
+    for stripe in (1, 3):
+        found.spoil(stripe, 2)
+    result = await found.rebuild(0)
+    assert (result.installed, set(result.bad)) == ({0}, {2})
+    assert bytes(found.tier.shard(found.volume, 0))[: found.length] == found.before[0][: found.length]
+
+
 async def test_a_source_that_was_silent_is_asked_again_before_a_stripe_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rebuilding, "REBUILD_BYTES", 1)  # stripe after stripe
+    monkeypatch.setattr(rebuilding, "REBUILD_BATCHES", 1)
     found = await sealed()
     for index in (0, 5):
         found.lose(index)
@@ -425,6 +491,7 @@ async def test_a_sector_that_cannot_be_read_costs_one_cell() -> None:
     found = await sealed()
     found.lose(0)
     found.spoil(1, 5)
+    found.target(2).doubtful = True  # too few are left that nothing is known against: all are read in runs
     shards = found.tier.shards_of(found.volume, 1)
     read, bad = shards.read_at, found.stripes[3].position + 200
 

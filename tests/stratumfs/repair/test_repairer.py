@@ -3,23 +3,29 @@
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 import pytest
 import trio
+import trio.testing
 
 from stratumfs.catalog.damage import damage_rows
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.volumes import OPEN, SEALED, volume, volumes
 from stratumfs.devices.health import DeviceState
-from stratumfs.errors import DeviceFailed, DeviceUnasked, TooFewShards
+from stratumfs.errors import DeviceFailed, DeviceFull, DeviceUnasked, TooFewShards
 from stratumfs.ids import MIB, CellIndex, DeviceId, VolumeId
 from stratumfs.limits import REPAIR_AGAIN_S
 from stratumfs.repair import needs, repairer
+from stratumfs.repair.paced import Doors
 from stratumfs.repair.queue import Exposed
+from stratumfs.shards.backend import OpenShard
+from stratumfs.shards.layout import ShardName
 from stratumfs.shards.local import LocalShards
 from stratumfs.store import maintenance
+from stratumfs.store.store import Store
 from stratumfs.store.writer import merged
 from stratumfs.values import Conditions, Name, Publication
 from stratumfs.volumes.attached import AttachedDevice
@@ -111,6 +117,30 @@ async def test_a_struck_devices_shards_are_made_on_another_one(tmp_path: Path) -
         for key, data in DATA.items():
             assert await get(store, key) == data
         assert store.damaged == set()
+
+
+async def test_where_the_device_that_was_chosen_is_full_another_one_takes_the_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with filled(tmp_path, devices=8) as store:
+        row = await only_volume(store)
+        full: list[DeviceId] = []
+
+        def begin_anew(device: AttachedDevice, begin: Callable[[ShardName], OpenShard], name: ShardName) -> OpenShard:
+            if full in ([], [device.id]):
+                full[:] = [device.id]
+                raise DeviceFull("No space left on device", device.label)
+            return begin(name)
+
+        for device in store.devices.values():
+            monkeypatch.setattr(device.shards, "begin_anew", partial(begin_anew, device, device.shards.begin_anew))
+        store.fleet.listeners.clear()
+        await store.fleet.strike(row.devices[3], DeviceFailed("it burns"))
+        await Another(store, Folders(tmp_path)).round()
+        moved = await only_volume(store)
+        assert len(full) == 1
+        assert moved.devices[3] not in (*row.devices, *full)
+        await all_is_well(store)
 
 
 async def test_without_a_spare_device_the_volume_waits(tmp_path: Path) -> None:
@@ -372,6 +402,65 @@ async def test_a_device_that_is_replaced_in_its_place_during_a_repair_is_none_to
         await all_is_well(store)
 
 
+class Beside(Another):
+    """Repairs that end when all that can be begun has been."""
+
+    def __init__(self, store: Store, folders: Folders) -> None:
+        super().__init__(store, folders)
+        self.at_once: list[list[int]] = []
+        self._there: list[int] = []
+
+    async def _repair(self, exposed: Exposed) -> None:
+        self._there.append(exposed.margin)
+        await trio.testing.wait_all_tasks_blocked()
+        self.at_once.append(sorted(self._there))
+        await trio.testing.wait_all_tasks_blocked()
+        self._there.remove(exposed.margin)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_volumes_that_are_as_exposed_are_repaired_side_by_side_while_nobody_is_at_the_doors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    monkeypatch.setattr(repairer, "REPAIR_LOOK_S", float("inf"))
+    asked = 0
+
+    def accesses() -> int:
+        nonlocal asked
+        asked += busy
+        return asked
+
+    async with filled(tmp_path) as store:
+        own = Beside(store, Folders(tmp_path))
+        own._doors = Doors(accesses)
+        for number, margin in enumerate((0, 1, 1, 1)):
+            own.queue.offer(Exposed(VolumeId(bytes([number]) * 16), margin, number))
+        await own._work_off()
+        assert own.at_once == ([[0], [1], [1], [1]] if busy else [[0], [1, 1], [1, 1], [1]])
+
+
+async def test_a_repair_that_fails_ends_no_other_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repairer, "REPAIR_LOOK_S", float("inf"))
+
+    class Fails(Beside):
+        async def _repair(self, exposed: Exposed) -> None:
+            if exposed.created_ns == 0:
+                raise DeviceFailed("no")
+            await super()._repair(exposed)
+
+    async with filled(tmp_path) as store:
+        own = Fails(store, Folders(tmp_path))
+        for number in range(4):
+            own.queue.offer(Exposed(VolumeId(bytes([number]) * 16), 1, number))
+        with pytest.raises(DeviceFailed):
+            await own._work_off()
+        assert own.at_once == [[1]]
+        assert len(own.queue) == 2
+        assert own.put_off.waits(VolumeId(bytes(16)), trio.current_time())
+
+
 async def test_a_fault_of_the_repairer_does_not_end_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fault(*_: object) -> None:
         raise KeyError("a device")
@@ -402,28 +491,32 @@ class Recorded(Another):
     async def _repair(self, exposed: Exposed) -> None:
         self.done.append(exposed.margin)
 
-    async def _is_bad(self, *_: object) -> bool:
+    async def looks(self, *_: object) -> None:
         self.done.append("shard")
         if self.hears_of is not None:
             self.damaged(*self.hears_of, "a read met it")
             self.hears_of = None
-        return False
 
 
-async def test_a_device_catches_up_between_repairs_and_behind_urgent_ones(tmp_path: Path) -> None:
+async def test_a_device_catches_up_between_repairs_and_behind_urgent_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with filled(tmp_path) as store:
         for _ in range(2):
             await put(store, b"another", DATA[b"key 1"])
             await store.writer.volumes.seal_idle(0)
         await store.fleet.strike(ident(0), DeviceFailed("it burns"))
         own = Recorded(store, Folders(tmp_path))
+        monkeypatch.setattr(repairer, "what_is_wrong", own.looks)
         own.to_do = (1, 0, 1, -1)
         await own.round()
         assert own.done == [-1, 0, 1, "shard", 1, "shard", "shard"]
         assert store.fleet.struck == []
 
 
-async def test_what_is_heard_of_while_a_device_catches_up_comes_before_its_next_shard(tmp_path: Path) -> None:
+async def test_what_is_heard_of_while_a_device_catches_up_comes_before_its_next_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with filled(tmp_path) as store:
         row = await only_volume(store)
         for _ in range(2):
@@ -431,6 +524,7 @@ async def test_what_is_heard_of_while_a_device_catches_up_comes_before_its_next_
             await store.writer.volumes.seal_idle(0)
         await store.fleet.strike(row.devices[0], DeviceFailed("it burns"))
         own = Recorded(store, Folders(tmp_path))
+        monkeypatch.setattr(repairer, "what_is_wrong", own.looks)
         own.hears_of = (row.id, CellIndex(1))
         await own.round()
         assert own.done == ["shard", 0, "shard", "shard"]

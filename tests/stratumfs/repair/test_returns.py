@@ -125,7 +125,7 @@ async def test_a_device_that_hangs_in_a_write_while_it_catches_up_is_given_up(tm
             while back.struck is None:
                 now += 1
                 store.fleet.look(nursery)
-                await until(lambda: not store.fleet._probing)
+                await until(lambda: not store.fleet.stalls.probing)
             assert DEVICE_DEADLINE_S <= now <= DEVICE_DEADLINE_S + 1  # once the others were asked
             await own.wait_settled()
             assert own.returns.under_way is None
@@ -139,7 +139,7 @@ async def test_a_device_that_hangs_in_a_write_while_it_catches_up_is_given_up(tm
 
 
 async def test_a_folder_that_hangs_keeps_no_other_device_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "REBUILD_READ_S", 0.1)
+    monkeypatch.setattr(answer, "REBUILD_READ_S", 2)
     monkeypatch.setattr(returns, "REPAIR_RETURN_S", 0.0)
     answers, opened = threading.Event(), []
 

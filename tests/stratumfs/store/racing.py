@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
+from stratumfs.catalog.defragment import join_extents
 from stratumfs.catalog.swap import swap_inline, swap_runs
 from stratumfs.ids import InodeNo
 from stratumfs.limits import STRIPE_PAYLOAD_MAX
@@ -107,10 +108,10 @@ def between(
             busy = False
 
     async def written(fn: Callable[..., object], *args: object) -> object:
-        if fn in (swap_runs, swap_inline):
+        if fn in (swap_runs, swap_inline, join_extents):
             await stepping()
         result = await write(fn, *args)  # type: ignore[arg-type]
-        if fn in (swap_runs, swap_inline):
+        if fn in (swap_runs, swap_inline, join_extents):
             await stepping()
         return result
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import pytest
 import trio
 
-from stratumfs.catalog.devices import DeviceRow
+from stratumfs.catalog.standings import DeviceRow
 from stratumfs.devices.health import DeviceState
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceFailed, DeviceFull, DeviceUnasked, StoreBusy
+from stratumfs.errors import DeviceFailed, DeviceFull, DeviceUnasked, InvalidArgument, StoreBusy
 from stratumfs.ids import DeviceId, VolumeId
 from stratumfs.limits import DEVICE_DEADLINE_S, DEVICE_FULL_S, DEVICE_SUSPECT_S
 from stratumfs.shards.layout import ShardName
@@ -29,7 +29,12 @@ def ident(number: int) -> DeviceId:
 class World:
     """A fleet over six devices in memory, a clock that stands still, a ledger that remembers."""
 
-    def __init__(self, rows: Sequence[DeviceRow] = (), absent: Sequence[Absent] = ()) -> None:
+    def __init__(
+        self,
+        rows: Sequence[DeviceRow] = (),
+        absent: Sequence[Absent] = (),
+        draining: Sequence[DeviceId] = (),
+    ) -> None:
         self.now = 1000.0
         self.hang = {number: threading.Event() for number in range(6)}
         for event in self.hang.values():
@@ -47,6 +52,7 @@ class World:
             self,
             rows=rows,
             absent=absent,
+            draining=draining,
             epoch=self._epoch,
             welcome=lambda device: self.steps.append("welcome"),
         )
@@ -79,6 +85,11 @@ class World:
 
     async def restored(self, device: DeviceId) -> None:
         self.steps.append("restore")
+
+    async def drained(self, device: DeviceId, wanted: bool) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.steps.append("drain" if wanted else "keep")
 
     async def stall(self, nursery: trio.Nursery, *numbers: int) -> None:
         """Each of these gets a write that does not come back."""
@@ -118,6 +129,8 @@ class World:
     async def look(self, nursery: trio.Nursery) -> None:
         self.fleet.look(nursery)
         await trio.testing.wait_all_tasks_blocked()
+        await until(lambda: all(map(_has_begun, self.devices.values())))
+        await trio.testing.wait_all_tasks_blocked()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -125,6 +138,11 @@ async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(10):
         while not condition():
             await trio.lowlevel.checkpoint()
+
+
+def _has_begun(device: AttachedDevice) -> bool:
+    """Each call that it was given; one whose thread comes late would begin at a later time of the test's clock."""
+    return device.writers.borrowed_tokens == len(device._writing_since)
 
 
 def states(world: World) -> list[DeviceState]:
@@ -568,3 +586,118 @@ async def test_a_device_that_is_replaced_while_it_comes_back_does_not() -> None:
     assert world.fleet.state(ident(2))[0] is DeviceState.GONE
     assert world.devices[ident(2)] is not back
     assert "restore" not in world.steps
+
+
+async def test_a_device_that_is_drained_is_up_takes_no_volumes_and_stays_so_whatever_is_observed() -> None:
+    world = World()
+    await world.fleet.drain(ident(1))
+    world.fleet.full(ident(1), DeviceFull("no room"))
+    world.fleet.suspect(ident(1), "EIO")
+    assert world.fleet.state(ident(1))[0] is DeviceState.DRAINING
+    assert world.devices[ident(1)].doubtful
+    assert world.devices[ident(1)] in world.fleet.up("hot")
+    assert world.devices[ident(1)] not in world.fleet.taking("hot")
+    assert world.fleet.draining == [ident(1)]
+    world.now += DEVICE_SUSPECT_S
+    async with trio.open_nursery() as nursery:
+        world.fleet.look(nursery)
+    assert not world.devices[ident(1)].doubtful
+    await world.fleet.drain(ident(1), False)
+    assert world.fleet.state(ident(1)) == (DeviceState.ONLINE, None)
+    assert world.steps == ["drain", "keep"]
+
+
+async def test_a_device_that_fails_while_it_is_drained_is_drained_again_when_it_is_back() -> None:
+    world = World()
+    await world.fleet.drain(ident(1))
+    await world.fleet.strike(ident(1), EIO)
+    assert world.fleet.draining == []
+    await world.fleet.restore(world.fresh(1))
+    assert world.fleet.draining == [ident(1)]
+
+
+async def test_a_drain_outlasts_an_owner_and_an_absence() -> None:
+    world = World(
+        rows=[DeviceRow(ident(1), "failed", 5, "EIO")],
+        absent=[Absent(ident(2), "hot", "d2", "not mounted")],
+        draining=[ident(0), ident(1), ident(2)],
+    )
+    assert [world.fleet.state(ident(each))[0] for each in range(3)] == ["draining", "failed", "failed"]
+    for each in (1, 2):
+        await world.fleet.restore(world.fresh(each))
+    assert world.fleet.draining == [ident(0), ident(1), ident(2)]
+
+
+async def test_a_drain_that_could_not_be_recorded_is_none() -> None:
+    world = World()
+    world.failure = StoreBusy("too much waits")
+    with pytest.raises(StoreBusy):
+        await world.fleet.drain(ident(1))
+    assert world.fleet.state(ident(1)) == (DeviceState.ONLINE, None)
+
+
+async def test_a_removed_device_never_comes_back_and_its_volumes_end() -> None:
+    world = World()
+    await world.fleet.drain(ident(1))
+    await world.fleet.remove(ident(1))
+    assert world.recorded == [(ident(1), DeviceState.GONE, "it was removed", (MARK,))]
+    with pytest.raises(DeviceFailed, match="removed"):
+        await world.fleet.restore(world.fresh(1))
+    with pytest.raises(DeviceFailed, match="gone"):
+        await world.fleet.drain(ident(1))
+    world.fleet.forget(ident(1))
+    assert ident(1) not in world.devices
+    assert world.fleet.gone(ident(1))
+
+
+async def test_regression_what_is_met_late_of_a_device_that_left_is_harmless() -> None:
+    """A read of it had begun before it was removed, and ended in a KeyError in place of its bytes, read around it."""
+    world = World()
+    await world.fleet.drain(ident(1))
+    await world.fleet.remove(ident(1))
+    world.fleet.forget(ident(1))
+    world.told.clear()
+    world.fleet.suspect(ident(1), "a read failed")
+    world.fleet.full(ident(1), DeviceFull("no room", "d1"))
+    world.fleet.doubt(ident(1), "slow", 1.0)
+    await world.fleet.strike(ident(1), DeviceFailed("a write failed"))
+    assert world.fleet.gone(ident(1))
+    assert not world.told
+    assert len(world.recorded) == 1
+
+
+async def test_a_device_that_takes_volumes_is_not_removed() -> None:
+    world = World()
+    with pytest.raises(InvalidArgument, match="online cannot become gone"):
+        await world.fleet.remove(ident(1))
+    assert world.recorded == []
+
+
+async def test_a_removal_that_could_not_be_recorded_is_recorded_when_it_is_asked_for_again() -> None:
+    world = World()
+    await world.fleet.drain(ident(1))
+    world.failure = StoreBusy("too much waits")
+    with pytest.raises(StoreBusy):
+        await world.fleet.remove(ident(1))
+    world.failure = None
+    await world.fleet.remove(ident(1))
+    assert [each[:2] for each in world.recorded] == [(ident(1), DeviceState.GONE)]
+
+
+async def test_a_device_that_was_gone_when_the_owner_ended_is_gone() -> None:
+    rows = [DeviceRow(ident(1), "gone", 5, "it was removed"), DeviceRow(ident(2), "gone", 5, "it was removed")]
+    world = World(rows, absent=[Absent(ident(2), "hot", "d2", "not mounted")])
+    assert world.fleet.gone(ident(1))
+    assert world.fleet.gone(ident(2))
+    assert world.fleet.struck == []
+
+
+async def test_an_added_device_is_up_when_it_is_admitted() -> None:
+    world = World()
+    world.fleet.join(new := world.fresh(6))
+    assert world.fleet.state(ident(6))[0] is DeviceState.JOINING
+    assert new not in world.fleet.taking("hot")
+    world.fleet.admit(new)
+    assert new in world.fleet.taking("hot")
+    assert world.fleet.joining == {}
+    assert world.told == [ident(6)]

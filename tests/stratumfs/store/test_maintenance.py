@@ -5,14 +5,18 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from stratumfs.catalog.damage import bytes_on
+from stratumfs.catalog.damage import Held
+from stratumfs.catalog.held import held
 from stratumfs.catalog.reap import orphans, reap, usage
-from stratumfs.catalog.volumes import empty_volumes, free_volumes, volume_summary
+from stratumfs.catalog.volumes import FREED, VolumeRow, empty_volumes, free_volumes, images, volume_summary, volumes
 from stratumfs.errors import DeviceFailed, WriteConflict
-from stratumfs.ids import ROOT_INODE, DeviceId, InodeNo
+from stratumfs.ids import ROOT_INODE, DeviceId, InodeNo, VolumeId
+from stratumfs.limits import NEVER_NS
 from stratumfs.shards.memory import MemoryShards
-from stratumfs.store import maintenance
+from stratumfs.store import maintenance, space
+from stratumfs.store.maintenance import oldest
 from stratumfs.store.writer import PendingStripe
 from stratumfs.values import Name, NewExtent, ObjectSpec, Publication
 from stratumfs.volumes.attached import AttachedDevice
@@ -41,6 +45,39 @@ async def test_a_volume_that_nothing_points_at_is_freed_after_the_grace_period(
     assert shards(tmp_path) == 0
 
 
+async def test_images_are_not_kept_for_backups_nor_is_anything_where_room_is_scarce(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
+    async with bucket(tmp_path) as store:
+        store.maintenance.keep_s = 86400.0
+        await put(store, b"k", os.urandom(3 * MIB))
+        await store.objects.delete("bucket", b"k", ANY, time.time_ns())
+        await store.volume_writer.seal_idle(0)
+        written = [await store.imager.write() for _ in range(3)]
+        for _ in range(2):
+            await store.maintenance.round()
+        (kept,) = await store.catalog.read(volumes, FREED)
+        assert kept.id not in {each.volume for each in written}
+        assert {row.id for row in await store.catalog.read(images)} == {each.volume for each in written[1:]}
+        monkeypatch.setattr(space, "WINDOW_FREE_SHARE", 1)  # as if next to nothing were free
+        await store.writer.space.refresh()
+        with capture_logs() as said:
+            await store.maintenance.round()
+        assert await store.catalog.read(volumes, FREED) == []
+        assert [each["volumes"] for each in said if "brought back" in each["event"]] == [1]
+
+
+def test_where_room_is_scarce_the_oldest_go_first_and_no_more_than_must() -> None:
+    def freed(number: int) -> VolumeRow:
+        return VolumeRow(VolumeId(bytes([number]) * 16), "hot", 4, 2, FREED, 0, number, MIB, 4, 0, ())
+
+    rows = [freed(number) for number in (3, 1, 2)]
+    assert [row.changed_ns for row in oldest(rows, 5 * MIB)] == [1, 2]
+    assert oldest(rows, 0) == []
+    assert len(oldest(rows, 100 * MIB)) == 3
+
+
 async def test_a_freed_volume_waits_for_a_device_that_is_away_and_not_for_one_that_was_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,7 +92,7 @@ async def test_a_freed_volume_waits_for_a_device_that_is_away_and_not_for_one_th
         for _ in range(2):
             await store.maintenance.round()
         assert [state for _, state, *_ in await store.catalog.read(volume_summary)] == ["freed"]
-        assert await store.catalog.read(bytes_on, old) == 0
+        assert await held(store.catalog, old, NEVER_NS) == Held(0, 0)
         new = AttachedDevice(DeviceId(b"new".ljust(16, b"-")), "new", MemoryShards("new"))
         await store.fleet.replace(old, new)
         await store.maintenance.round()

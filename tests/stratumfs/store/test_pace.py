@@ -19,9 +19,12 @@ async def test_it_rests_longer_where_somebody_is_there(autojump_clock: MockClock
     foreground, told = Foreground(NullObserver()), []
     pace = Pace(foreground, told.append)
     assert await rest(pace, 2.0, 7) == 2.0 * PACE_REST_ALONE
-    foreground.read(InodeNo(5), 1)
+    foreground.read(InodeNo(5), 1, 0)
     assert await rest(pace, 2.0, 8) == 2.0 * PACE_REST_BUSY
     assert await rest(pace, 2.0, 9) == 2.0 * PACE_REST_ALONE
     foreground.wrote(InodeNo(5), 1)
     assert await rest(pace, 1000.0, 10) == PACE_REST_S_MAX
     assert told == [7, 8, 9, 10]
+    hurried = Pace(foreground, told.append, hurry=True)
+    foreground.wrote(InodeNo(5), 1)
+    assert await rest(hurried, 2.0) == 2.0 * PACE_REST_ALONE

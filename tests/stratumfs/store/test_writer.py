@@ -1,24 +1,30 @@
 """Streams of stripes: what they keep in memory, and devices that fail beneath them."""
 
+import gc
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from stratumfs.catalog.volumes import OPEN, volumes
 from stratumfs.devices.health import DeviceState
 from stratumfs.errors import DeviceFailed, DeviceFull, StoreReadOnly
-from stratumfs.ids import DeviceId, ExtentId, InodeNo
+from stratumfs.ids import DeviceId, ExtentId, InodeNo, Nonce, StripeNo, VolumeId
+from stratumfs.limits import SYNC_AHEAD_BYTES
+from stratumfs.location import Location
 from stratumfs.shards.layout import ShardName
 from stratumfs.shards.memory import MemoryShards
 from stratumfs.store import writer as writer_module
 from stratumfs.store.store import Store
 from stratumfs.values import CompletedPart, Extent, ObjectSpec
 from stratumfs.volumes.attached import AttachedDevice
+from stratumfs.volumes.pending import PendingStripe
 from tests.stores import running_store
 from tests.stratumfs.store.helpers import ANY, MIB, get, put
 
@@ -93,6 +99,73 @@ async def test_what_is_written_again_is_one_run(tmp_path: Path) -> None:
         extents = await store.reader.layout(info.ino, 0, info.size)
         assert [extent.length for extent in extents] == [16 * MIB]
         assert await get(store, b"k") == data
+
+
+async def test_devices_write_while_a_long_stream_comes_in(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store:
+        await bucket(store)
+        with trio.fail_after(60):
+            async with store.objects.put("bucket") as writer:
+                for _ in range(SYNC_AHEAD_BYTES // MIB):
+                    await writer.write(bytes(MIB))
+                while store.writer.unsynced_bytes:  # nobody waits for these bytes
+                    await trio.lowlevel.checkpoint()
+
+
+async def test_no_more_is_held_than_counts_as_unsynced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the sync of one stream covers what others have appended."""
+    monkeypatch.setattr(writer_module, "SYNC_AHEAD_BYTES", 4 * MIB)
+    monkeypatch.setattr(writer_module, "SYNC_CROWDED_BYTES", 2 * MIB)
+    monkeypatch.setattr(writer_module, "UNSYNCED_TOTAL_MAX", 12 * MIB)
+    async with running_store(tmp_path) as store:
+        writers = [store.writer.stream() for _ in range(3)]
+        with ExitStack() as open_:
+            streams = [open_.enter_context(each) for each in writers]
+            for _ in range(12):
+                for stream in streams:
+                    await stream.write(bytes(MIB))
+                stripes = [stripe for stream in streams for stripe in stream._stripes.values()]
+                held = sum(stripe.length for stripe in stripes if stripe.payload is not None)
+                assert held <= store.writer.unsynced_bytes
+
+
+async def test_regression_a_stream_that_failed_keeps_no_bytes(tmp_path: Path) -> None:
+    """Its error held it, by the traceback, and it held its error: the budget was given back, and the memory was not."""
+    devices = Devices()
+    async with running_store(tmp_path, devices=devices.attached) as store:
+        await bucket(store)
+        for slot in range(6):
+            devices.fail(slot, "write_at", eio(slot))
+        gc.collect()
+        gc.disable()
+        try:
+            with pytest.raises((DeviceFailed, StoreReadOnly)):
+                await put(store, b"k", bytes(MIB))
+            held = [each for each in gc.get_objects() if isinstance(each, PendingStripe) and each.payload is not None]
+        finally:
+            gc.enable()
+        assert (held, store.writer.unsynced_bytes) == ([], 0)
+
+
+async def test_regression_what_is_appended_behind_the_end_of_a_stream_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_store(tmp_path) as store:
+        may, append = trio.Event(), store.writer.volumes.append
+
+        async def held(stripe: PendingStripe, after: PendingStripe | None = None) -> None:
+            stripe.place(Location(VolumeId(bytes(16)), StripeNo(0), 0, 0, 0, Nonce(0)))
+            await may.wait()
+            await append(stripe, after)
+
+        monkeypatch.setattr(store.writer.volumes, "append", held)
+        with store.writer.stream() as stream:
+            await stream.write(bytes(MIB))
+        may.set()
+        await wait_all_tasks_blocked()
+        while stream._running:
+            await trio.lowlevel.checkpoint()
+        assert (stream._stripes, stream._unsynced, stream._appended) == ({}, [], set())
 
 
 async def test_devices_that_fail_one_after_the_other_narrow_until_the_store_is_read_only(tmp_path: Path) -> None:

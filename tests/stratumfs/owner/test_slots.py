@@ -1,4 +1,4 @@
-"""Which device is to be replaced."""
+"""Which device a user means."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from stratumfs.devices.identity import DeviceEntry, Identity
 from stratumfs.ids import DeviceId, StoreId
-from stratumfs.owner.replace import _named
+from stratumfs.owner.slots import named
 
 
 def identity(root: Path) -> Identity:
@@ -29,7 +29,7 @@ def test_a_device_that_hangs_is_named_without_a_look_at_it(
     monkeypatch.setattr(os.path, "realpath", hang)
     monkeypatch.setattr(os, "lstat", hang)
     monkeypatch.setattr(os, "stat", hang)
-    found = _named(identity(tmp_path), text.format(root=tmp_path))
+    found = named(identity(tmp_path), text.format(root=tmp_path))
     monkeypatch.undo()
     assert found == identity(tmp_path).devices[1]
 
@@ -37,5 +37,5 @@ def test_a_device_that_hangs_is_named_without_a_look_at_it(
 def test_a_device_is_named_by_a_symbolic_link_too(tmp_path: Path) -> None:
     (tmp_path / "d0").mkdir()
     (tmp_path / "link").symlink_to("d0")
-    assert _named(identity(tmp_path), str(tmp_path / "link")) == identity(tmp_path).devices[0]
-    assert _named(identity(tmp_path), str(tmp_path / "d7")) is None
+    assert named(identity(tmp_path), str(tmp_path / "link")) == identity(tmp_path).devices[0]
+    assert named(identity(tmp_path), str(tmp_path / "d7")) is None

@@ -1,0 +1,130 @@
+"""Compares copies of the catalog with the database that is written to, row by row, and says which of them is right.
+
+A row that a copy has otherwise is no fault while it may have been changed meanwhile; so a difference counts if the row
+of the primary is the same before a copy was taken and after. What most of the members have is right, the primary being
+one of them. An extent row that fails its check has no voice; but that a row passes proves only that it was right once,
+for a page that was not written says what was deleted since: who has none is heard as well.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stratumfs.catalog.extents import checked
+from stratumfs.catalog.transaction import Transaction
+from stratumfs.errors import ExtentCorrupt
+from stratumfs.ids import ROOT_INODE
+
+Row = tuple[Any, ...]
+Key = tuple[Any, ...]
+_OWN = {("catalog_state", ("sequence",)), ("catalog_state", ("tick",))}
+"""Rows that move with every transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """key: the columns of its primary key; places: where these are in a row."""
+
+    name: str
+    key: tuple[str, ...]
+    places: tuple[int, ...]
+
+    def key_of(self, row: Row) -> Key:
+        return tuple(row[at] for at in self.places)
+
+
+def tables(tx: Transaction) -> list[Table]:
+    """All that are there."""
+    names = tx.all("select name from sqlite_schema where type = 'table' and name not like 'sqlite_%' order by name")
+    return [_table(tx, name) for (name,) in names]
+
+
+def _table(tx: Transaction, name: str) -> Table:
+    columns = [(row[5], row[0], row[1]) for row in tx.all(f"pragma table_info({name})") if row[5]]
+    columns.sort()
+    return Table(name, tuple(column for _, _, column in columns), tuple(at for _, at, _ in columns))
+
+
+def chunk(tx: Transaction, table: Table, after: Key | None, upto: Key | None, limit: int) -> list[Row]:
+    """Rows behind a key, up to and including another one if that is given, by key."""
+    key, marks = ", ".join(table.key), ", ".join("?" * len(table.key))
+    conditions, args = [], list[Any]()
+    for bound, sign in ((after, ">"), (upto, "<=")):
+        if bound is not None:
+            conditions.append(f"({key}) {sign} ({marks})")
+            args += bound
+    where = f" where {' and '.join(conditions)}" if conditions else ""
+    return tx.all(f"select * from {table.name}{where} order by {key} limit ?", (*args, limit))  # noqa: S608
+
+
+def row_at(tx: Transaction, table: Table, key: Key) -> Row | None:
+    where = " and ".join(f"{column} = ?" for column in table.key)
+    return tx.one(f"select * from {table.name} where {where}", key)  # noqa: S608
+
+
+def differing(table: Table, ours: Sequence[Row], theirs: Sequence[Row]) -> list[Key]:
+    """Keys of rows that only one of the two has, or that are not alike."""
+    one = {table.key_of(row): row for row in ours}
+    other = {table.key_of(row): row for row in theirs}
+    keys = [key for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
+    return [key for key in keys if (table.name, key) not in _OWN]
+
+
+def right_one(table: Table, found: Sequence[Row | None]) -> tuple[Row | None, bool]:
+    """Of what the members have under one key, the primary's first: the row that is right, None if there should be
+    none; and whether that can be known."""
+    heard = [row for row in found if row is None or table.name != "extent" or _is_whole(row)]
+    if not heard:
+        return found[0], False
+    [(row, count), *_] = Counter(heard).most_common(1)
+    # A row that fails its check says that something was there: it must not become a hole by less than most of all.
+    return row, 2 * count > len(found if row is None else heard)
+
+
+Change = tuple[str, Key, Row | None, Row | None]
+"""Table and key, what lies there, and what should."""
+
+
+def put_right(tx: Transaction, changes: Sequence[Change]) -> list[bool]:
+    """Replace rows of the primary that are still as they were, in one step: copies are told of pages, and a page that
+    is right in part must not come to them. Returns which were."""
+    known = {each.name: each for each in tables(tx)}
+    done = []
+    for name, key, was, row in changes:
+        table = known[name]
+        same = row_at(tx, table, key) == was
+        if same:
+            where = " and ".join(f"{column} = ?" for column in table.key)
+            tx.run(f"delete from {name} where {where}", key)  # noqa: S608
+            if row is not None:
+                tx.run(f"insert into {name} values ({', '.join('?' * len(row))})", row)  # noqa: S608
+            _tell(tx, name, [each for each in (was, row) if each is not None])
+        done.append(same)
+    return done
+
+
+def _tell(tx: Transaction, table: str, rows: Iterable[Row]) -> None:
+    """Who remembers what such a row says reads it anew."""
+    for first, second, *_ in rows:
+        if table in ("inode", "parts", "void", "xattr"):
+            tx.touch_inode(first)
+        elif table == "extent":
+            tx.touch_inode(second)
+        elif table == "entry" and isinstance(second, bytes):
+            tx.touch_name(first, second)
+        elif table == "bucket" and isinstance(second, str):
+            tx.touch_name(ROOT_INODE, second.encode(errors="surrogateescape") + b"/")
+
+
+def described(table: Table, key: Key) -> str:
+    """In words, for a report."""
+    return f"{table.name} {', '.join(each.hex() if isinstance(each, bytes) else str(each) for each in key)}"
+
+
+def _is_whole(row: Row) -> bool:
+    try:
+        checked(row)
+    except ExtentCorrupt:
+        return False
+    return True

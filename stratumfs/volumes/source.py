@@ -1,0 +1,31 @@
+"""What a reader of volumes wants of what keeps their shards: a device that is up, or somebody's S3."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar, TypeVarTuple
+
+from stratumfs.ids import DeviceId
+from stratumfs.shards.backend import ShardReader
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Source(Protocol):
+    @property
+    def shards(self) -> ShardReader: ...
+
+    @property
+    def in_doubt(self) -> bool:
+        """Others are read first."""
+        ...
+
+    def stalled(self, after_s: float) -> bool:
+        """Whether some read has not come back for longer than *after_s*: others are asked first then."""
+        ...
+
+    async def read(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """*fn* in a thread; a cancelled waiter goes on."""
+        ...
+
+
+Sources = Mapping[DeviceId, Source]

@@ -1,0 +1,462 @@
+"""A tier in somebody's S3: what is moved there and back, and what is left where that stops."""
+
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from stratumfs.catalog.epochs import NamedImage
+from stratumfs.catalog.extents import layout
+from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, volumes
+from stratumfs.errors import ColdUnavailable, DeviceFailed, StoreReadOnly, TooFewShards
+from stratumfs.ids import Buffer, CellIndex, VolumeId
+from stratumfs.owner.cold import places_of
+from stratumfs.owner.recovery import mend
+from stratumfs.shards.encrypted import HEADER_SIZE, SEGMENT, TAG, MasterKey, encrypt
+from stratumfs.shards.layout import ShardName
+from stratumfs.shards.remote_shards import RemoteShards, object_name
+from stratumfs.store import maintenance
+from stratumfs.store.remote_tier import Offsite
+from stratumfs.store.repack import Repack
+from stratumfs.store.store import Store
+from stratumfs.volumes.format import VolumeInfo
+from stratumfs.volumes.remote import REMOTE_CODE
+from stratumfs.volumes.toc import attributes
+from stratumfs.volumes.walk import read_toc
+from tests.faults import acts
+from tests.remotes import MemoryRemote
+from tests.stores import STORE, make_store, running_store
+from tests.stratumfs.store.helpers import get, put
+
+PATIENCE_S = 60.0
+MARKER = f"{STORE.hex()}/owner"
+MASTER = MasterKey(bytes(range(32)))
+DATA = bytes(range(256)) * 10_000
+
+
+class Refusing(MemoryRemote):
+    """refuses: verbs that fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuses: set[str] = set()
+        self.refused = 0
+
+    def put(self, name: str, source: Buffer) -> None:
+        self._enter("put")
+        super().put(name, source)
+
+    def get(self, name: str, offset: int, length: int) -> bytes:
+        self._enter("get")
+        return super().get(name, offset, length)
+
+    def delete(self, name: str) -> None:
+        self._enter("delete")
+        super().delete(name)
+
+    def _enter(self, verb: str) -> None:
+        if verb in self.refuses:
+            self.refused += 1
+            raise DeviceFailed("it refuses", self.label)
+
+
+@pytest.fixture
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
+
+
+def offsite(folder: Path, remote: MemoryRemote, master: MasterKey | None = MASTER) -> Offsite:
+    return Offsite("cold", remote, master, None if master else "its key is not there", 60.0, places_of([folder]))
+
+
+@asynccontextmanager
+async def with_cold(folder: Path, remote: MemoryRemote, master: MasterKey | None = MASTER) -> AsyncIterator[Store]:
+    fresh = not (folder / "catalog").exists()
+    if fresh:
+        make_store(folder)
+    async with running_store(folder, offsite=offsite(folder, remote, master)) as store:
+        if fresh:
+            await store.objects.create_bucket("bucket", 1)
+        yield store
+
+
+async def move(store: Store, key: str, tier: str) -> Repack:
+    repack = Repack(store.catalog, store.reader, store.targets[tier])
+    with repack.running():
+        await repack.inode(await acts.find(store, f"bucket/{key}"))
+        await repack.flush()
+    return repack
+
+
+async def rows(store: Store, state: str) -> list[VolumeRow]:
+    return [row for row in await store.catalog.read(volumes, state) if row.remote]
+
+
+async def test_what_is_moved_there_is_read_from_there_and_comes_back(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"large", DATA)
+        await put(store, b"small", DATA[:20_000])
+        for key in ("large", "small"):
+            repack = await move(store, key, "cold")
+            assert repack.moved == repack.taken
+        assert len([name for name in remote.objects if "/volumes/" in name]) == 2
+        [*found] = await rows(store, SEALED)
+        assert sum(row.live for row in found) == len(DATA) + 20_000
+    async with with_cold(tmp_path, remote) as store:  # nothing is cached
+        assert await get(store, b"large") == DATA
+        assert await get(store, b"large", 1_500_000, 1_500_010) == DATA[1_500_000:1_500_010]
+        assert await get(store, b"small") == DATA[:20_000]
+        await move(store, "large", "hot")
+        assert await get(store, b"large") == DATA
+
+
+async def test_what_is_deleted_goes_there_too_and_its_row_last(tmp_path: Path, no_grace: None) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+        await acts.delete(store, "bucket/key")
+        await store.maintenance.reap()
+        await no_volumes_left(store)
+        assert [*remote.objects] == [MARKER]
+
+
+async def test_a_delete_that_fails_is_tried_by_the_next_owner(tmp_path: Path, no_grace: None) -> None:
+    remote = Refusing()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+        await acts.delete(store, "bucket/key")
+        await store.maintenance.reap()
+        remote.refuses.add("delete")
+        await store.maintenance.round()
+        await until(lambda: remote.refused > 0)
+        [row] = await rows(store, FREED)
+        assert not store.remotes["cold"].free(row)
+    remote.refuses.clear()
+    async with with_cold(tmp_path, remote) as store:
+        await no_volumes_left(store)
+        assert [*remote.objects] == [MARKER]
+
+
+class Holding(MemoryRemote):
+    """holds: an object that cannot be deleted."""
+
+    holds = ""
+
+    def delete(self, name: str) -> None:
+        if name == self.holds:
+            raise DeviceFailed("it is locked", self.label)
+        super().delete(name)
+
+
+async def test_an_object_that_cannot_be_deleted_holds_up_no_other(tmp_path: Path, no_grace: None) -> None:
+    remote = Holding()
+    async with with_cold(tmp_path, remote) as store:
+        for key in ("one", "two"):
+            await put(store, key.encode(), DATA)
+            await move(store, key, "cold")
+        sealed = {row.id for row in await rows(store, SEALED)}
+        [remote.holds, other] = [object_name(STORE, MASTER, ident) for ident in sealed]
+        for key in ("one", "two"):
+            await acts.delete(store, f"bucket/{key}")
+        await store.maintenance.reap()
+        await store.maintenance.round()
+        await until(lambda: other not in remote.objects)
+        assert remote.holds in remote.objects
+
+
+async def test_an_upload_that_is_given_up_while_it_waits_for_a_thread_is_under_way_no_more(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        tier = store.remotes["cold"]
+        turns = int(tier._writers.total_tokens)
+        async with trio.open_nursery() as nursery:
+            for turn in range(turns):
+                await tier._writers.acquire_on_behalf_of(turn)
+            nursery.start_soon(tier._put, VolumeId(bytes(16)), DATA)
+            await until(lambda: bool(tier._putting))
+            nursery.cancel_scope.cancel()
+        for turn in range(turns):
+            tier._writers.release_on_behalf_of(turn)
+        assert not tier._putting
+        assert not remote.objects
+
+
+@pytest.mark.parametrize("verb", ["get", "put"])
+async def test_what_cannot_be_put_there_stays_where_it_is(tmp_path: Path, no_grace: None, verb: str) -> None:
+    """Before its row, as the marker is looked for, and behind it."""
+    remote = Refusing()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"first", DATA)
+        await move(store, "first", "cold")
+        await put(store, b"key", DATA)
+        remote.refuses.add(verb)
+        with pytest.raises(ColdUnavailable):
+            await move(store, "key", "cold")
+        assert await get(store, b"key") == DATA
+        remote.refuses.clear()
+        await acts.delete(store, "bucket/first")
+        await store.maintenance.reap()
+        await no_volumes_left(store)
+        assert [*remote.objects] == [MARKER]
+
+
+async def test_what_a_killed_owner_was_about_to_name_goes(tmp_path: Path, no_grace: None) -> None:
+    """Its row is open, and its object is there."""
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")  # so that there is a marker
+        tier = store.remotes["cold"]
+        info = VolumeInfo(VolumeId(bytes(16)), "cold", REMOTE_CODE, (tier.ident,))
+        await tier.ledger.opened(info)
+        name = object_name(STORE, MASTER, info.id)
+        remote.put(name, encrypt(MASTER, STORE, info.id, b"bytes"))
+        await mend(STORE, store.catalog, store.devices)
+        await store.maintenance.round()
+        await until(lambda: name not in remote.objects)
+        assert await get(store, b"key") == DATA
+
+
+async def test_of_two_stores_that_were_one_the_second_to_write_there_deletes_nothing(
+    tmp_path: Path, no_grace: None
+) -> None:
+    remote, copied = MemoryRemote(), tmp_path / "copy"
+    async with with_cold(tmp_path / "one", remote) as store:
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+    shutil.copytree(tmp_path / "one", copied)
+    async with with_cold(tmp_path / "one", remote) as store:
+        await put(store, b"other", DATA)
+        await move(store, "other", "cold")
+    there = {*remote.objects}
+    async with with_cold(copied, remote) as store:
+        await acts.delete(store, "bucket/key")
+        await store.maintenance.reap()
+        await store.maintenance.round()
+        await until(lambda: store.remotes["cold"].read_only is not None)
+        with pytest.raises(StoreReadOnly, match="another's"):
+            store.remotes["cold"].check_writable()
+        assert {*remote.objects} == there
+        assert len(await rows(store, FREED)) == 1
+        await store.remotes["cold"].claim.check(take=True)  # an administrator says that it is the one
+        await no_volumes_of(store, FREED)
+    async with with_cold(tmp_path / "one", remote) as store:
+        assert await get(store, b"other") == DATA
+        with pytest.raises(StoreReadOnly):
+            await store.remotes["cold"].claim.check()
+
+
+async def test_a_copy_that_would_be_the_first_to_write_there_deletes_nothing_until_somebody_says_so(
+    tmp_path: Path, no_grace: None
+) -> None:
+    remote, copied = MemoryRemote(), tmp_path / "copy"
+    async with with_cold(tmp_path / "one", remote) as store:
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+    shutil.copytree(tmp_path / "one", copied)
+    there = {*remote.objects}
+    async with with_cold(copied, remote) as store:
+        await move(store, "key", "hot")
+        await store.maintenance.round()
+        await until(lambda: store.remotes["cold"].read_only is not None)
+        assert {*remote.objects} == there
+        with pytest.raises(StoreReadOnly, match="copied or moved"):
+            store.remotes["cold"].check_writable()
+    async with with_cold(tmp_path / "one", remote) as store:
+        assert await get(store, b"key") == DATA
+        await store.remotes["cold"].claim.check()
+    async with with_cold(copied, remote) as store:
+        await store.remotes["cold"].claim.check(take=True)
+        await no_volumes_left(store)
+        assert [*remote.objects] == [MARKER]
+
+
+async def test_without_its_marker_nobody_takes_what_lies_there(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+        del remote.objects[MARKER]
+        with pytest.raises(StoreReadOnly, match="is gone"):
+            await store.remotes["cold"].claim.check()
+    async with with_cold(tmp_path, remote) as store:
+        with pytest.raises(StoreReadOnly, match="is gone"):
+            await store.remotes["cold"].claim.check()
+        await store.remotes["cold"].claim.check(take=True)
+        await store.remotes["cold"].claim.check()
+
+
+class FlakyMarker(MemoryRemote):
+    """The marker is stored, or is not, and the answer is an error in both."""
+
+    stores: bool | None = None
+
+    def put(self, name: str, source: Buffer) -> None:
+        if name != MARKER or self.stores is not False:
+            super().put(name, source)
+        if name == MARKER and self.stores is not None:
+            raise DeviceFailed("no answer", self.label)
+
+
+async def test_a_marker_that_came_there_without_an_answer_is_ours(tmp_path: Path) -> None:
+    remote = FlakyMarker()
+    async with with_cold(tmp_path, remote) as store:
+        await store.remotes["cold"].claim.check()
+    async with with_cold(tmp_path, remote) as store:
+        for remote.stores in (True, False):
+            with pytest.raises(DeviceFailed):
+                await store.remotes["cold"].claim.check()
+        remote.stores = None
+        await store.remotes["cold"].claim.check()
+
+
+async def test_without_the_key_all_else_works_and_cold_data_is_refused_in_words(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"cold", DATA)
+        await put(store, b"hot", DATA)
+        await move(store, "cold", "cold")
+    async with with_cold(tmp_path, remote, None) as store:
+        assert await get(store, b"hot") == DATA
+        with pytest.raises(ColdUnavailable, match="its key is not there"):
+            await get(store, b"cold")
+        with pytest.raises(StoreReadOnly):
+            store.remotes["cold"].check_writable()
+
+
+async def test_what_a_service_changes_is_never_served(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+    [name] = [name for name in remote.objects if "/volumes/" in name]
+    whole = remote.objects[name]
+    at = HEADER_SIZE + SEGMENT + TAG
+    swapped = (
+        whole[:HEADER_SIZE] + whole[at : 2 * at - HEADER_SIZE] + whole[HEADER_SIZE:at] + whole[2 * at - HEADER_SIZE :]
+    )
+    changed = {
+        "header": bytes([whole[0] ^ 1]) + whole[1:],
+        "wrapped key": whole[:30] + bytes([whole[30] ^ 1]) + whole[31:],
+        "segment": whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :],
+        "order": swapped,
+        "end": whole[:-SEGMENT],
+    }
+    for what, data in changed.items():
+        assert data != whole, what
+        remote.objects[name] = data
+        async with with_cold(tmp_path, remote) as store:
+            with pytest.raises((TooFewShards, ColdUnavailable)):
+                await get(store, b"key")
+    remote.objects[name] = whole
+    async with with_cold(tmp_path, remote) as store:
+        assert await get(store, b"key") == DATA
+
+
+class Garbling(MemoryRemote):
+    """Each range comes wrong the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[tuple[str, int, int]] = set()
+
+    def get(self, name: str, offset: int, length: int) -> bytes:
+        data = super().get(name, offset, length)
+        if "/volumes/" not in name or (name, offset, length) in self.asked:
+            return data
+        self.asked.add((name, offset, length))
+        return bytes([data[0] ^ 1]) + data[1:]
+
+
+async def test_what_comes_wrong_is_asked_for_once_more(tmp_path: Path) -> None:
+    remote = Garbling()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+    async with with_cold(tmp_path, remote) as store:
+        assert await get(store, b"key") == DATA
+        assert len(remote.asked) > 1
+
+
+async def test_an_object_says_what_lies_in_it(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+        [row] = await rows(store, SEALED)
+        entries = read_toc(RemoteShards(remote, MASTER, STORE), ShardName(row.id, CellIndex(0)))
+        ino = await acts.find(store, "bucket/key")
+        assert {entry.path for entry in entries if entry.length} == {b"bucket/key"}
+        assert sum(entry.length for entry in entries) == len(DATA)
+        assert attributes(entries)[ino].size == len(DATA)
+        extents = await store.catalog.read(layout, ino, 0, len(DATA))
+        assert {entry.location for entry in entries if entry.length} == {extent.location for extent in extents}
+
+
+async def no_volumes_left(store: Store) -> None:
+    await no_volumes_of(store, OPEN, SEALED, FREED)
+
+
+async def no_volumes_of(store: Store, *states: str) -> None:
+    """Round by round, as nobody waits for a remote."""
+    with trio.fail_after(PATIENCE_S):
+        while True:
+            await store.maintenance.round()
+            if not [row for state in states for row in await rows(store, state)]:
+                return
+            await trio.sleep(0.01)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """A thread's doing tells nobody."""
+    with trio.fail_after(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
+class Slow(MemoryRemote):
+    """A volume is not put before *go*."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.put_begun, self.go = threading.Event(), threading.Event()
+
+    def put(self, name: str, source: Buffer) -> None:
+        if "/volumes/" in name:
+            self.put_begun.set()
+            assert self.go.wait(PATIENCE_S)
+        super().put(name, source)
+
+
+async def test_no_image_is_of_the_time_between_a_table_and_the_rows_that_it_tells_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebuild asks only tables that are younger than its image."""
+    remote, named, swapped = Slow(), list[NamedImage](), list[int]()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"key", DATA)
+        end = store.naming.end
+
+        def note() -> None:
+            swapped.append(store.catalog.statistics().sequence)
+            end()
+
+        async def image() -> None:
+            named.append(await store.imager.write(paced=False))
+
+        monkeypatch.setattr(store.naming, "end", note)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(move, store, "key", "cold")
+            await until(remote.put_begun.is_set)
+            nursery.start_soon(image)
+            await until(lambda: bool(named) or store.naming.wanted)
+            remote.go.set()
+        assert len(swapped) == 1
+        assert named[0].sequence >= swapped[0]
