@@ -1,4 +1,4 @@
-"""What an object is by its first bytes, with the real model where it is installed."""
+"""What an object is by its first bytes, with the real model."""
 
 from pathlib import Path
 
@@ -14,7 +14,6 @@ SOURCE = Path(__file__).read_bytes()
 
 @pytest.mark.slow
 async def test_the_model_tells_what_a_name_does_not(tmp_path: Path) -> None:
-    pytest.importorskip("magika", reason="the extra `mime` is not installed")
     async with running_engine(tmp_path, Clock()) as running:
         ino = await running.put_bytes("nothing-told", SOURCE * (40_000 // len(SOURCE)))
         await running.engine.look()

@@ -19,7 +19,7 @@ from stratumfs.owner.recovery import mend
 from stratumfs.shards.encrypted import HEADER_SIZE, SEGMENT, TAG, MasterKey, encrypt
 from stratumfs.shards.layout import ShardName
 from stratumfs.shards.remote_shards import RemoteShards, object_name
-from stratumfs.store import maintenance
+from stratumfs.store import maintenance, remote_tier
 from stratumfs.store.remote_tier import Offsite
 from stratumfs.store.repack import Repack
 from stratumfs.store.store import Store
@@ -225,8 +225,9 @@ async def test_what_a_killed_owner_was_about_to_name_goes(tmp_path: Path, no_gra
 
 
 async def test_of_two_stores_that_were_one_the_second_to_write_there_deletes_nothing(
-    tmp_path: Path, no_grace: None
+    tmp_path: Path, no_grace: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(remote_tier, "REMOTE_AGAIN_S", 0.1)
     remote, copied = MemoryRemote(), tmp_path / "copy"
     async with with_cold(tmp_path / "one", remote) as store:
         await put(store, b"key", DATA)
