@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from stratumfs.cli import catalog, command, device, tiers
 from stratumfs.cli.durability_text import durability_lines
 from stratumfs.cli.exit import Exit
+from stratumfs.cli.gc_text import gc_code, gc_lines
 from stratumfs.cli.heal_text import heal_code, heal_lines, usage_lines
 from stratumfs.cli.progress import BytesProgress
 from stratumfs.cli.scrub_text import scrub_lines
@@ -17,7 +18,7 @@ from stratumfs.cli.status_text import render_status
 from stratumfs.cli.target import SCHEME, Target, find_target
 from stratumfs.errors import ConfigError, NotFound
 from stratumfs.owner import client, locate
-from stratumfs.owner.messages import CloseDoor, Durability, Heal, Scrub, Shutdown, Status, Usage
+from stratumfs.owner.messages import CloseDoor, CollectGarbage, Durability, Heal, Scrub, Shutdown, Status, Usage
 from stratumfs.owner.mounts import mount_at
 
 NAME = "stratumfs"
@@ -31,8 +32,9 @@ app = command.make_app(
     stratumfs status --json /srv/store
     stratumfs scrub --now /srv/store
     stratumfs durability /mnt/stratum/photos
-    stratumfs heal -n /mnt/stratum/photos/cat.jpg
+    stratumfs verify /mnt/stratum/photos/cat.jpg
     stratumfs heal s3://photos/2026/
+    stratumfs gc -n /srv/store
     stratumfs usage s3://photos
     stratumfs device list /srv/store
     stratumfs device replace /srv/store hot:3 /mnt/disk7
@@ -128,12 +130,30 @@ def heal(
     as_json: AsJson = False,
 ) -> Exit:
     """Read all of an object, or of all below a prefix, on all its devices, and mend what is damaged."""
-    found_at = _target(target, store)
-    request = Heal(found_at.inode, found_at.bucket, found_at.key, dry_run)
-    with BytesProgress("heals") as progress:
-        found = client.ask_or_open(found_at.folder, request, progress.show)
-    _show(found, as_json, heal_lines)
-    return heal_code(found)
+    return _heal(target, store, dry_run, as_json)
+
+
+@app.command
+def verify(target: Named = None, /, *, store: Whose = None, as_json: AsJson = False) -> Exit:
+    """Read all of an object, or of all below a prefix, on all its devices, and say what is damaged; change nothing."""
+    return _heal(target, store, dry_run=True, as_json=as_json)
+
+
+@app.command
+def gc(
+    store: Store = None,
+    /,
+    *,
+    dry_run: Annotated[
+        bool, Parameter(name=["--dry-run", "-n"], negative="", help="Change nothing: only say what there is.")
+    ] = False,
+    as_json: AsJson = False,
+) -> Exit:
+    """Free now what nothing needs any more, as the owner does by itself in the course of time."""
+    with BytesProgress("tidies") as progress:
+        found = client.ask_or_open(_folder(store), CollectGarbage(dry_run), progress.show)
+    _show(found, as_json, gc_lines)
+    return gc_code(found)
 
 
 @app.command
@@ -208,6 +228,15 @@ def _target(target: str | None, store: Path | None) -> Target:
     if target is None or (not target.startswith(SCHEME) and locate.is_store(Path(target))):
         return Target(_folder(Path(target) if target is not None else store))
     return find_target(target, store)
+
+
+def _heal(target: str | None, store: Path | None, dry_run: bool, as_json: bool) -> Exit:
+    found_at = _target(target, store)
+    request = Heal(found_at.inode, found_at.bucket, found_at.key, dry_run)
+    with BytesProgress("verifies" if dry_run else "heals") as progress:
+        found = client.ask_or_open(found_at.folder, request, progress.show)
+    _show(found, as_json, heal_lines)
+    return heal_code(found)
 
 
 def _show(found: Mapping[str, Any], as_json: bool, lines: Callable[[Mapping[str, Any]], Iterator[str]]) -> None:

@@ -11,12 +11,14 @@ import trio
 from stratumfs.config import SETTINGS_FILE, load
 from stratumfs.owner import wire
 from stratumfs.owner.blame import cause_of
+from stratumfs.owner.collect import collect_garbage
 from stratumfs.owner.device_change import change_device
 from stratumfs.owner.durability import durability
 from stratumfs.owner.heal import heal
 from stratumfs.owner.images import back_up, dump_catalog, write_image
 from stratumfs.owner.messages import (
     BackUpCatalog,
+    CollectGarbage,
     DeviceChange,
     DumpCatalog,
     Durability,
@@ -70,6 +72,8 @@ async def _answer(store: Path, request: Question, report: Callable[[Progress], N
             return await (scrub_now(running, _here(report)) if request.now else scrub_status(running))
         if isinstance(request, Heal):
             return await heal(running, request, _here(report))
+        if isinstance(request, CollectGarbage):
+            return await collect_garbage(running, request, _here(report))
         if isinstance(request, Usage):
             return await usage(running, request, _here(report))
         if isinstance(request, DeviceChange):

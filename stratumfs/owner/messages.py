@@ -230,6 +230,12 @@ class Heal(msgspec.Struct, tag_field="do", tag="heal", frozen=True, forbid_unkno
     dry_run: bool = False
 
 
+class CollectGarbage(msgspec.Struct, tag_field="do", tag="collect-garbage", frozen=True, forbid_unknown_fields=True):
+    """Free what nothing needs any more; *dry_run*: only say what that is. A client that leaves stops it."""
+
+    dry_run: bool = False
+
+
 class Usage(msgspec.Struct, tag_field="do", tag="usage", frozen=True, forbid_unknown_fields=True):
     """What was counted below an inode, ``key/``, a bucket, or of all buckets. now: counted first."""
 
@@ -271,6 +277,7 @@ Question = (
     | Scrub
     | Durability
     | Heal
+    | CollectGarbage
     | Usage
     | CatalogRequest
 )

@@ -18,6 +18,7 @@ from stratumfs.errors import ConfigError, StoreBusy
 from stratumfs.limits import PROGRESS_S
 from stratumfs.owner import mount_door
 from stratumfs.owner.blame import cause_of, is_expected
+from stratumfs.owner.collect import collect_garbage
 from stratumfs.owner.control import Connection
 from stratumfs.owner.device_change import change_device
 from stratumfs.owner.doors import Door, Doors, Kind, Serve, State
@@ -31,6 +32,7 @@ from stratumfs.owner.messages import (
     BackUpCatalog,
     ClaimCold,
     CloseDoor,
+    CollectGarbage,
     DeviceChange,
     Done,
     DrainDevice,
@@ -146,6 +148,8 @@ class Requests:
                 return await self._scrub(request, connection)
             case Heal():
                 return await self._heal(request, connection)
+            case CollectGarbage():
+                return await self._collect(request, connection)
             case Usage():
                 async with self._doors.lease():
                     return Done(await usage(self._running, request, connection.send))
@@ -326,6 +330,11 @@ class Requests:
     async def _heal(self, request: Heal, connection: Connection) -> Answer:
         return await self._while_there(
             connection, partial(heal, self._running, request, connection.send), "what was mended by then is"
+        )
+
+    async def _collect(self, request: CollectGarbage, connection: Connection) -> Answer:
+        return await self._while_there(
+            connection, partial(collect_garbage, self._running, request, connection.send), "what was freed by then is"
         )
 
     async def _plan(self, request: TierPlan, connection: Connection) -> Answer:

@@ -32,12 +32,12 @@ _log = structlog.get_logger(__name__)
 class Compactor:
     """One task in the store's nursery.
 
-    seal  seals a volume that is open
-    work  what is under way, for status
+    seal     seals a volume that is open
+    work     what is under way, for status
+    stopped  what was said last of each tier that waits: for room, for a device
 
     ``_put_off`` has, of volumes that a repack did not empty, the time from which another one may try; ``_widen_at`` the
-    same of tiers where what was widened came to lie in narrow volumes again. ``_stopped`` has what was said last of
-    each tier that waits: for room, for a device.
+    same of tiers where what was widened came to lie in narrow volumes again.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Compactor:
         self._foreground, self._seal = foreground, seal
         self._put_off: dict[VolumeId, float] = {}
         self._widen_at: dict[str, float] = {}
-        self._stopped: dict[str, str] = {}
+        self.stopped: dict[str, str] = {}
         self._turn = trio.Lock()  # two rounds at once would choose the same volumes
 
     async def serve(self) -> None:
@@ -78,12 +78,12 @@ class Compactor:
             for what, choose in (("compact", self._half_dead), ("widen", self._narrow), ("merge", self._small)):
                 if rows := await choose(tier):
                     await self._repack(what, tier, rows)
-                    self._stopped.pop(tier, None)
+                    self.stopped.pop(tier, None)
                     return True
         except StratumError as error:
-            if self._stopped.get(tier) != str(error):
+            if self.stopped.get(tier) != str(error):
                 _log.warning("compaction stopped, and goes on later", tier=tier, error=str(error))
-            self._stopped[tier] = str(error)
+            self.stopped[tier] = str(error)
         return False
 
     async def _half_dead(self, tier: str) -> Sequence[VolumeRow]:

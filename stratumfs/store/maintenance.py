@@ -64,6 +64,7 @@ class Maintenance:
         self._due = trio.Event()
         self._waiting: set[InodeNo] = set()
         self._voided: set[InodeNo] = set()
+        self._turn = trio.Lock()  # a round that is asked for comes behind the one under way
 
     @property
     def kept_since_ns(self) -> int:
@@ -92,15 +93,16 @@ class Maintenance:
 
     async def round(self) -> None:
         """Everything once."""
-        self._writer.inline.learn(await self._catalog.read(inline_bytes))
-        if not self._writable:
-            return
-        await self._tidy_uploads()
-        await self.reap()
-        for writer in self._writers:
-            if writer.read_only is None:
-                await writer.volumes.seal_idle()
-        await self._free_volumes()
+        async with self._turn:
+            self._writer.inline.learn(await self._catalog.read(inline_bytes))
+            if not self._writable:
+                return
+            await self._tidy_uploads()
+            await self.reap()
+            for writer in self._writers:
+                if writer.read_only is None:
+                    await writer.volumes.seal_idle()
+            await self._free_volumes()
 
     async def reap(self) -> None:
         """What lost its last name, and what large truncates and overwrites hid."""
