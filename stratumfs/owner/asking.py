@@ -3,7 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 from stratumfs.errors import DeviceError, DeviceFailed
 from stratumfs.limits import DEVICE_DEADLINE_S
@@ -19,31 +20,48 @@ class Silent(DeviceFailed):
 NO_ANSWER = Silent(f"no answer within {DEVICE_DEADLINE_S:.0f} s")
 
 
-def ask(calls: Mapping[K, Callable[[], T]]) -> dict[K, T | DeviceError]:
+_stuck: dict[Any, threading.Thread] = {}
+"""By their keys, calls that were not back by the deadline."""
+
+
+def ask(calls: Mapping[K, Callable[[], T]], enough: Callable[[T], bool] | None = None) -> dict[K, T | DeviceError]:
     """What each of *calls* returns, or the DeviceError that it raises: NO_ANSWER if it is not back by the deadline.
 
-    In their order. Raises: what else one of them raises. Threads that hang do not keep the process from ending.
+    Nobody is asked again, and waited for once more, while an earlier call of the same key hangs. *enough*: an answer
+    after which nobody is waited for. In the order of *calls*. Raises: what else one of them raises. Threads that hang
+    do not keep the process from ending.
     """
-    found: dict[K, T | BaseException] = {}
+    said = SimpleQueue[tuple[K, T | BaseException]]()
 
     def one(key: K, call: Callable[[], T]) -> None:
         try:
-            found[key] = call()
+            said.put((key, call()))
         except BaseException as error:
-            found[key] = error
+            said.put((key, error))
 
-    threads = {key: threading.Thread(target=one, args=(key, call), daemon=True) for key, call in calls.items()}
-    for thread in threads.values():
-        thread.start()
+    waiting: dict[K, threading.Thread] = {}
+    for key, call in calls.items():
+        if key is None or key not in _stuck or not _stuck[key].is_alive():
+            waiting[key] = threading.Thread(target=one, args=(key, call), daemon=True)
+            waiting[key].start()
+    answers: dict[K, T | DeviceError] = dict.fromkeys(calls, NO_ANSWER)
     until = time.monotonic() + DEVICE_DEADLINE_S
-    for thread in threads.values():
-        thread.join(max(0.0, until - time.monotonic()))
-    answers: dict[K, T | DeviceError] = {}
-    for key in calls:
-        answer = found.get(key, NO_ANSWER)
-        if isinstance(answer, BaseException) and not isinstance(answer, DeviceError):
-            raise answer
+    while waiting:
+        try:
+            key, answer = said.get(timeout=max(0.0, until - time.monotonic()))
+        except Empty:
+            _stuck.update(waiting)
+            break
+        del waiting[key]
+        _stuck.pop(key, None)
+        if isinstance(answer, BaseException):
+            if not isinstance(answer, DeviceError):
+                raise answer
+            answers[key] = answer
+            continue
         answers[key] = answer
+        if enough is not None and enough(answer):
+            break
     return answers
 
 

@@ -237,7 +237,7 @@ def connect_to_holder(find: Callable[[], Path]) -> Owner | None:
 def _is_held(store: Path) -> bool:
     """By its folder, or any of its devices that answers."""
     folders = (store, *(entry.path for entry in read_identity(store).devices))
-    return True in ask_all({folder: partial(is_held, folder) for folder in folders}).values()
+    return True in ask_all({folder: partial(is_held, folder) for folder in folders}, enough=bool).values()
 
 
 def start(store: Path, log: Path | None) -> Owner:

@@ -20,8 +20,10 @@ import structlog
 import trio
 
 from stratumfs.config import SETTINGS_FILE, Settings, load
+from stratumfs.devices.identity import Identity, read_identity
 from stratumfs.errors import DeviceFailed, StratumError
 from stratumfs.owner import control, wire
+from stratumfs.owner.asking import ask
 from stratumfs.owner.blame import cause_of, is_expected
 from stratumfs.owner.doors import Doors
 from stratumfs.owner.fill import Filler
@@ -110,10 +112,12 @@ def _metrics_door() -> Callable[[wire.Running, Doors, str], Awaitable[None]]:
 
 def _found_by(running: wire.Running) -> Path:
     """The folder that commands come to which name a device. Blocking. Raises: StratumError, OSError."""
-    devices = [device for device in list(running.store.devices.values()) if device.struck is None]
-    if not devices:
-        raise DeviceFailed("no device is up")
-    return store_folder(Path(devices[0].label))
+    for device in list(running.store.devices.values()):
+        path = Path(device.label)
+        # One that hangs may not be struck yet.
+        if device.struck is None and isinstance(ask({device.id: partial(read_identity, path)})[device.id], Identity):
+            return store_folder(path)
+    raise DeviceFailed("no device is up")
 
 
 async def _serve_until_last_door(

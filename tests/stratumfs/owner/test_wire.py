@@ -19,7 +19,7 @@ from stratumfs.devices.identity import DeviceEntry
 from stratumfs.errors import DeviceFailed, StoreInUse
 from stratumfs.ids import DeviceId, StoreId
 from stratumfs.limits import CLOSE_WAIT_S
-from stratumfs.owner import asking, attach, create, places, wire
+from stratumfs.owner import attach, create, places, wire
 from stratumfs.owner.asking import NO_ANSWER
 from stratumfs.owner.folders import Folders
 from stratumfs.owner.lock import Locks
@@ -139,24 +139,6 @@ async def test_so_does_one_that_has_too_few_places_without_it(store: Path, monke
     async with _opened(store) as running:
         assert running.store.catalog.read_only
         assert running.store.fleet.state(_slots(running)[2])[0] in STRUCK
-
-
-def test_who_does_not_answer_by_the_deadline_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = threading.Event()
-    monkeypatch.setattr(asking, "DEVICE_DEADLINE_S", 0.0)
-    try:
-        assert asking.ask({"hangs": answer.wait}) == {"hangs": NO_ANSWER}
-    finally:
-        answer.set()
-
-
-def test_the_others_answer_or_say_why_not() -> None:
-    error = DeviceFailed("EIO")
-
-    def fails() -> int:
-        raise error
-
-    assert asking.ask({"fails": fails, "well": lambda: 7}) == {"fails": error, "well": 7}
 
 
 async def test_regression_a_disk_that_hangs_in_close_does_not_keep_the_owner(
