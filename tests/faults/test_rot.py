@@ -57,6 +57,7 @@ async def scrub(store: Store) -> set[tuple[bytes, int]]:
     return told
 
 
+@pytest.mark.slow
 def test_a_hundred_faults_are_found_and_mended_and_no_other(tmp_path: Path) -> None:
     for slot in range(6):
         (tmp_path / f"d{slot}").mkdir()

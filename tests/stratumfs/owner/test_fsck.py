@@ -176,6 +176,7 @@ def test_where_two_devices_have_a_shard_whose_row_is_lost_the_whole_one_counts(r
     everything(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tables", [("volume",), ("volume", "shard"), ("shard",)])
 def test_regression_a_volume_that_extents_name_is_not_moved_aside(root: Path, tables: Sequence[str]) -> None:
     """Its rows are lost in all copies; fsck makes them anew, and an owner that opens meanwhile leaves the files."""

@@ -262,6 +262,7 @@ async def test_what_could_not_be_emptied_is_put_off_and_holds_up_nothing(
         assert sorted(each.live for each in await in_use(store)) == [20_000, 2 * MIB + 20_000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 async def test_users_overwrite_and_delete_all_the_time_and_win(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, repacked: list[tuple[str, int]]

@@ -137,6 +137,7 @@ async def test_what_cannot_be_read_stays_where_it_is(tmp_path: Path) -> None:
         assert await rows(store, ino) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_users_race_it_and_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(defragment, "FRAGMENTS_MIN", 2)
