@@ -258,6 +258,8 @@ ACCESSES_MAX = 200_000
 """Reads that wait for the tier engine's next look; what comes on top is not counted."""
 CHANGES_MAX = 100_000
 """Inodes that have changed since its last look; of more, all are looked at."""
+VOLUMES_SUMMED = 1000
+"""Rows of volumes that one transaction adds up: half a millisecond."""
 RESIDENCES = 25
 """Inodes of which one transaction says where their bytes lie, or what was decided: 2 ms."""
 SNIFF_BYTES = 64 * KIB
@@ -272,6 +274,8 @@ PLAN_MAX = 10_000
 BATCH_BYTES = 256 * MIB
 BATCH_MOVES = 200
 """Moves that are carried out together; a single object may have more bytes."""
+UNMOVABLE_MAX = 10_000
+"""Objects that are known not to be movable now; of more, those that were met first are tried again sooner."""
 TIER_AGAIN_S = 600.0
 """After this is tried again what a tier could not take, or what could not be moved."""
 SURVEY_WAIT_S = 60.0

@@ -22,7 +22,7 @@ def discreet(found: Mapping[str, Any]) -> dict[str, Any]:
     if found["moved"] is not None:
         told["moved"] = found["moved"] | dict.fromkeys(("uid", "user", "named", "reason"))
     if found["tiering"] is not None and found["tiering"]["known"]:
-        told["tiering"] = found["tiering"] | {"compared": [_compared(each) for each in found["tiering"]["compared"]]}
+        told["tiering"] = _tiering(found["tiering"])
     told["volumes"] = [each | {"shards": []} for each in found["volumes"]]
     return told
 
@@ -33,6 +33,12 @@ def _placed(placed: dict[str, Any] | None) -> dict[str, Any] | None:
     if placed["decision"] is None:
         return placed | ({"reason": None} if placed["by"] == OPERATOR else {})
     return placed | {"decision": {name: value for name, value in placed["decision"].items() if name != "for"}}
+
+
+def _tiering(found: dict[str, Any]) -> dict[str, Any]:
+    closed = [{"tier": each["tier"], "reason": None} for each in found["outlook"]["closed"]]
+    compared = [_compared(each) for each in found["compared"]]
+    return found | {"compared": compared, "outlook": found["outlook"] | {"closed": closed}}
 
 
 def _compared(each: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 Usual for own devices is amortised hardware and power with half as much again for parity; for somebody's S3 the list
 prices of a tier for infrequent access, behind a network link.
+
+Own devices are bought: as long as their settings give no price, a byte that lies there costs nothing more than one that
+does not, and what leaves them leaves for want of room. Who rents them, or wants to sell the room, says what it costs.
 """
 
 import math
@@ -18,6 +21,10 @@ USUAL: Mapping[str, TierPrice] = {
         billed_bytes_min=128 * 1024,
     ),
 }  # fmt: skip
+
+
+OWN = frozenset({"hot", "warm"})
+"""Tiers of own devices."""
 
 
 def price_list(tiers: Mapping[str, Priced], usd_wait_hour: float) -> PriceList:
@@ -42,4 +49,5 @@ def _price(name: str, tier: Priced) -> TierPrice:
         said(tier.stay_days_min, usual.stay_days_min),
         int(said(tier.billed_bytes_min, usual.billed_bytes_min)),
         said(tier.capacity, math.inf),
+        bought=name in OWN and tier.usd_gb_month is None,
     )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 import structlog
 import trio
@@ -100,12 +101,17 @@ class DecisionLog:
             after = rows[-1].id
             for row in rows:
                 try:
-                    found.append((row, from_text(row.inputs)))
+                    found.append((row, self._numbered(row)))
                 except ValueError as error:
                     _log.warning("a decision cannot be read", decision=row.id, error=str(error))
                     self.end(row.id, f"failed: {error}")
             await trio.lowlevel.checkpoint()
         return found
+
+    def _numbered(self, row: Decision) -> Verdict:
+        """A tier that was added since has given others another number. Raises: ValueError."""
+        source, target = self._tiers.index(row.source), self._tiers.index(row.target)
+        return replace(from_text(row.inputs), source=source, target=target)
 
     def adopt(self, key: int, ident: int) -> None:
         """A decision of the last owner waits again, under its row."""

@@ -22,11 +22,22 @@ import structlog
 import trio
 
 from stratumfs.catalog.decisions import DONE, GONE, SUPERSEDED
-from stratumfs.catalog.residence import Residence, pin_above, residences, residences_behind, tier_bytes
+from stratumfs.catalog.placed import end_restored
+from stratumfs.catalog.residence import Residence, pin_above, residences, residences_behind
 from stratumfs.catalog.tree import child
 from stratumfs.errors import StratumError
 from stratumfs.ids import InodeNo, random_id
-from stratumfs.limits import BATCH_BYTES, BATCH_MOVES, HEAT_BYTES_S, HEAT_SAVED_S, PLAN_MAX, RESIDENCES, TIER_AGAIN_S
+from stratumfs.limits import (
+    BATCH_BYTES,
+    BATCH_MOVES,
+    HEAT_BYTES_S,
+    HEAT_SAVED_S,
+    PLAN_MAX,
+    RESIDENCES,
+    TIER_AGAIN_S,
+    UNMOVABLE_MAX,
+)
+from stratumfs.store.pace import Pace
 from stratumfs.store.store import Store
 from stratumfs.threads import in_thread
 from tiering import heat
@@ -36,8 +47,8 @@ from tiering.decisions import DecisionLog, latest
 from tiering.facts import Facts
 from tiering.plan import Plan
 from tiering.policy import Policy
-from tiering.prices import PriceList
-from tiering.room import capacities, closed, decided_capacity, lying, room
+from tiering.prices import DAY_S, PriceList
+from tiering.room import capacities, closed, decided_capacity, lying, room, tier_bytes
 from tiering.signals import NOWHERE
 from tiering.sniff import Sniffer
 from tiering.verdict import Cause, Verdict
@@ -50,6 +61,10 @@ _LOOKS = 500
 """Objects that one step of it looks at, a millisecond or two."""
 _READS = 50
 """Reads after which others have their turn."""
+_SLOTS = 10_000
+"""Objects that are only counted over between two turns of others."""
+_PLAN_DRAINED = 0.5
+"""Of the moves that may wait for a tier: with fewer it is looked for pins that found no room among them."""
 
 _log = structlog.get_logger(__name__)
 
@@ -86,10 +101,17 @@ class Engine:
         self.sniffer = Sniffer(store, policy.kind)
         self.facts = Facts(policy, self.plan, self.tiers, self.sniffer.ask)
         self.carrier = Carrier(store, self.tiers)
+        # Objects, and until when they are left alone; in the order in which that ends.
         self._unmovable: dict[int, float] = {}
+        # Tiers that some objects are pinned to and do not wait for: closed, or too many waited; and how many objects
+        # are to be looked at for such ones.
+        self._pins_left: set[int] = set()
+        self._pins_due = 0
+        self._rest = Pace(store.observer, lambda _: None)
         policy.stuck = self._unmovable
         self._now = self._clock_was = self._reviewed = self._measured = self._saved = clock()
         self._ahead = 0.0
+        self._day = self._now // DAY_S
         self._heat: int | None = None
         self._waiting = trio.Event()
         self._turn = trio.Lock()
@@ -107,6 +129,22 @@ class Engine:
         self._clock_was = clock
         self._now = max(self._now, clock + self._ahead)
         return self._now
+
+    def closed(self) -> dict[int, str]:
+        """Tiers that take nothing now, and why."""
+        now, found = self.now(), dict[int, str]()
+        for number, name in enumerate(self.tiers):
+            until = self.refused.get(number, -math.inf)
+            if (reason := self._store.targets[name].read_only) is not None:
+                found[number] = reason
+            elif until > now:
+                found[number] = f"it could not take something, and is left alone for {until - now:.0f} s more"
+        return found
+
+    def left_alone_s(self, key: int) -> float | None:
+        """For how long yet an object is, that could not be moved; None: it is not."""
+        until = self._unmovable.get(key)
+        return None if until is None else max(0.0, until - self.now())
 
     @property
     def reads_not_counted(self) -> int:
@@ -129,16 +167,19 @@ class Engine:
         before = bytearray(self.policy.signals.slots)
         after: InodeNo | None = InodeNo(0)
         while after is not None:
+            began = trio.current_time()
             found, after = await self._store.catalog.read(residences_behind, after, RESIDENCES)
             for each in found:
                 slot = self.policy.signals.slot(each.ino)
                 if slot is not None and slot < len(before):
                     before[slot] = 1
             await self._take(found, new=False)
-            await trio.lowlevel.checkpoint()
+            await self._rest(trio.current_time() - began, 0)
         for slot, seen in enumerate(before):
             if not seen and self.policy.signals.tier[slot] != NOWHERE:
                 self._accesses.note(InodeNo(self.policy.signals.key[slot]))
+            if slot % _SLOTS == 0:
+                await trio.lowlevel.checkpoint()
         await self._take_changes()
         if not self.surveyed.is_set():
             await self._resume()
@@ -157,11 +198,13 @@ class Engine:
         if self._accesses.all_anew:
             self._accesses.all_anew = False
             await self.survey()
-        for key in [key for key, until in self._unmovable.items() if until <= self.now()]:
-            del self._unmovable[key]
+        while self._unmovable and next(iter(self._unmovable.values())) <= self.now():
+            key, _ = self._pop_unmovable()
             self._accesses.note(InodeNo(key))
         self._heed_closed()
+        await self._note_restored()
         await self._take_changes()
+        await self._follow_pins()
         for number, read in enumerate(self._accesses.take_reads()):
             at = min(self.now(), read.at + self._ahead)
             self._decide(self.policy.read(read.ino, at, count=read.size, offset=read.offset))
@@ -170,6 +213,7 @@ class Engine:
         await self._review()
         self._take_dropped()
         await self.log.write()
+        await self._end_restored()
         if self.plan.waiting:
             self._wake()
 
@@ -212,15 +256,27 @@ class Engine:
         self._saved = self.now()
         if self._folder is None:
             return
-        state = self.policy.state()
+        state = await self.state()
         try:
             self._heat = await in_thread(heat.save, self._folder, state, self._heat, abandon_on_cancel=last)
         except (OSError, StratumError) as error:
             _log.warning("heat_not_saved", error=str(error))
 
+    async def state(self) -> dict[str, Any]:
+        """Of the policy, copied while others have their turn."""
+        async with self._turn:
+            steps = self.policy.state_in_steps()
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    found: dict[str, Any] = end.value
+                    return found
+                await trio.lowlevel.checkpoint()
+
     async def measure(self) -> None:
         """How much room there is in each tier."""
-        used = await self._store.catalog.read(tier_bytes)
+        used = await tier_bytes(self._store.catalog)
         # Before all is known, what is not known says nothing.
         lies = lying(self.policy, self.plan) if self.surveyed.is_set() else [math.inf] * len(self.tiers)
         self.policy.prices = capacities(self._store, _decided(self._prices), used, lies)
@@ -301,10 +357,17 @@ class Engine:
             self._decide(self.facts.heed(each, pin, self.now(), written=each.ino in written, new=new))
 
     async def _note_below(self, directory: InodeNo) -> None:
-        """What lies below is looked at again."""
+        """What lies below is looked at again: with all else, if it is too much."""
+        began, number = trio.current_time(), 0
         async with aclosing(below(self._store.catalog, directory)) as inos:
             async for ino in inos:
                 self._accesses.note(ino)
+                number += 1
+                if self._accesses.all_anew:
+                    return
+                if number % _LOOKS == 0:
+                    await self._rest(trio.current_time() - began, 0)
+                    began = trio.current_time()
 
     async def _review(self) -> None:
         now = self.now()
@@ -316,21 +379,62 @@ class Engine:
         if now - self._reviewed < REVIEW_S:
             return
         self._reviewed = now
-        self._gather(now)
+        await self._gather(now)
         looks = max(64, len(self.policy.signals) // 24)
         while looks > 0:
+            began = trio.current_time()
             self._decide(self.policy.review(now, min(looks, _LOOKS)))
             looks -= _LOOKS
-            await trio.lowlevel.checkpoint()
+            await self._rest(trio.current_time() - began, 0)
 
-    def _gather(self, now: float) -> None:
+    async def _gather(self, now: float) -> None:
         """What was written of objects in slower tiers follows them there, once they are idle."""
-        for key in self.facts.strays:
+        for number, (key, (tier, count)) in enumerate(tuple(self.facts.strays.items())):
             if self.plan.waits(key) is None and not self.plan.is_under_way(key):
-                found = self.policy.gathered(key, 0, now, idle_s=REVIEW_S)
+                found = self.policy.gathered(key, tier, count, now, idle_s=REVIEW_S)
                 if found is not None and self._is_open(found):
                     self.plan.add((found,))
                     self.log.add(found)
+            if number % _LOOKS == 0:
+                await trio.lowlevel.checkpoint()
+
+    async def _follow_pins(self) -> None:
+        """Pins that found their tier closed, or no room in the plan, are in no list, for that had no end: they are
+        looked for among all objects when there is room."""
+        if any(self.plan.preferred(tier) <= PLAN_MAX * _PLAN_DRAINED for tier in self._pins_left - self.policy.closed):
+            self._pins_left.clear()
+            self._pins_due = self.policy.signals.slots
+        while self._pins_due > 0:
+            began = trio.current_time()
+            full = {tier for tier in range(len(self.tiers)) if self.plan.preferred(tier) >= PLAN_MAX}
+            found, skipped = self.policy.pins(self.now(), _LOOKS, full | self.policy.closed)
+            self._decide(found)
+            self._pins_left |= skipped
+            self._pins_due -= _LOOKS
+            await self._rest(trio.current_time() - began, 0)
+
+    async def _note_restored(self) -> None:
+        """Dates of what was restored are midnights: then all that was is looked at again."""
+        if self.now() // DAY_S == self._day:
+            return
+        self._day = self.now() // DAY_S
+        left = self.policy.signals.slots
+        while left > 0:
+            for key in self.policy.kept(_SLOTS):
+                self._accesses.note(InodeNo(key))
+            left -= _SLOTS
+            await trio.lowlevel.checkpoint()
+
+    async def _end_restored(self) -> None:
+        """Of what lies where it is to lie after its date. Raises: StratumError."""
+        while self.facts.over:
+            ino = self.facts.over.pop()
+            await self._store.catalog.write(end_restored, ino, int(self.now() * 1e9))
+            await trio.lowlevel.checkpoint()
+
+    def _pop_unmovable(self) -> tuple[int, float]:
+        key = next(iter(self._unmovable))
+        return key, self._unmovable.pop(key)
 
     def _decide(self, verdicts: Iterable[Verdict]) -> None:
         """They wait from now on; what cannot wait is taken back."""
@@ -341,8 +445,8 @@ class Engine:
             takes = self._is_open(each) and self._unmovable.get(each.key, 0.0) <= self._now
             if not takes and waits is None and not self.plan.is_under_way(each.key):
                 self.policy.moved(each.key, each.source, each.now)
-                if each.cause is Cause.PIN:  # nothing else would remind of it
-                    self._unmovable.setdefault(each.key, self._now + TIER_AGAIN_S)
+                if each.cause is Cause.PIN and each.key not in self._unmovable:  # nothing else would remind of it
+                    self._pins_left.add(each.target)
                 continue
             self.plan.add((each,))
             after = self.plan.waits(each.key)
@@ -366,7 +470,8 @@ class Engine:
                 self.log.drop(each.key)
                 self._accesses.note(InodeNo(each.key))
         if before - self.policy.closed:
-            for key in self._unmovable:  # as pins are that found their tier closed
+            self._day = -1.0  # what was to go back there is looked for
+            for key in self._unmovable:
                 self._accesses.note(InodeNo(key))
             self._unmovable.clear()
 
@@ -375,8 +480,13 @@ class Engine:
         if row is not None:
             self.log.end(row, outcome)
         if outcome == DONE:
+            self.policy.arrived(verdict.key)
             return
         if outcome != GONE:
+            self._unmovable.pop(verdict.key, None)
+            if len(self._unmovable) >= UNMOVABLE_MAX:
+                self._pop_unmovable()
+                self._pins_left.update(range(len(self.tiers)))  # it may have been pinned
             self._unmovable[verdict.key] = self.now() + TIER_AGAIN_S
         self._accesses.note(InodeNo(verdict.key))
 
@@ -398,7 +508,7 @@ class Engine:
             elif at == verdict.target:
                 self.log.end(row.id, DONE)
             elif at == verdict.source:
-                self.policy.moved(verdict.key, verdict.target, self.now())
+                self.policy.waits(verdict.key, verdict.target, self.now())
                 self.plan.add((verdict,))
                 self.log.adopt(verdict.key, row.id)
             else:

@@ -21,8 +21,11 @@ class Facts:
     """Of one engine.
 
     pins     of directories, as their owners wrote them
+    over     objects that were restored until a date that has passed, and lie where they are to lie then, until somebody
+             takes them
     dropped  objects whose waiting moves came to nothing, until somebody takes them
-    strays   objects that were written since they came into a slower tier: what was written lies in the fastest one
+    strays   objects that were written since they came into a slower tier: of each the fastest tier that what was
+             written lies in, and its bytes in all faster ones
     """
 
     def __init__(
@@ -32,14 +35,15 @@ class Facts:
         self._told = appeared
         self.pins: dict[InodeNo, bytes] = {}
         self.dropped: list[int] = []
-        self.strays: set[int] = set()
+        self.over: set[InodeNo] = set()
+        self.strays: dict[int, tuple[int, int]] = {}
         self._policy, self._plan, self._tiers = policy, plan, tiers
 
     def gone(self, key: int) -> None:
         """It has no name any more, or no bytes in any tier."""
         self._drop(key)
         self._policy.removed(key)
-        self.strays.discard(key)
+        self.strays.pop(key, None)
         self.pins.pop(InodeNo(key), None)
 
     def replaced(self, old: int, new: int) -> None:
@@ -68,16 +72,17 @@ class Facts:
             self.gone(found.ino)
             return []
         self._note_strays(found, tier)
-        wish = wish_of(found, pin, self._tiers)
+        wish, over = wish_of(found, pin, self._tiers), _over(found, now)
         if self._policy.where(found.ino) is None:
-            return self._appeared(found, tier, wish, now, new=new)
+            room = self._appeared(found, tier, wish, now, new=new)
+            return room + (self._back(found, tier, wish, now) if over else [])
         policy = self._policy
         if written:
             policy.wrote(found.ino, found.size, now)
         else:
             policy.resized(found.ino, found.size)
         self._correct(found.ino, tier, now)
-        return self._wished(found.ino, wish, now)
+        return self._wished(found.ino, wish, now) + (self._back(found, tier, wish, now) if over else [])
 
     def _appeared(self, found: Residence, tier: int, wish: int, now: float, *, new: bool) -> list[Verdict]:
         policy, kind = self._policy, kind_of(found.name, found.content_type)
@@ -85,6 +90,9 @@ class Facts:
             policy.landed(found.ino, found.size, tier, now, kind=kind, hint=wish)
             return policy.pin(found.ino, wish - Hint.PIN_FIRST, now) if wish >= Hint.PIN_FIRST else []
         self._told(found.ino)
+        if tier:  # by a hint or a pin: nobody had to make room for it elsewhere
+            policy.landed(found.ino, found.size, tier, now, kind=kind, hint=wish)
+            return policy.pin(found.ino, wish - Hint.PIN_FIRST, now) if wish >= Hint.PIN_FIRST else []
         fits = policy.used[tier] + found.size <= policy.prices.tiers[tier].capacity_bytes
         *room, own = policy.place(found.ino, found.size, now, kind=kind, hint=wish)
         if own.target == tier:
@@ -109,16 +117,32 @@ class Facts:
         assert slot is not None
         if wish >= Hint.PIN_FIRST:
             return policy.pin(key, wish - Hint.PIN_FIRST, now)
-        if policy.signals.wish[slot] % HINTS == wish:
+        before = policy.signals.wish[slot] % HINTS
+        if before == wish:
             return []
         policy.hint(key, wish)
-        return policy.consider(key, now)
+        # What has just gone back comes up by its next read, and not by its date being over.
+        return policy.consider(key, now) if before != Hint.KEPT else []
+
+    def _back(self, found: Residence, tier: int, wish: int, now: float) -> list[Verdict]:
+        """Its date has passed: it goes back to where it was brought from, and has no date any more once it is there."""
+        assert found.restored is not None
+        back = None if found.restored.back is None else self._number(found.restored.back)
+        if back is None or tier >= back or wish != Hint.KEPT:
+            self.over.add(found.ino)
+            return []
+        if self._plan.is_under_way(found.ino) or self._plan.waits(found.ino) is not None:
+            return []
+        return self._policy.back(found.ino, back, now)
 
     def _note_strays(self, found: Residence, tier: int) -> None:
-        if tier and len(found.tiers) > 1 and self._tiers[0] in found.tiers:
-            self.strays.add(found.ino)
+        faster = [number for number, name in enumerate(self._tiers[:tier]) if name in found.tiers]
+        looked = sum(found.tiers.values())
+        if faster and looked:
+            count = sum(found.tiers[self._tiers[number]] for number in faster)
+            self.strays[found.ino] = faster[0], found.size * count // looked
         else:
-            self.strays.discard(found.ino)
+            self.strays.pop(found.ino, None)
 
     def _drop(self, key: int) -> None:
         if self._plan.waits(key) is not None:
@@ -128,3 +152,7 @@ class Facts:
     def _number(self, tier: str) -> int | None:
         """None of a tier that the policy does not know: settings have lost it."""
         return self._tiers.index(tier) if tier in self._tiers else None
+
+
+def _over(found: Residence, now: float) -> bool:
+    return found.restored is not None and found.restored.until_ns <= now * 1e9

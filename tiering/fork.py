@@ -19,6 +19,8 @@ class Answer(StrEnum):
 
     PAYS = "pays"
     """It moves when it is read next, or sooner."""
+    CLOSED = "takes nothing"
+    """The tier takes nothing now: it is read-only, or refused something not long ago."""
     TOO_LARGE = "too large"
     """It is larger than the tier."""
     WORTH_NOTHING = "worth nothing there"
@@ -65,13 +67,15 @@ class _Enough(Exception):
 class Fork(Policy):
     """Of *base*, which is not told of anything while this is used: nobody awaits in between. No object can be added."""
 
-    def __init__(self, base: Policy) -> None:
+    def __init__(self, base: Policy, closed: frozenset[int] | None = None) -> None:
+        """*closed*: tiers that take nothing, if that is known better than *base* knows it."""
         vars(self).update(vars(base))
+        self.closed = base.closed if closed is None else closed
         self.signals = base.signals.fork()
         self.forecast = base.forecast.fork()
         self.used, self.room_price = list(base.used), list(base.room_price)
         self._residents = [each.fork(self.signals.place) for each in base._residents]
-        self._out = []
+        self._out, self._left, self._pinned = [], dict(base._left), list(base._pinned)
         self._watched: int | None = None
         self._settled_max = 0
 
@@ -94,7 +98,9 @@ class Fork(Policy):
         enough = not need or bool(chosen)
         others = chosen if enough else self._first(tier, need, now)
         case = self._case(slot, tier, worth, margin, others, now, in_hand=False)
-        if size > capacity:
+        if tier in self.closed:
+            answer = Answer.CLOSED
+        elif size > capacity:
             answer = Answer.TOO_LARGE
         elif worth <= 0:
             answer = Answer.WORTH_NOTHING

@@ -60,16 +60,20 @@ class Outlook:
     inputs    what decisions about it start from, for each tier but the slowest
     compared  with those that would make room for it in each faster tier, the fastest first; not if it is pinned
     reads     that move it: for each distance
+    kept      it was restored, and stays until its date
     idle      where it goes when it is not read: one step, or more
     standing  how many would leave its tier before it if room were needed now, and of how many that were looked at
     crowd     how much room must be needed in its tier before it has to leave; None where that is not limited
     horizon_s what is not named does not happen within
     warming   until when nothing is moved by preference; None: no longer
+    closed    tiers that take nothing: what is said holds for as long as that is so
+    pin_fits  False of what is pinned, and does not go there for want of room beside all else that is pinned there
     """
 
     now: float
     tier: int
     pinned: bool
+    kept: bool
     inputs: tuple[Inputs, ...]
     compared: tuple[Comparison, ...]
     reads: tuple[Reads, ...]
@@ -78,30 +82,36 @@ class Outlook:
     crowd: Crowd | None
     horizon_s: float
     warming: float | None
+    closed: frozenset[int]
+    pin_fits: bool
 
 
-def outlook(policy: Policy, key: int, now: float) -> Outlook:
-    """Takes some milliseconds, and leaves *policy* as it is. Raises: ValueError if the object is not known."""
+def outlook(policy: Policy, key: int, now: float, closed: frozenset[int] | None = None) -> Outlook:
+    """Takes some milliseconds, and leaves *policy* as it is. *closed*: as of `Fork`: tiers stay so for as long as is
+    looked ahead. Raises: ValueError if the object is not known."""
     slot = policy.signals.slot(key)
     if slot is None:
         raise ValueError(f"object {key} is not known")
     tier = policy.signals.tier[slot]
-    still = Fork(policy)  # of what is asked here nothing changes what is asked next
+    still = Fork(policy, closed)  # of what is asked here nothing changes what is asked next
     pinned = policy.signals.wish[slot] % HINTS >= Hint.PIN_FIRST
     return Outlook(
         now=now,
         tier=tier,
         pinned=pinned,
+        kept=policy.signals.wish[slot] % HINTS == Hint.KEPT,
         inputs=tuple(still.inputs(key, each, now) for each in range(len(policy.prices.steps))),
         compared=() if pinned else tuple(still.compare(key, each, now) for each in range(tier)),
-        reads=tuple(_read(policy, key, now, gap_s, usual) for gap_s, usual in _gaps(policy, slot))
+        reads=tuple(_read(Fork(policy, closed), key, now, gap_s, usual) for gap_s, usual in _gaps(policy, slot))
         if tier and not pinned
         else (),
         standing=still.standing(key, now),
         idle=tuple(_idle(still, key, now)),
-        crowd=Fork(policy).crowd(key, now, _OTHERS_MAX),
+        crowd=Fork(policy, closed).crowd(key, now, _OTHERS_MAX),
         horizon_s=HORIZON_S,
         warming=policy.began + policy.settings.warmup_s if policy.warming(now) else None,
+        closed=still.closed,
+        pin_fits=policy.pin_fits(key),
     )
 
 
@@ -116,8 +126,7 @@ def _gaps(policy: Policy, slot: int) -> list[tuple[float, bool]]:
     return gaps
 
 
-def _read(policy: Policy, key: int, now: float, gap_s: float, usual: bool) -> Reads:
-    fork = Fork(policy)
+def _read(fork: Fork, key: int, now: float, gap_s: float, usual: bool) -> Reads:
     slot = fork.signals.slot(key)
     assert slot is not None
     size = fork.signals.size[slot]

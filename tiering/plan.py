@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tiering.verdict import Cause, Verdict
 
-_ORDER = {Cause.PRESSURE: 0, Cause.PIN: 1, Cause.PLACED: 2, Cause.POLICY: 2}
+_ORDER = {Cause.PRESSURE: 0, Cause.PIN: 1, Cause.RESTORED: 1, Cause.PLACED: 2, Cause.POLICY: 2, Cause.GATHERED: 3}
 """What makes room goes first; of a kind, what was decided first."""
 
 
@@ -49,7 +49,8 @@ class Plan:
             if verdict.source is None:
                 continue
             before = self._take(verdict.key)
-            at = verdict.source if before is None else before.source
+            # What is gathered is a part of an object that lies elsewhere.
+            at = verdict.source if before is None or before.cause is Cause.GATHERED else before.source
             current = self._under_way.get(verdict.key)
             if current is not None:
                 at = current.target
@@ -59,6 +60,10 @@ class Plan:
     def alike(self, verdict: Verdict) -> int:
         """How many wait for the same tier. What makes room is counted by itself: nothing else is in its way."""
         return self._alike[_kind(verdict)]
+
+    def preferred(self, tier: int) -> int:
+        """How many wait for a tier that do not make room."""
+        return self._alike[tier, False]
 
     def waits(self, key: int) -> Verdict | None:
         return self._waiting.get(key)

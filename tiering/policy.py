@@ -15,18 +15,20 @@ All is booked when it is decided; who carries a move out and fails says so with 
 """
 
 import math
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Generator
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from tiering.forecast import AGES_S, Forecast, class_of
 from tiering.prices import PriceList
+from tiering.renumber import among
 from tiering.residents import Residents, Valued
 from tiering.signals import HINTS, KINDS, NOWHERE, PINS_MAX, Hint, Signals
-from tiering.state import decode, encode
+from tiering.state import decode, drained, encode
 from tiering.verdict import Case, Cause, Verdict
 from tiering.worths import PolicySettings, Worths
 
-FORMAT = 1
+FORMAT = 2
 
 
 _IDLE_LOOKS = 2
@@ -42,10 +44,21 @@ _FREE_PART = 0.05
 """A tier with more of its room free than this has room for nothing's sake."""
 
 
+class Left(NamedTuple):
+    """Where an object lies that is to go elsewhere: what is known of its stay is so again if it does not go.
+
+    moved, fell  as `Signals` has them
+    """
+
+    tier: int
+    moved: int
+    fell: int
+
+
 class Policy(Worths):
     """State of all decisions of one store. Keys are 64-bit integers; *now* is in seconds and does not go back.
 
-    Whoever carries moves out sets, and neither is dumped:
+    Whoever carries moves out says of each what came of it, with `arrived` or `moved`, and sets, and neither is dumped:
 
     closed  tiers that take nothing now: nothing is sent there but what is pinned
     stuck   keys of objects that cannot be moved now: they make no room for others
@@ -62,8 +75,11 @@ class Policy(Worths):
         """Bytes that must still find room in the slowest open tier."""
         self.closed: frozenset[int] = frozenset()
         self.stuck: Collection[int] = ()
-        self._hand = 0
+        self._hand = self._pin_hand = self._kept_hand = 0
+        self._pinned = [0.0] * len(prices.tiers)
+        """Bytes that are booked in each tier and pinned there."""
         self._out: list[Verdict] = []
+        self._left: dict[int, Left] = {}
 
     @property
     def nbytes(self) -> int:
@@ -124,12 +140,16 @@ class Policy(Worths):
     def resized(self, key: int, size: float) -> None:
         slot = self.signals.slot(key)
         if slot is not None:
-            self.used[self.signals.tier[slot]] += size - self.signals.size[slot]
+            tier, more = self.signals.tier[slot], size - self.signals.size[slot]
+            self.used[tier] += more
+            if self._is_pinned(slot) and self._pinned_to(slot) == tier:
+                self._pinned[tier] += more
             self.signals.size[slot] = size
 
     def removed(self, key: int) -> None:
         slot = self.signals.slot(key)
         if slot is not None:
+            self._left.pop(key, None)
             self._leave(slot)
             self.signals.forget(slot)
 
@@ -137,14 +157,32 @@ class Policy(Worths):
         """What is known of *old* is known of *new* from now on, and what was known of that is forgotten."""
         slot = self.signals.slot(old)
         if slot is not None:
+            self._left.pop(old, None)
             self.removed(new)
             self.signals.rename(slot, new)
 
     def moved(self, key: int, tier: int, now: float) -> None:
-        """It lies in *tier*, by whatever else than a verdict: somebody's command, or a move that could not be done."""
+        """It lies in *tier*, by whatever else than a verdict: somebody's command, or a move that could not be done.
+
+        What a verdict was to take away from there has been there all the time.
+        """
         slot = self.signals.slot(key)
-        if slot is not None and self.signals.tier[slot] != tier:
-            self._book(slot, tier, now)
+        left = self._left.pop(key, None)
+        if slot is None or self.signals.tier[slot] == tier:
+            return
+        self._book(slot, tier, now)
+        if left is not None and left.tier == tier:
+            self.signals.moved[slot], self.signals.fell[slot] = left.moved, left.fell
+
+    def arrived(self, key: int) -> None:
+        """A verdict was carried out."""
+        self._left.pop(key, None)
+
+    def waits(self, key: int, tier: int, now: float) -> None:
+        """It is to go to *tier*, by a verdict of long ago that was taken back meanwhile."""
+        slot = self.signals.slot(key)
+        if slot is not None:
+            self._send(slot, tier, now)
 
     def kind(self, key: int, kind: int) -> None:
         """What it is has turned out."""
@@ -156,7 +194,11 @@ class Policy(Worths):
     def hint(self, key: int, hint: int) -> None:
         slot = self.signals.slot(key)
         if slot is not None:
+            self._count_pinned(slot, -1)
             self.signals.wish[slot] = self.signals.wish[slot] // HINTS * HINTS + hint
+            self._count_pinned(slot, 1)
+            if self.signals.tier[slot] != NOWHERE:
+                self._residents[self.signals.tier[slot]].was_read(slot)  # and is worth something else
 
     def pin(self, key: int, tier: int, now: float) -> list[Verdict]:
         """It goes to *tier* and stays there, until `hint` says otherwise; what must make room does."""
@@ -164,29 +206,96 @@ class Policy(Worths):
         if slot is None:
             return []
         self.hint(key, Hint.PIN_FIRST + tier)
-        source = self.signals.tier[slot]
-        if source != tier:
-            inputs = self._inputs(slot, min(tier, source), now, 0.0)
-            self._book(slot, tier, now)
-            if tier not in self.closed:
-                self._relieve(tier, now)
-            self._out.append(Verdict(key, source, tier, now, Cause.PIN, inputs, None))
+        self._follow_pin(slot, now)
         return self._taken()
 
-    def gathered(self, key: int, stray: int, now: float, *, idle_s: float) -> Verdict | None:
-        """What of it lies in tier *stray* goes where it is booked, if it was idle for so long. Books nothing."""
+    def pins(self, now: float, looks: int, but: Collection[int]) -> tuple[list[Verdict], set[int]]:
+        """As `pin`, of those of the next *looks* objects that lie elsewhere than they are pinned to; *but* not of such
+        as are to go to these tiers: which of them that were is returned too."""
+        signals, skipped = self.signals, set[int]()
+        count = signals.slots
+        for _ in range(min(looks, count)):
+            self._pin_hand = slot = self._pin_hand + 1 if self._pin_hand + 1 < count else 0
+            if signals.tier[slot] == NOWHERE or not self._is_pinned(slot):
+                continue
+            target = self._pinned_to(slot)
+            if target != signals.tier[slot] and target in but:
+                skipped.add(target)
+            else:
+                self._follow_pin(slot, now)
+        return self._taken(), skipped
+
+    def kept(self, looks: int) -> list[int]:
+        """Keys of those of the next *looks* objects that were restored until a date, on a hand of its own."""
+        signals, count = self.signals, self.signals.slots
+        found = []
+        for _ in range(min(looks, count)):
+            self._kept_hand = slot = self._kept_hand + 1 if self._kept_hand + 1 < count else 0
+            if signals.wish[slot] % HINTS == Hint.KEPT and signals.tier[slot] != NOWHERE:
+                found.append(signals.key[slot])
+        return found
+
+    def back(self, key: int, tier: int, now: float) -> list[Verdict]:
+        """The date has passed until which it was restored: it goes back to *tier*, if that takes something."""
+        slot = self.signals.slot(key)
+        if slot is None or self.signals.tier[slot] >= tier or tier in self.closed:
+            return []
+        source = self.signals.tier[slot]
+        inputs = self._inputs(slot, source, now, 0.0)
+        self._send(slot, tier, now)
+        return [Verdict(key, source, tier, now, Cause.RESTORED, inputs, None)]
+
+    def pin_fits(self, key: int) -> bool:
+        """Whether its tier has room for it beside all else that is pinned there; True of what is not pinned."""
+        slot = self.signals.slot(key)
+        return slot is None or not self._is_pinned(slot) or self._pin_fits(slot)
+
+    def _pinned_to(self, slot: int) -> int:
+        return min(len(self.used) - 1, self.signals.wish[slot] % HINTS - Hint.PIN_FIRST)
+
+    def _pin_fits(self, slot: int) -> bool:
+        tier = self._pinned_to(slot)
+        beside = self._pinned[tier] - (self.signals.size[slot] if self.signals.tier[slot] == tier else 0.0)
+        return beside + self.signals.size[slot] <= self.prices.tiers[tier].capacity_bytes
+
+    def _nearest(self, slot: int) -> int:
+        """To where it is pinned: the first tier from there on that it fits in without making room."""
+        if self._pin_fits(slot):
+            return self._pinned_to(slot)
+        size = self.signals.size[slot]
+        for tier in range(self._pinned_to(slot) + 1, len(self.used) - 1):
+            if tier not in self.closed and self.used[tier] + size <= self.prices.tiers[tier].capacity_bytes:
+                return tier
+        return len(self.used) - 1
+
+    def _follow_pin(self, slot: int, now: float) -> None:
+        """Not where it does not fit: then it would push out all others, and wait for room for ever."""
+        source, tier = self.signals.tier[slot], self._pinned_to(slot)
+        if source != tier and self._pin_fits(slot):
+            inputs = self._inputs(slot, min(tier, source), now, 0.0)
+            self._send(slot, tier, now)
+            if tier not in self.closed:
+                self._relieve(tier, now)
+            self._out.append(Verdict(self.signals.key[slot], source, tier, now, Cause.PIN, inputs, None))
+
+    def gathered(self, key: int, stray: int, count: float, now: float, *, idle_s: float) -> Verdict | None:
+        """The *count* bytes of it in tier *stray* go where it is booked, if it was idle for so long. Books nothing: it
+        is booked as a whole. Of the verdict the size is what moves."""
         slot = self.signals.slot(key)
         if slot is None or self.signals.age_s(slot, now) < idle_s or self.signals.tier[slot] == stray:
             return None
         tier = self.signals.tier[slot]
         inputs = self._inputs(slot, min(stray, tier), now, 0.0)
-        return Verdict(key, stray, tier, now, Cause.PLACED, inputs, None)
+        inputs = replace(inputs, use=replace(inputs.use, size=count))
+        return Verdict(key, stray, tier, now, Cause.GATHERED, inputs, None)
 
     def review(self, now: float, looks: int = 64) -> list[Verdict]:
         """What pressure demands, and of the next *looks* objects what a slower tier holds more cheaply."""
         for tier in range(len(self.used) - 1):
             self._relieve(tier, now)
         for slot in self._credit(now, looks):
+            if self._is_pinned(slot):
+                self._follow_pin(slot, now)  # there may be room for it now
             self._retire(slot, now)
         return self._taken()
 
@@ -222,7 +331,7 @@ class Policy(Worths):
         return True
 
     def _climb(self, slot: int, now: float, *, in_hand: bool) -> None:
-        if self.warming(now) or self._pinned(slot):
+        if self.warming(now) or self._stays(slot):
             return
         for target in range(self.signals.tier[slot]):
             if self._enter(slot, target, now, Cause.POLICY, in_hand=in_hand):
@@ -249,6 +358,7 @@ class Policy(Worths):
     def _leave(self, slot: int) -> None:
         tier = self.signals.tier[slot]
         if tier != NOWHERE:
+            self._count_pinned(slot, -1)
             self._residents[tier].remove(slot)
             self.used[tier] -= self.signals.size[slot]
 
@@ -257,6 +367,25 @@ class Policy(Worths):
         self.signals.entered(slot, tier, now)
         self._residents[tier].add(slot)
         self.used[tier] += self.signals.size[slot]
+        self._count_pinned(slot, 1)
+
+    def _count_pinned(self, slot: int, sign: int) -> None:
+        """Where it is booked, if it is pinned there."""
+        tier = self.signals.tier[slot]
+        if self._is_pinned(slot) and self._pinned_to(slot) == tier:
+            self._pinned[tier] += sign * self.signals.size[slot]
+
+    def _send(self, slot: int, tier: int, now: float) -> None:
+        """Books it there by a verdict, that may come to nothing."""
+        signals = self.signals
+        key, source = signals.key[slot], signals.tier[slot]
+        if source != NOWHERE and key not in self._left:
+            self._left[key] = Left(source, signals.moved[slot], signals.fell[slot])
+        self._book(slot, tier, now)
+        left = self._left.get(key)
+        if left is not None and left.tier == tier:  # it need not go at all
+            signals.moved[slot], signals.fell[slot] = left.moved, left.fell
+            del self._left[key]
 
     def _settle(
         self, slot: int, now: float, first: int, cause: Cause, for_key: int | None = None, case: Case | None = None
@@ -264,14 +393,14 @@ class Policy(Worths):
         """Into the first tier from *first* on that takes it, the slowest if none does. *case*: why it has to go."""
         signals = self.signals
         last = self._slowest()
-        if cause is Cause.PLACED and self._pinned(slot):
-            first = last = min(len(self.used) - 1, signals.wish[slot] % HINTS - Hint.PIN_FIRST)
+        if cause is Cause.PLACED and self._is_pinned(slot):
+            first = last = self._nearest(slot)
         for tier in range(first, last):
             if self._enter(slot, tier, now, cause, in_hand=False, for_key=for_key):
                 return
         source = signals.tier[slot]
         inputs = self._inputs(slot, max(0, last - 1), now, 0.0)
-        self._book(slot, last, now)
+        self._send(slot, last, now)
         origin = None if source == NOWHERE else source
         self._out.append(Verdict(signals.key[slot], origin, last, now, cause, inputs, case, for_key))
 
@@ -305,7 +434,7 @@ class Policy(Worths):
             marginal = max(0.0, chosen[-1][0] + self.room_price[tier + 1])
             self.room_price[tier] += _PRICE_WEIGHT * (marginal - self.room_price[tier])
         inputs = self._inputs(slot, tier, now, marginal)
-        self._book(slot, tier, now)
+        self._send(slot, tier, now)
         key = signals.key[slot]
         sizes = sum(signals.size[each] for _, each, _ in chosen)
         self._promised += sizes
@@ -384,7 +513,7 @@ class Policy(Worths):
         """
         signals, prices = self.signals, self.prices
         tier = signals.tier[slot]
-        if tier + 1 >= len(self.used) or tier + 1 in self.closed or self.warming(now) or self._pinned(slot):
+        if tier + 1 >= len(self.used) or tier + 1 in self.closed or self.warming(now) or self._stays(slot):
             return
         size = signals.size[slot] or 1.0
         if self.used[tier + 1] + size > prices.tiers[tier + 1].capacity_bytes or self.worth(slot, tier, now) >= 0:
@@ -398,7 +527,7 @@ class Policy(Worths):
         case = Case(-worth * size, fees_usd=fees, payback_s=self.settings.payback_s)
         if case.pays():
             inputs = self._inputs(slot, tier, now, 0.0, long)
-            self._book(slot, tier + 1, now)
+            self._send(slot, tier + 1, now)
             self._out.append(Verdict(signals.key[slot], tier, tier + 1, now, Cause.POLICY, inputs, case))
 
     def dump(self) -> bytes:
@@ -407,15 +536,25 @@ class Policy(Worths):
 
     def state(self) -> dict[str, Any]:
         """What `dump` encodes: a copy, so that a thread may do that."""
+        return drained(self.state_in_steps())
+
+    def state_in_steps(self) -> Generator[None, None, dict[str, Any]]:
+        """As `state`, in steps that do not grow with the number of objects. Nothing is told or asked in between."""
+        signals = yield from self.signals.dump()
+        residents = []
+        for each in self._residents:
+            residents.append((yield from each.dump()))
         return {
             "format": FORMAT,
+            "tiers": [each.name for each in self.prices.tiers],
             "began": self.began,
-            "signals": self.signals.dump(),
+            "signals": signals,
             "forecast": self.forecast.dump(),
             "used": list(self.used),
             "room_price": list(self.room_price),
-            "residents": [each.dump() for each in self._residents],
+            "residents": residents,
             "hand": self._hand,
+            "left": [[key, *left] for key, left in self._left.items()],
         }
 
     @classmethod
@@ -424,11 +563,13 @@ class Policy(Worths):
     ) -> "Policy":
         """*now*: what is known from a later time was written under a clock that was ahead, and counts from now.
 
-        Raises: ValueError if *data* is not what `dump` gave, of as many tiers and the same horizons.
+        Tiers may have been added since. Raises: ValueError if *data* is not what `dump` gave, of other tiers, or of
+        other horizons.
         """
         state = decode(data)
-        if state["format"] != FORMAT or len(state["used"]) != len(prices.tiers):
-            raise ValueError("the state is of another format, or of other tiers")
+        if state["format"] != FORMAT:
+            raise ValueError("the state is of another format")
+        state = among(state, [each.name for each in prices.tiers])
         made = cls(prices, state["began"], settings)
         made.signals = Signals.load(state["signals"])
         made.forecast = Forecast.load(state["forecast"])
@@ -436,11 +577,22 @@ class Policy(Worths):
             raise ValueError("the state is of other horizons")
         made.used, made.room_price = state["used"], state["room_price"]
         made._hand = state["hand"]
-        made._residents = [Residents(made.signals.place, 0) for _ in prices.tiers]
+        made._residents = [Residents(made.signals.place, seed) for seed in range(1, len(prices.tiers) + 1)]
         for residents, each in zip(made._residents, state["residents"], strict=True):
-            residents.load(each)
+            if each is not None:
+                residents.load(each)
+        made._pinned = made._sum_pinned()
+        made._left = {key: Left(*left) for key, *left in state["left"]}
         made._rewind(now)
         return made
+
+    def _sum_pinned(self) -> list[float]:
+        found = [0.0] * len(self.used)
+        signals = self.signals
+        for slot, wish in enumerate(signals.wish):
+            if wish % HINTS >= Hint.PIN_FIRST and signals.tier[slot] == self._pinned_to(slot):
+                found[signals.tier[slot]] += signals.size[slot]
+        return found
 
     def _rewind(self, now: float) -> None:
         """Ages and the time since it began stay what they were when the newest was known."""

@@ -16,6 +16,7 @@ GB = 1e9
 class TierPrice:
     """One tier. Dollars, seconds and bytes; a GB has 10**9 bytes, a month 30 days, as in price lists.
 
+    bought            its storage is paid for, whatever lies there: what it costs is told, and decides nothing
     stay_days_min     billed at least, for each object that enters
     billed_bytes_min  billed at least, for each object that lies there
     """
@@ -30,6 +31,7 @@ class TierPrice:
     stay_days_min: float = 0.0
     billed_bytes_min: int = 0
     capacity_bytes: float = math.inf
+    bought: bool = False
 
     def read_usd(self, count: float) -> float:
         """One read of *count* bytes: request, retrieval and egress."""
@@ -41,8 +43,15 @@ class TierPrice:
     def hold_usd(self, size: float, seconds: float) -> float:
         return self.usd_gb_month * max(size, self.billed_bytes_min) / GB * seconds / MONTH_S
 
+    @property
+    def usd_byte_s(self) -> float:
+        """What a byte that lies there costs more a second than one that does not."""
+        return 0.0 if self.bought else self.usd_gb_month / GB / MONTH_S
+
     def early_usd(self, size: float, held_s: float) -> float:
         """Billed when it leaves after *held_s*, for the rest of the stay that is billed at least."""
+        if self.bought:
+            return 0.0
         return self.hold_usd(size, max(0.0, self.stay_days_min * DAY_S - held_s))
 
 
@@ -96,8 +105,8 @@ class PriceList:
         return Step(
             per_read,
             (b.usd_read_gb - a.usd_read_gb) / GB + wait_byte,
-            a.usd_gb_month / GB / MONTH_S,
-            b.usd_gb_month / GB / MONTH_S,
+            a.usd_byte_s,
+            b.usd_byte_s,
             a.billed_bytes_min,
             b.billed_bytes_min,
         )

@@ -5,7 +5,7 @@ policy forward (``outlook.py``). Nothing here is worked out by a rule of its own
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -103,15 +103,21 @@ async def reasons(catalog: Catalog, engine: Engine, ino: InodeNo) -> dict[str, A
     if slot is None:
         return {"known": False, "looked": looked}
     # Together: when others have had their turn the slot may be another object's.
-    found, waits, money = outlook(policy, ino, now), engine.plan.waits(ino), _money(engine, slot, now)
+    closed = engine.closed()
+    found, waits, money = (
+        outlook(policy, ino, now, frozenset(closed)),
+        engine.plan.waits(ino),
+        _money(engine, slot, now),
+    )
     return {
         "known": True,
         "looked": looked,
         "booked": engine.tiers[found.tier],
+        "left_alone_s": engine.left_alone_s(ino),
         "waits": None if waits is None else _waiting(engine, waits),
         "inputs": _inputs(engine, found.inputs),
         "compared": [await _compared(catalog, engine, each) for each in found.compared],
-        "outlook": _outlook(engine, found),
+        "outlook": _outlook(engine, found, closed),
         "money": money,
     }
 
@@ -152,7 +158,7 @@ def _inputs(engine: Engine, known: Sequence[Inputs]) -> dict[str, Any]:
 def _hint(engine: Engine, hint: int) -> str | None:
     if hint >= Hint.PIN_FIRST:
         return f"pinned to {engine.tiers[min(hint - Hint.PIN_FIRST, len(engine.tiers) - 1)]}"
-    return {Hint.HOT: "hot", Hint.COLD: "cold"}.get(Hint(hint))
+    return {Hint.HOT: "hot", Hint.COLD: "cold", Hint.KEPT: "restored"}.get(Hint(hint))
 
 
 async def _compared(catalog: Catalog, engine: Engine, each: Comparison) -> dict[str, Any]:
@@ -176,11 +182,14 @@ async def _compared(catalog: Catalog, engine: Engine, each: Comparison) -> dict[
     }
 
 
-def _outlook(engine: Engine, found: Outlook) -> dict[str, Any]:
+def _outlook(engine: Engine, found: Outlook, closed: Mapping[int, str]) -> dict[str, Any]:
     tiers = engine.tiers
     return {
         "at": time_text(found.now),
         "pinned": found.pinned,
+        "restored": found.kept,
+        "pin_fits": found.pin_fits,
+        "closed": [{"tier": tiers[tier], "reason": reason} for tier, reason in closed.items()],
         "observes_until": None if found.warming is None else time_text(found.warming),
         "reads": [
             {

@@ -175,6 +175,7 @@ class _Replay:
             self._out.usd_requests += self._prices.tiers[target].usd_put
             self._take(verdict.key, now)
             self._put(verdict.key, size, target, now)
+            self._policy.arrived(verdict.key)
             self._out.moves += 1
             self._out.moved_bytes += size
 
@@ -194,8 +195,8 @@ class _Replay:
 
     def _bill(self, tier: int, more: float, now: float) -> None:
         """Storage until *now*; *more* bytes are billed from then on."""
-        price = self._prices.tiers[tier].usd_gb_month
-        self._out.usd_storage[tier] += self._billed[tier] / 1e9 * price * (now - self._billed_at[tier]) / MONTH_S
+        price = self._prices.tiers[tier].usd_byte_s
+        self._out.usd_storage[tier] += self._billed[tier] * price * (now - self._billed_at[tier])
         self._billed[tier] += more
         self._billed_at[tier] = now
 

@@ -10,10 +10,11 @@ objects are then refused for want of enough to displace: 8 % more cost on a trac
 import math
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
 from tiering.layered import layered
+from tiering.signals import in_steps
 
 POOL_MAX = 64
 """Candidates of a tier that are remembered."""
@@ -99,12 +100,14 @@ class Residents:
         made.floor = self.floor
         return made
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> Generator[None, None, dict[str, Any]]:
+        """In steps, as of `in_steps`."""
+        members = yield from in_steps(self._members)
         pool = [list(valued) for valued in self._pool.values()]
-        return {"members": self._members.tobytes(), "pool": pool, "state": self._state, "floor": list(self.floor)}
+        return {"members": members, "pool": pool, "state": self._state, "floor": list(self.floor)}
 
     def load(self, state: dict[str, Any]) -> None:
-        self._members = array("I", state["members"])
+        self._members = array("I", b"".join(state["members"]))
         self._pool = {slot: (worth, slot, at) for worth, slot, at in state["pool"]}
         self._state = state["state"]
         self.floor = (state["floor"][0], state["floor"][1])

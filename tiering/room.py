@@ -3,6 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import trio
+
+from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.residence import tier_bytes_behind
 from stratumfs.store.store import Store
 from tiering.plan import Plan
 from tiering.policy import Policy
@@ -16,6 +20,19 @@ _DEAD_WEIGHT = 0.5
 full weight one move would be the reason of the next."""
 QUOTA_FILLED = 0.98
 """Of a capacity that the settings give: two objects can change places only where some room is free."""
+
+
+async def tier_bytes(catalog: Catalog) -> dict[str, tuple[int, int]]:
+    """Live and dead bytes of each tier, as ``tier_bytes_behind``; others have their turn in between."""
+    found: dict[str, tuple[int, int]] = {}
+    after: bytes | None = b""
+    while after is not None:
+        chunk, after = await catalog.read(tier_bytes_behind, after)
+        for tier, (live, dead) in chunk.items():
+            before = found.get(tier, (0, 0))
+            found[tier] = before[0] + live, before[1] + dead
+        await trio.lowlevel.checkpoint()
+    return found
 
 
 def decided_capacity(settings: float) -> float:

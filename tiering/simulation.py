@@ -1,6 +1,6 @@
 """The policy as a simulator of tiers calls it: the same classes as in a store, with moves that take effect at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from tiering.policy import Policy
@@ -53,27 +53,34 @@ class Simulated:
 
     def place(self, key: int, size: float, t: float) -> int:
         *room, own = self._begun(t).place(key, size, t)
-        self._waiting += room
+        self._take(room)
         return own.target
 
     def on_access(self, key: int, size: float, op: str, t: float) -> None:
         policy = self._begun(t)
         if policy.where(key) is None:  # preloaded: it was there before
             policy.landed(key, size, self._context.where(key) or 0, t)
-            self._waiting += policy.consider(key, t, in_hand=op == "get")
+            self._take(policy.consider(key, t, in_hand=op == "get"))
         elif op == "get":
-            self._waiting += policy.read(key, t)
+            self._take(policy.read(key, t))
 
     def decisions(self, t: float) -> list[tuple[int, int, str]]:
         if self._policy is not None and t - self._reviewed >= self._context.tick:
             self._reviewed = t
-            self._waiting += self._policy.review(t, looks=max(64, len(self._policy.signals) // 24))
+            self._take(self._policy.review(t, looks=max(64, len(self._policy.signals) // 24)))
         verdicts, self._waiting = self._waiting, []
         return [(verdict.key, verdict.target, verdict.reason()) for verdict in verdicts]
 
     def moved(self, key: int, src: int, dst: int, size: float, t: float, cause: str) -> None:
         if cause == "forced" and self._policy is not None:
             self._policy.moved(key, dst, t)
+
+    def _take(self, verdicts: Iterable[Verdict]) -> None:
+        """The simulator carries out whatever it is told."""
+        assert self._policy is not None
+        for verdict in verdicts:
+            self._policy.arrived(verdict.key)
+            self._waiting.append(verdict)
 
     def _begun(self, t: float) -> Policy:
         if self._policy is None:

@@ -9,10 +9,21 @@ import json
 import struct
 import sys
 import zlib
+from collections.abc import Generator
 from typing import Any
 
 _MAGIC = b"STRHEAT1"
 _HEAD = struct.Struct("<8sII")
+
+
+def drained(steps: Generator[None, None, dict[str, Any]]) -> dict[str, Any]:
+    """What they come to, all at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: dict[str, Any] = end.value
+            return found
 
 
 def encode(state: dict[str, Any]) -> bytes:

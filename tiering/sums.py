@@ -99,7 +99,7 @@ class Summing:
     async def add(self, inos: list[InodeNo]) -> None:
         found = await self._catalog.read(residences, inos)
         # A fork lasts no longer than until others have their turn: the policy changes then.
-        fork = Fork(self._engine.policy) if self._engine is not None else None
+        fork = Fork(self._engine.policy, frozenset(self._engine.closed())) if self._engine is not None else None
         for each in found:
             if not each.is_directory:
                 self._count(each, fork)

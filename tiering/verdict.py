@@ -15,6 +15,10 @@ class Cause(StrEnum):
     PRESSURE = "pressure"
     """Its tier was above its capacity, or no room was left for what had to be there."""
     PIN = "pin"
+    RESTORED = "restored"
+    """It was restored until a date, and goes back."""
+    GATHERED = "gathered"
+    """What was written of it since lies elsewhere, and follows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,10 @@ class Verdict:
                 return "pinned"
             case Cause.PRESSURE:
                 return f"no room, and worth least: {expected}"
+            case Cause.RESTORED:
+                return "was restored until a date that has passed"
+            case Cause.GATHERED:
+                return "what was written of it since follows it"
             case Cause.PLACED:
                 return f"new: {expected}"
             case Cause.POLICY if self.for_key is not None:

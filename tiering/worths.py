@@ -60,15 +60,19 @@ class Worths:
         """Dollars a byte and second of lying in *tier* and not in the next one."""
         return self._worths((slot,), tier, now)[0][0] + self.room_price[tier + 1]
 
-    def _pinned(self, slot: int) -> bool:
+    def _is_pinned(self, slot: int) -> bool:
         return self.signals.wish[slot] % HINTS >= Hint.PIN_FIRST
+
+    def _stays(self, slot: int) -> bool:
+        """Pinned, or restored until a date."""
+        return self.signals.wish[slot] % HINTS >= Hint.KEPT
 
     def _hour_factor(self, slot: int, now: float, horizon_s: float) -> float:
         hour = self.signals.hour(slot)
         return 1.0 if hour is None else hour_factor(hour, now, horizon_s)
 
     def _worths(self, slots: Iterable[int], tier: int, now: float, horizon: int | None = None) -> list[Valued]:
-        """Worth and slot of each, but for what room in the next tier is worth; pinned objects are worth any price."""
+        """Worth and slot of each, but for what room in the next tier is worth; what stays is worth any price."""
         # Runs for every candidate of every decision: Forecast.rate and Step.gain_usd_s stand in the loop.
         signals, step = self.signals, self.prices.steps[tier]
         horizon = min(tier, 1) if horizon is None else horizon
@@ -90,7 +94,7 @@ class Worths:
             first = ahead[at]
             reads = first + (ahead[at + 1] - first) * (age - LOW_S[span]) * PER_S[span]
             if wishes[slot] % HINTS:
-                if wishes[slot] % HINTS >= Hint.PIN_FIRST:
+                if wishes[slot] % HINTS >= Hint.KEPT:
                     found.append((math.inf, slot, now))
                     continue
                 reads *= HINT_FACTOR.get(wishes[slot] % HINTS, 1.0)

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
+from stratumfs.catalog.placed import RESTORED, Restored, restored
 from stratumfs.catalog.records import unpack_spec
 from stratumfs.catalog.schema import PAYLOAD
 from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.tree import find_each, split
 from stratumfs.catalog.xattrs import PIN
 from stratumfs.ids import ROOT_INODE, InodeNo
+from stratumfs.limits import VOLUMES_SUMMED
 from stratumfs.values import ObjectSpec
 
 EXTENTS_LOOKED = 500
@@ -29,6 +32,7 @@ class Residence:
     tiers     bytes in volumes of each tier; what is inline is in none
     size      their sum; the file's own size where only a part of its extents was looked at
     own_pin   the attribute ``user.stratum.pin`` of itself
+    restored  until when somebody wants to have it at hand; None: nobody does
     """
 
     ino: InodeNo
@@ -40,6 +44,7 @@ class Residence:
     metadata: Mapping[str, str] = field(default_factory=dict)
     storage_class: str = "STANDARD"
     own_pin: bytes | None = None
+    restored: Restored | None = None
 
     @property
     def tier(self) -> str | None:
@@ -76,14 +81,34 @@ def pin_above(tx: Transaction, ino: InodeNo) -> bytes | None:
     return None
 
 
-def tier_bytes(tx: Transaction) -> dict[str, tuple[int, int]]:
-    """Of each tier: payload bytes that extents point at, and those that nothing points at and that are still there."""
+def pin_of_key(tx: Transaction, bucket: InodeNo, key: bytes) -> bytes | None:
+    """What the nearest directory on the way of a key says that says anything: of the key itself too, if it is one."""
+    way = [bucket, *find_each(tx, bucket, split(key)[:_DEPTH_MAX])]
+    found = None
+    for ino in way:
+        if ino is not None and (pin := _pin(tx, ino)) is not None:
+            found = pin
+    return found
+
+
+def tier_bytes_behind(
+    tx: Transaction, after: bytes, limit: int = VOLUMES_SUMMED
+) -> tuple[dict[str, tuple[int, int]], bytes | None]:
+    """Of each tier: payload bytes that extents point at, and those that nothing points at and that are still there.
+
+    A chunk of the volumes, by id, and behind which to go on; None at the end.
+    """
     rows = tx.all(
-        "select tier, sum(case when state != 'freed' then live else 0 end),"  # noqa: S608 - our own words
-        f" sum(case when state in ('sealed', 'freed') then max(0, {PAYLOAD} - live) else 0 end)"
-        " from volume group by tier"
+        "select id, tier, case when state != 'freed' then live else 0 end,"  # noqa: S608 - our own words
+        f" case when state in ('sealed', 'freed') then max(0, {PAYLOAD} - live) else 0 end"
+        " from volume where id > ? order by id limit ?",
+        (after, limit),
     )
-    return {tier: (live, dead) for tier, live, dead in rows}
+    found: dict[str, tuple[int, int]] = {}
+    for _, tier, live, dead in rows:
+        before = found.get(tier, (0, 0))
+        found[tier] = before[0] + live, before[1] + dead
+    return found, rows[-1][0] if len(rows) == limit else None
 
 
 def _residence(
@@ -107,6 +132,7 @@ def _residence(
     whole = sum(number for _, _, number in rows) < EXTENTS_LOOKED
     name = tx.one("select name from entry where inode = ? limit 1", (ino,))
     spec = _spec(ino, described)
+    said = dict(tx.all("select name, value from xattr where ino = ? and name in (?, ?)", (ino, PIN, RESTORED)))
     return Residence(
         ino,
         False,
@@ -116,7 +142,8 @@ def _residence(
         spec.content_type,
         spec.metadata,
         spec.storage_class,
-        _pin(tx, ino),
+        said.get(PIN),
+        restored(said[RESTORED]) if RESTORED in said else None,
     )
 
 

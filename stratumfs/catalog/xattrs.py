@@ -3,7 +3,7 @@
 import stat
 from dataclasses import replace
 
-from stratumfs.catalog.placed import RESTORED
+from stratumfs.catalog.placed import RESTORED, restored
 from stratumfs.catalog.records import pack_spec, unpack_etag, unpack_spec
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.tree import make_explicit
@@ -40,6 +40,8 @@ def xattr(tx: Transaction, ino: InodeNo, name: bytes) -> bytes:
     row = tx.one("select value from xattr where ino = ? and name = ?", (ino, name))
     if row is None:
         raise NoSuchAttribute("no such attribute")
+    if name == RESTORED:
+        return str(restored(row[0]).until_ns).encode()
     return bytes(row[0])
 
 

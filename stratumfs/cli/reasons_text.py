@@ -8,6 +8,7 @@ from stratumfs.cli.units import size_text
 _DAY_S, _HOUR_S = 86400.0, 3600.0
 _ANSWERS = {
     "pays": "it would move when it is read",
+    "takes nothing": "the tier takes nothing now",
     "too large": "it is larger than the tier",
     "worth nothing there": "the reads that are expected are not worth the dearer storage",
     "displaces too much": "what would have to make room is worth more, with the margin",
@@ -41,6 +42,8 @@ def reasons_lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield _REMEMBERED
     if found["waits"] is not None:
         yield f"waits to be moved to {found['waits']['to']}, by {found['waits']['by']}: {found['waits']['reason']}"
+    if found["left_alone_s"] is not None:
+        yield f"could not be moved, and is left alone for {span_text(found['left_alone_s'])} more, whatever follows"
     yield from _inputs(found["inputs"])
     for each in found["compared"]:
         yield _compared(each)
@@ -85,6 +88,14 @@ def _compared(each: Mapping[str, Any]) -> str:
 
 def outlook_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """What happens next, and what would change it."""
+    for each in found["closed"]:
+        yield f"{each['tier']} takes nothing now, and what follows holds for as long as that is so: {each['reason']}"
+    if found["pinned"] and not found["pin_fits"]:
+        yield "pinned to a tier that has no room for it beside all else that is pinned there: it stays where it is"
+        return
+    if found["restored"]:
+        yield "restored: nothing moves it before the date that x-amz-restore says; then it goes back"
+        return
     if found["pinned"]:
         yield "pinned: nothing moves it"
         return

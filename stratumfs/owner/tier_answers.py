@@ -12,7 +12,6 @@ import trio
 
 from stratumfs.catalog.decisions import Decision, decisions_since
 from stratumfs.catalog.moves import MoveRow, moves_since
-from stratumfs.catalog.residence import tier_bytes
 from stratumfs.catalog.volumes import path_of_inode
 from stratumfs.catalog.xattrs import PIN
 from stratumfs.errors import ConfigError, NoSuchAttribute
@@ -37,6 +36,7 @@ from tiering.engine import Engine
 from tiering.foresight import idle_moves
 from tiering.prices import GB
 from tiering.record import from_text, to_plain
+from tiering.room import tier_bytes
 from tiering.verdict import Verdict
 
 _PAGE = 200
@@ -68,7 +68,7 @@ async def tier_status(running: Running) -> dict[str, Any]:
     """Of each tier: bytes, capacity, objects, dollars a month; and what the engine is about to do."""
     tiers = tiers_of(running.tiers)
     engine = await tiers.made()
-    used = await running.store.catalog.read(tier_bytes)
+    used = await tier_bytes(running.store.catalog)
     policy, now = engine.policy, engine.now()
     left = policy.began + policy.settings.warmup_s - now
     return {
@@ -182,7 +182,7 @@ async def _plan(running: Running, request: TierPlan) -> dict[str, Any]:
     async def coming(*, warmup: bool) -> Sequence[Verdict]:
         policy = engine.policy
         settings = policy.settings if warmup else replace(policy.settings, warmup_s=0.0)
-        return await in_thread(idle_moves, policy.state(), policy.prices, settings, now, seconds, limit)
+        return await in_thread(idle_moves, await engine.state(), policy.prices, settings, now, seconds, limit)
 
     after = await coming(warmup=False) if engine.policy.warming(now) else ()
     return {

@@ -8,13 +8,13 @@ from typing import Any
 import trio
 
 from stratumfs.catalog.decisions import DONE, decisions_since
-from stratumfs.catalog.residence import tier_bytes
 from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, volumes
 from stratumfs.owner.tier_engine import tiers_of
 from stratumfs.owner.wire import Running
 from stratumfs.shards.remote_shards import object_name
 from stratumfs.store.remote_tier import RemoteTier
 from tiering.prices import GB
+from tiering.room import tier_bytes
 
 _PAGE = 200
 OBJECTS_TOLD_MAX = 1000
@@ -25,7 +25,7 @@ async def report(running: Running, since_ns: int) -> dict[str, Any]:
     bytes are elsewhere."""
     engine = await tiers_of(running.tiers).made()
     catalog = running.store.catalog
-    used = await catalog.read(tier_bytes)
+    used = await tier_bytes(catalog)
     prices = engine.policy.prices.tiers
     tiers = []
     for price in prices:

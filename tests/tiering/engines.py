@@ -1,7 +1,7 @@
 """A tier engine over a real store of two tiers, with a clock that tests set."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -81,8 +81,10 @@ async def running_engine(
     warmup_s: float = 0.0,
     heat: bool = False,
     cold: bool = False,
+    names: Collection[str] | None = None,
 ) -> AsyncIterator[Running]:
-    """*heat*: it is remembered in *folder*; *cold*: there is a third tier.
+    """*heat*: it is remembered in *folder*; *cold*: there is a third tier; *names*: of the tiers that
+    the engine knows, if not of all.
 
     The store is made if it is not there, with one bucket.
     """
@@ -97,9 +99,9 @@ async def running_engine(
         if fresh:
             await store.objects.create_bucket("bucket", 1)
         settings = PolicySettings(warmup_s=warmup_s)
-        engine = await opened(
-            store, accesses, prices(hot, warm, cold=cold), settings, folder=folder if heat else None, clock=clock
-        )
+        listed = prices(hot, warm, cold=cold).tiers
+        known = PriceList([each for each in listed if names is None or each.name in names])
+        engine = await opened(store, accesses, known, settings, folder=folder if heat else None, clock=clock)
         await engine.survey()
         await engine.measure()
         yield Running(store, engine, clock)

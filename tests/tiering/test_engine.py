@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,12 +13,14 @@ from unittest.mock import patch
 import pytest
 import trio
 
+import tiering.engine
+import tiering.room
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.moves import named
-from stratumfs.catalog.residence import residences, residences_behind
+from stratumfs.catalog.residence import residences, residences_behind, tier_bytes_behind
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.xattrs import PIN
-from stratumfs.errors import StoreFull
+from stratumfs.errors import CatalogCorrupt, StoreFull
 from stratumfs.ids import InodeNo
 from stratumfs.limits import TIER_AGAIN_S
 from stratumfs.owner.messages import TierPlan
@@ -25,12 +28,13 @@ from stratumfs.owner.tier_answers import answer_of_tiers
 from stratumfs.store.repack import Repack
 from stratumfs.values import Conditions, Name
 from tests.faults.acts import publish
-from tests.tiering.engines import SIZE, START, Clock, running_engine
+from tests.tiering.engines import SIZE, START, Clock, Running, running_engine
 from tests.tiering.test_simulation import Tier
 from tests.tiering.tiers import popular
 from tiering.engine import Engine
 from tiering.heat import HEAT_FILE
 from tiering.policy import Policy
+from tiering.reasons import reasons
 from tiering.record import from_text, to_text
 from tiering.simulation import factory
 from tiering.state import encode
@@ -371,7 +375,10 @@ async def test_what_is_written_of_an_object_in_a_slower_tier_follows_it_once_it_
         [found] = await running.store.catalog.read(residences, (ino,))
         assert found.tiers == {"warm": SIZE}
         assert (await running.read("key"))[1000:19_000] == bytes([9]) * 18_000
-        assert [each.cause for each in await running.decisions()] == ["placed", "placed"]
+        assert [(each.cause, each.size) for each in await running.decisions()] == [
+            ("placed", SIZE),
+            ("gathered", 18_000),
+        ]
 
 
 async def test_a_pin_that_could_not_be_followed_is_not_forgotten(tmp_path: Path) -> None:
@@ -508,3 +515,168 @@ class Context:
 
     def where(self, key: int) -> int | None:
         return self.tier.get(key)
+
+
+async def test_pins_that_find_no_room_in_the_plan_are_in_no_list_and_are_not_forgotten(tmp_path: Path) -> None:
+    async with running_engine(tmp_path, Clock()) as running:
+        inos = [await running.put(f"dir/{number}") for number in range(7)]
+        await running.step()
+        directory = await running.store.catalog.read(named, "bucket", b"dir/")
+        with patch.object(tiering.engine, "PLAN_MAX", 2):
+            await running.store.files.set_xattr(directory, PIN, b"warm", 1)
+            await running.engine.look()
+            assert len(running.engine.plan) == 2
+            assert not running.engine._unmovable
+            for _ in range(4):
+                await running.step()
+        assert [await running.tier(ino) for ino in inos] == ["warm"] * 7
+
+
+async def test_of_what_cannot_be_moved_so_much_is_remembered_and_pins_among_it_are_followed(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running_engine(tmp_path, clock) as running:
+        inos = [await running.put(f"key{number}") for number in range(5)]
+        await running.step()
+        for ino in inos:
+            await running.store.files.set_xattr(ino, PIN, b"warm", 1)
+        with patch.object(tiering.engine, "UNMOVABLE_MAX", 3):
+            await running.engine.look()
+            with patch("stratumfs.store.repack.Repack.inode", side_effect=CatalogCorrupt("damaged")):
+                await running.engine.carry_out()
+            assert len(running.engine._unmovable) == 3
+            clock.now += TIER_AGAIN_S + 1
+            await running.step()
+            await running.step()
+        assert [await running.tier(ino) for ino in inos] == ["warm"] * 5
+
+
+async def test_a_look_at_all_that_there_is_leaves_the_loop_to_others(tmp_path: Path) -> None:
+    async with running_engine(tmp_path, Clock()) as running:
+        for number in range(4):
+            await running.put(f"key{number}")
+        rests: list[float] = []
+
+        async def rest(seconds: float, moved: int) -> None:
+            rests.append(seconds)
+
+        with patch.object(tiering.engine, "RESIDENCES", 2), patch.object(running.engine, "_rest", rest):
+            await running.engine.survey()
+        assert len(rests) >= 3, "the root, the bucket, and four objects: by two"
+        assert all(each > 0 for each in rests)
+
+
+async def test_heat_outlasts_a_tier_that_is_added_and_so_do_decisions(tmp_path: Path) -> None:
+    """A cold one that lies before: what was of the last tier is of the last, though that has another number."""
+    clock = Clock()
+    async with running_engine(tmp_path, clock, cold=True, heat=True, names=("hot", "cold")) as running:
+        ino = await running.put("key")
+        await running.step()
+        for _ in range(5):
+            clock.now += 3600
+            await running.read("key")
+            await running.step()
+        use = running.engine.policy.signals.use(0, clock.now)
+        await running.store.files.set_xattr(ino, PIN, b"cold", 1)
+        await running.engine.look()
+        assert [each.target for each in running.engine.plan.waiting] == [1]
+        await running.engine.save()
+    async with running_engine(tmp_path, clock, cold=True, heat=True) as running:
+        assert replace(running.engine.policy.signals.use(0, clock.now), hint=use.hint) == use
+        assert [each.target for each in running.engine.plan.waiting] == [2]
+        await running.step()
+        assert await running.tier(ino) == "cold"
+
+
+async def test_bytes_of_tiers_are_added_up_in_steps(tmp_path: Path) -> None:
+    async with running_engine(tmp_path, Clock()) as running:
+        for number in range(3):
+            await running.put(f"key{number}")
+            await running.store.writers["hot"].volumes.seal_idle(0)
+        steps = 0
+
+        def counted(tx: Transaction, after: bytes) -> Any:
+            nonlocal steps
+            steps += 1
+            return tier_bytes_behind(tx, after, limit=1)
+
+        with patch.object(tiering.room, "tier_bytes_behind", counted):
+            assert (await tiering.room.tier_bytes(running.store.catalog))["hot"][0] == 3 * SIZE
+        assert steps == 4
+
+
+async def test_what_was_restored_stays_until_its_date_and_goes_back_then(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running_engine(tmp_path, clock, hot=2.5 * SIZE, cold=True) as running:
+        objects = running.store.objects
+        ino = await running.put("key")
+        await move(running, ino, "cold")
+        midnight = (START // DAY_S + 3) * DAY_S
+        await objects.keep_restored("bucket", b"key", int(midnight * 1e9))
+        await move(running, ino, "hot")
+        at_hand = await running.put("hand")
+        await objects.keep_restored("bucket", b"hand", int(midnight * 1e9))
+        for number in range(3):
+            await running.put(f"more{number}")
+            await running.step()
+        assert [await running.tier(each) for each in (ino, at_hand)] == ["hot", "hot"], "whatever else needs room"
+        clock.now = midnight - 60
+        await running.step()
+        explained = await reasons(running.store.catalog, running.engine, ino)
+        assert (explained["outlook"]["restored"], explained["outlook"]["idle"]) == (True, [])
+        assert await running.tier(ino) == "hot"
+        clock.now = midnight + 60
+        await running.step()
+        await running.step()
+        assert await running.tier(ino) == "cold"
+        assert [each.cause for each in await running.decisions() if each.ino == ino] == ["restored"]
+        for key in (b"key", b"hand"):
+            assert (await objects.info("bucket", key)).restored_ns == 0
+        for _ in range(20):
+            clock.now += 600
+            await running.read("key")
+            await running.step()
+        assert await running.tier(ino) == "hot", "it moves by itself again"
+
+
+async def test_what_was_restored_and_is_pinned_goes_back_when_it_is_pinned_no_more(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running_engine(tmp_path, clock, cold=True) as running:
+        ino = await running.put("key")
+        await move(running, ino, "cold")
+        await running.store.objects.keep_restored("bucket", b"key", int((START + DAY_S) * 1e9))
+        await move(running, ino, "hot")
+        await running.store.files.set_xattr(ino, PIN, b"hot", 1)
+        await running.step()
+        clock.now += 3 * DAY_S
+        await running.step()
+        assert await running.tier(ino) == "hot"
+        await running.store.files.remove_xattr(ino, PIN, 1)
+        await running.step()
+        assert await running.tier(ino) == "cold"
+        await running.step()
+        assert (await running.store.objects.info("bucket", b"key")).restored_ns == 0
+
+
+async def test_what_is_to_go_back_waits_for_a_tier_that_takes_nothing(tmp_path: Path) -> None:
+    clock = Clock()
+    async with running_engine(tmp_path, clock, cold=True) as running:
+        ino = await running.put("key")
+        await move(running, ino, "cold")
+        await running.store.objects.keep_restored("bucket", b"key", int((START + DAY_S) * 1e9))
+        await move(running, ino, "hot")
+        await running.step()
+        clock.now += 3 * DAY_S
+        cold = running.store.writers["cold"]
+        with patch.object(type(cold), "read_only", property(lambda self: "away" if self is cold else None)):
+            await running.step()
+            assert await running.tier(ino) == "hot"
+        await running.step()
+        assert await running.tier(ino) == "cold"
+
+
+async def move(running: Running, ino: InodeNo, tier: str) -> None:
+    """As somebody's command does."""
+    with Repack(running.store.catalog, running.store.reader, running.store.targets[tier]).running() as repack:
+        await repack.inode(ino)
+        await repack.flush()
+    await running.engine.look()

@@ -1,11 +1,13 @@
 """The table from keys to slots, against a dict."""
 
+import random
 from array import array
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiering.index import KeyIndex
+from tiering.index import DIVIDED, KeyIndex
 
 KEYS = st.integers(-(1 << 63), (1 << 63) - 1)
 
@@ -35,3 +37,36 @@ def test_a_key_costs_at_most_eight_bytes() -> None:
         index.add(slot)
         if slot > 500:
             assert index.nbytes <= 8 * len(index)
+
+
+def test_no_step_grows_with_the_number_of_keys() -> None:
+    keys = array("q")
+    index = KeyIndex(keys)
+    entered: list[int] = []
+    with patch.object(
+        KeyIndex, "_enter", lambda self, table, slot, enter=KeyIndex._enter: _counted(entered, enter(self, table, slot))
+    ):
+        for key in range(40_000):
+            keys.append(key * 8)
+            before = len(entered)
+            index.add(key)
+            assert len(entered) - before <= DIVIDED * 7 // 5
+    rng = random.Random(1)
+    gone = set(rng.sample(range(len(keys)), 25_000))
+    for slot in gone:
+        index.remove(slot)
+    assert all(index.get(keys[slot]) == (None if slot in gone else slot) for slot in range(len(keys)))
+
+
+def _counted(entered: list[int], done: None) -> None:
+    entered.append(1)
+
+
+def test_keys_whose_hashes_begin_alike_make_no_long_list_of_tables() -> None:
+    inverse = pow(0x9E37_79B9_7F4A_7C15, -1, 1 << 64)
+    keys = array("q", [(hashed * inverse + (1 << 63)) % (1 << 64) - (1 << 63) for hashed in range(2000)])
+    index = KeyIndex(keys)
+    for slot in range(len(keys)):
+        index.add(slot)
+    assert [index.get(key) for key in keys] == list(range(len(keys)))
+    assert index.nbytes <= 8 * len(keys) + 1000

@@ -181,3 +181,16 @@ def test_of_a_pinned_object_nothing_is_to_come_and_while_it_warms_up_nothing_bef
     assert told.inputs[0].use.hint == Hint.PIN_FIRST + 2
     with pytest.raises(ValueError, match="object 99 is not known"):
         outlook(made, 99, HOUR_S)
+
+
+def test_a_tier_that_takes_nothing_is_said_to_and_nothing_is_promised_of_it() -> None:
+    made = policy(20 * MB, 60 * MB)
+    made.landed(1, MB, 1, 0.0)
+    found = outlook(made, 1, HOUR_S)
+    assert [each.answer for each in found.compared] == [Answer.WORTH_NOTHING]
+    assert 0 in {each.target for each in found.reads}
+    shut = outlook(made, 1, HOUR_S, frozenset({0, 2}))
+    assert [each.answer for each in shut.compared] == [Answer.CLOSED]
+    assert {each.target for each in shut.reads} == {None}
+    assert (shut.idle, shut.closed) == ((), frozenset({0, 2}))
+    assert made.closed == frozenset()

@@ -280,3 +280,95 @@ def test_a_store_of_two_tiers_has_decisions_too_and_one_of_one_has_none() -> Non
 
 def _access(made: Policy, key: int, size: float, now: float) -> object:
     return made.place(key, size, now) if made.where(key) is None else made.read(key, now)
+
+
+def test_a_move_that_comes_to_nothing_has_not_begun_a_new_stay() -> None:
+    made = policy(20 * MB, 60 * MB)
+    made.landed(1, MB, 0, 0.0)
+    made.prices = made.prices.with_capacities([0, 60 * MB, 1e12])
+    assert [each.target for each in made.review(DAY_S, 0)] == [1]
+    made.arrived(1)
+    slot = made.signals.slot(1)
+    assert slot is not None
+    known = made.signals.moved[slot], made.signals.fell[slot]
+    assert known == (DAY_S, 1)
+    made.prices = made.prices.with_capacities([0, 0, 1e12])
+    assert [each.target for each in made.review(3 * DAY_S, 0)] == [2]
+    loaded = Policy.load(made.dump(), made.prices, made.settings)
+    for each in (made, loaded):
+        each.moved(1, 1, 3 * DAY_S + 60)
+        assert (each.signals.moved[slot], each.signals.fell[slot]) == known
+    loaded.waits(1, 2, 4 * DAY_S)
+    loaded.arrived(1)
+    loaded.moved(1, 1, 5 * DAY_S)
+    assert (loaded.signals.moved[slot], loaded.signals.fell[slot]) == (5 * DAY_S, 0)
+
+
+def test_a_decision_that_another_takes_back_has_not_begun_a_new_stay() -> None:
+    made = policy(20 * MB, 60 * MB)
+    made.landed(1, MB, 1, 0.0)
+    slot = made.signals.slot(1)
+    assert slot is not None
+    made.pin(1, 0, 3 * DAY_S)
+    made.pin(1, 1, 3 * DAY_S + 10)
+    assert (made.signals.moved[slot], made.signals.fell[slot]) == (0, 0)
+
+
+def test_a_pin_that_does_not_fit_beside_the_others_pushes_nothing_out() -> None:
+    made = policy(20 * MB, 60 * MB)
+    for key in range(10):
+        made.landed(key, MB, 0, 0.0)
+    made.landed(10, 30 * MB, 1, 0.0)
+    made.landed(11, 12 * MB, 1, 0.0)
+    made.landed(12, 12 * MB, 1, 0.0)
+    assert made.pin(10, 0, 10.0) == []
+    assert not made.pin_fits(10)
+    assert made.where(10) == 1
+    assert made.pin(11, 0, 20.0)[-1].key == 11
+    assert made.pin(12, 0, 30.0) == []
+    assert made.where(12) == 1
+    assert made.used[0] <= 20 * MB
+    loaded = Policy.load(made.dump(), made.prices, made.settings)
+    for each in (made, loaded):
+        each.hint(11, Hint.NONE)
+        assert each.pin_fits(12)
+        assert [(found.key, found.target) for found in each.pins(40.0, 100, ())[0]] == [(11, 1), (12, 0)]
+        assert each.pin(11, 0, 50.0) == []
+        each.removed(12)
+        assert [found.target for found in each.pin(11, 0, 60.0)] == [0]
+    *room, own = made.place(13, 25 * MB, 70.0, hint=Hint.PIN_FIRST)
+    assert (room, own.target) == ([], 1)
+
+
+def test_pins_are_found_among_all_objects_but_not_those_to_tiers_that_take_none() -> None:
+    made = policy(20 * MB, 60 * MB)
+    for key in range(9):
+        made.landed(key, MB, 0, 0.0, hint=Hint.PIN_FIRST + key % 3)
+    found, skipped = made.pins(1.0, 4, {2})
+    assert ([each.key for each in found], skipped) == ([1, 4], {2})
+    found, skipped = made.pins(1.0, 5, ())
+    assert ([each.key for each in found], skipped) == ([5, 7, 8], set())
+    assert [each.key for each in made.pins(1.0, 100, ())[0]] == [2]
+
+
+def test_what_is_known_of_objects_outlasts_another_tier() -> None:
+    full = tiers(20 * MB, 60 * MB)
+    prices = PriceList([full.tiers[0], full.tiers[2]])
+    made = Policy(prices, 0.0, PolicySettings(warmup_s=0))
+    for now, key, size in popular(60, 800, 20):
+        _access(made, key, size, now)
+    made.pin(1, 1, 20 * DAY_S)
+    made.pin(2, 0, 20 * DAY_S)
+    loaded = Policy.load(made.dump(), full, made.settings)
+    for key in range(60):
+        at = made.where(key)
+        assert loaded.where(key) == (None if at is None else 2 * at)
+        slot, other = made.signals.slot(key), loaded.signals.slot(key)
+        if slot is not None and other is not None and key > 2:
+            assert loaded.signals.use(other, 21 * DAY_S) == made.signals.use(slot, 21 * DAY_S)
+    assert loaded.used == [made.used[0], 0, made.used[1]]
+    assert [loaded.count(tier) for tier in range(3)] == [made.count(0), 0, made.count(1)]
+    assert loaded.pins(21 * DAY_S, 1000, ()) == ([], set())
+    for now, key, size in popular(60, 800, 20, seed=2):
+        _access(loaded, key, size, 20 * DAY_S + now)
+    assert loaded.used[1] > 0

@@ -60,6 +60,7 @@ class Places:
             assert self.tier.get(verdict.key) == verdict.source
             assert verdict.target != verdict.source
             self.tier[verdict.key] = verdict.target
+            self.policy.arrived(verdict.key)
             assert verdict.holds()
         self.moves += verdicts
         self.check()

@@ -7,6 +7,9 @@ from stratumfs.cli.reasons_text import outlook_lines, placed_lines, reasons_line
 OUTLOOK: dict[str, Any] = {
     "at": "2026-01-01T00:00:00Z",
     "pinned": False,
+    "restored": False,
+    "pin_fits": True,
+    "closed": [],
     "observes_until": None,
     "reads": [],
     "idle": [],
@@ -40,6 +43,11 @@ def test_what_is_to_come_is_said_as_it_was_found() -> None:
         "room for 5 B can be needed in its tier before it leaves: of 100 that were looked at 3 go before it",
     ]
     assert list(outlook_lines(OUTLOOK | {"pinned": True})) == ["pinned: nothing moves it"]
+    [line] = outlook_lines(OUTLOOK | {"pinned": True, "pin_fits": False})
+    assert line.startswith("pinned to a tier that has no room for it")
+    closed, line = outlook_lines(OUTLOOK | {"restored": True, "closed": [{"tier": "cold", "reason": "it is away"}]})
+    assert closed.startswith("cold takes nothing now")
+    assert line.startswith("restored: nothing moves it before the date")
     assert list(reasons_lines({"known": False})) == ["the tier engine has not looked at it yet"]
 
 
