@@ -45,9 +45,10 @@ from tiering.accesses import Accesses
 from tiering.carrier import Carrier
 from tiering.decisions import DecisionLog, latest
 from tiering.facts import Facts
+from tiering.overlooked import SLOTS, Overlooked, Unmovable
 from tiering.plan import Plan
 from tiering.policy import Policy
-from tiering.prices import DAY_S, PriceList
+from tiering.prices import PriceList
 from tiering.room import capacities, closed, decided_capacity, lying, room, tier_bytes
 from tiering.signals import NOWHERE
 from tiering.sniff import Sniffer
@@ -61,10 +62,6 @@ _LOOKS = 500
 """Objects that one step of it looks at, a millisecond or two."""
 _READS = 50
 """Reads after which others have their turn."""
-_SLOTS = 10_000
-"""Objects that are only counted over between two turns of others."""
-_PLAN_DRAINED = 0.5
-"""Of the moves that may wait for a tier: with fewer it is looked for pins that found no room among them."""
 
 _log = structlog.get_logger(__name__)
 
@@ -101,17 +98,12 @@ class Engine:
         self.sniffer = Sniffer(store, policy.kind)
         self.facts = Facts(policy, self.plan, self.tiers, self.sniffer.ask)
         self.carrier = Carrier(store, self.tiers)
-        # Objects, and until when they are left alone; in the order in which that ends.
-        self._unmovable: dict[int, float] = {}
-        # Tiers that some objects are pinned to and do not wait for: closed, or too many waited; and how many objects
-        # are to be looked at for such ones.
-        self._pins_left: set[int] = set()
-        self._pins_due = 0
         self._rest = Pace(store.observer, lambda _: None)
+        self._unmovable = Unmovable()
+        self._overlooked = Overlooked(policy, self.plan, self._rest, self._decide)
         policy.stuck = self._unmovable
         self._now = self._clock_was = self._reviewed = self._measured = self._saved = clock()
         self._ahead = 0.0
-        self._day = self._now // DAY_S
         self._heat: int | None = None
         self._waiting = trio.Event()
         self._turn = trio.Lock()
@@ -132,14 +124,7 @@ class Engine:
 
     def closed(self) -> dict[int, str]:
         """Tiers that take nothing now, and why."""
-        now, found = self.now(), dict[int, str]()
-        for number, name in enumerate(self.tiers):
-            until = self.refused.get(number, -math.inf)
-            if (reason := self._store.targets[name].read_only) is not None:
-                found[number] = reason
-            elif until > now:
-                found[number] = f"it could not take something, and is left alone for {until - now:.0f} s more"
-        return found
+        return closed(self._store, self.tiers, self.refused, self.now())
 
     def left_alone_s(self, key: int) -> float | None:
         """For how long yet an object is, that could not be moved; None: it is not."""
@@ -178,7 +163,7 @@ class Engine:
         for slot, seen in enumerate(before):
             if not seen and self.policy.signals.tier[slot] != NOWHERE:
                 self._accesses.note(InodeNo(self.policy.signals.key[slot]))
-            if slot % _SLOTS == 0:
+            if slot % SLOTS == 0:
                 await trio.lowlevel.checkpoint()
         await self._take_changes()
         if not self.surveyed.is_set():
@@ -198,13 +183,12 @@ class Engine:
         if self._accesses.all_anew:
             self._accesses.all_anew = False
             await self.survey()
-        while self._unmovable and next(iter(self._unmovable.values())) <= self.now():
-            key, _ = self._pop_unmovable()
+        for key in self._unmovable.take_due(self.now()):
             self._accesses.note(InodeNo(key))
         self._heed_closed()
-        await self._note_restored()
+        await self._overlooked.note_restored(self.now(), self._accesses.note)
         await self._take_changes()
-        await self._follow_pins()
+        await self._overlooked.follow_pins(self.now(), PLAN_MAX)
         for number, read in enumerate(self._accesses.take_reads()):
             at = min(self.now(), read.at + self._ahead)
             self._decide(self.policy.read(read.ino, at, count=read.size, offset=read.offset))
@@ -225,7 +209,7 @@ class Engine:
         await self.log.write()
         now = self.now()
         self.refused = {tier: until for tier, until in self.refused.items() if until > now}
-        shut = closed(self._store, self.tiers, self.refused, now)
+        shut = frozenset(closed(self._store, self.tiers, self.refused, now))
         left = room(self._store, self.policy, self.plan, self._quotas, shut)
         if target is not None:
             left = [free if tier == target else -1.0 for tier, free in enumerate(left)]  # not even for what is empty
@@ -398,43 +382,12 @@ class Engine:
             if number % _LOOKS == 0:
                 await trio.lowlevel.checkpoint()
 
-    async def _follow_pins(self) -> None:
-        """Pins that found their tier closed, or no room in the plan, are in no list, for that had no end: they are
-        looked for among all objects when there is room."""
-        if any(self.plan.preferred(tier) <= PLAN_MAX * _PLAN_DRAINED for tier in self._pins_left - self.policy.closed):
-            self._pins_left.clear()
-            self._pins_due = self.policy.signals.slots
-        while self._pins_due > 0:
-            began = trio.current_time()
-            full = {tier for tier in range(len(self.tiers)) if self.plan.preferred(tier) >= PLAN_MAX}
-            found, skipped = self.policy.pins(self.now(), _LOOKS, full | self.policy.closed)
-            self._decide(found)
-            self._pins_left |= skipped
-            self._pins_due -= _LOOKS
-            await self._rest(trio.current_time() - began, 0)
-
-    async def _note_restored(self) -> None:
-        """Dates of what was restored are midnights: then all that was is looked at again."""
-        if self.now() // DAY_S == self._day:
-            return
-        self._day = self.now() // DAY_S
-        left = self.policy.signals.slots
-        while left > 0:
-            for key in self.policy.kept(_SLOTS):
-                self._accesses.note(InodeNo(key))
-            left -= _SLOTS
-            await trio.lowlevel.checkpoint()
-
     async def _end_restored(self) -> None:
         """Of what lies where it is to lie after its date. Raises: StratumError."""
         while self.facts.over:
             ino = self.facts.over.pop()
             await self._store.catalog.write(end_restored, ino, int(self.now() * 1e9))
             await trio.lowlevel.checkpoint()
-
-    def _pop_unmovable(self) -> tuple[int, float]:
-        key = next(iter(self._unmovable))
-        return key, self._unmovable.pop(key)
 
     def _decide(self, verdicts: Iterable[Verdict]) -> None:
         """They wait from now on; what cannot wait is taken back."""
@@ -446,7 +399,7 @@ class Engine:
             if not takes and waits is None and not self.plan.is_under_way(each.key):
                 self.policy.moved(each.key, each.source, each.now)
                 if each.cause is Cause.PIN and each.key not in self._unmovable:  # nothing else would remind of it
-                    self._pins_left.add(each.target)
+                    self._overlooked.pins.add(each.target)
                 continue
             self.plan.add((each,))
             after = self.plan.waits(each.key)
@@ -463,14 +416,14 @@ class Engine:
     def _heed_closed(self) -> None:
         """What waits for a tier that takes nothing now is decided again, by where it lies: else the room that it is to
         leave would be held for free, and pressure for relieved."""
-        before, self.policy.closed = self.policy.closed, closed(self._store, self.tiers, self.refused, self.now())
+        before, self.policy.closed = self.policy.closed, frozenset(self.closed())
         for each in self.plan.waiting if self.policy.closed - before else ():
             if each.target in self.policy.closed:
                 self.plan.drop(each.key)
                 self.log.drop(each.key)
                 self._accesses.note(InodeNo(each.key))
         if before - self.policy.closed:
-            self._day = -1.0  # what was to go back there is looked for
+            self._overlooked.reopened()
             for key in self._unmovable:
                 self._accesses.note(InodeNo(key))
             self._unmovable.clear()
@@ -482,12 +435,8 @@ class Engine:
         if outcome == DONE:
             self.policy.arrived(verdict.key)
             return
-        if outcome != GONE:
-            self._unmovable.pop(verdict.key, None)
-            if len(self._unmovable) >= UNMOVABLE_MAX:
-                self._pop_unmovable()
-                self._pins_left.update(range(len(self.tiers)))  # it may have been pinned
-            self._unmovable[verdict.key] = self.now() + TIER_AGAIN_S
+        if outcome != GONE and not self._unmovable.leave_alone(verdict.key, self.now(), UNMOVABLE_MAX):
+            self._overlooked.pins.update(range(len(self.tiers)))  # the one that had to go may have been pinned
         self._accesses.note(InodeNo(verdict.key))
 
     def _take_dropped(self) -> None:

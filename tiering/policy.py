@@ -15,21 +15,16 @@ All is booked when it is decided; who carries a move out and fails says so with 
 """
 
 import math
-from collections.abc import Collection, Generator
+from collections.abc import Collection
 from dataclasses import replace
-from typing import Any, NamedTuple
 
-from tiering.forecast import AGES_S, Forecast, class_of
+from tiering.bookings import Bookings
+from tiering.forecast import AGES_S
 from tiering.prices import PriceList
-from tiering.renumber import among
-from tiering.residents import Residents, Valued
-from tiering.signals import HINTS, KINDS, NOWHERE, PINS_MAX, Hint, Signals
-from tiering.state import decode, drained, encode
+from tiering.residents import Valued
+from tiering.signals import HINTS, NOWHERE, Hint
 from tiering.verdict import Case, Cause, Verdict
-from tiering.worths import PolicySettings, Worths
-
-FORMAT = 2
-
+from tiering.worths import PolicySettings
 
 _IDLE_LOOKS = 2
 """Objects that each access credits with what they were not read."""
@@ -38,61 +33,27 @@ _STALE_PART = 1 / 48
 _PRICE_WEIGHT = 0.1
 _RELIEF_MAX = 50
 """Objects that one call relieves a tier of; the next one goes on."""
-_CLOCK_AHEAD_S = 3600.0
-"""By no more than that a clock goes back by itself."""
 _FREE_PART = 0.05
 """A tier with more of its room free than this has room for nothing's sake."""
 
 
-class Left(NamedTuple):
-    """Where an object lies that is to go elsewhere: what is known of its stay is so again if it does not go.
-
-    moved, fell  as `Signals` has them
-    """
-
-    tier: int
-    moved: int
-    fell: int
-
-
-class Policy(Worths):
+class Policy(Bookings):
     """State of all decisions of one store. Keys are 64-bit integers; *now* is in seconds and does not go back.
 
-    Whoever carries moves out says of each what came of it, with `arrived` or `moved`, and sets, and neither is dumped:
+    Whoever carries moves out sets, and neither is dumped:
 
     closed  tiers that take nothing now: nothing is sent there but what is pinned
     stuck   keys of objects that cannot be moved now: they make no room for others
     """
 
     def __init__(self, prices: PriceList, now: float, settings: PolicySettings | None = None) -> None:
-        if not 2 <= len(prices.tiers) <= PINS_MAX:
-            raise ValueError(
-                f"{len(prices.tiers)} tiers: there is nothing to decide in one, and {PINS_MAX} are the most"
-            )
-        super().__init__(prices, now, settings or PolicySettings())
-        self._residents = [Residents(self.signals.place, seed) for seed in range(1, len(prices.tiers) + 1)]
+        super().__init__(prices, now, settings)
         self._promised = 0.0
         """Bytes that must still find room in the slowest open tier."""
         self.closed: frozenset[int] = frozenset()
         self.stuck: Collection[int] = ()
-        self._hand = self._pin_hand = self._kept_hand = 0
-        self._pinned = [0.0] * len(prices.tiers)
-        """Bytes that are booked in each tier and pinned there."""
+        self._pin_hand = self._kept_hand = 0
         self._out: list[Verdict] = []
-        self._left: dict[int, Left] = {}
-
-    @property
-    def nbytes(self) -> int:
-        """Of memory that grows with the number of objects."""
-        return self.signals.nbytes + sum(each.nbytes for each in self._residents)
-
-    def count(self, tier: int) -> int:
-        """Objects that are booked there."""
-        return len(self._residents[tier])
-
-    def where(self, key: int) -> int | None:
-        slot = self.signals.slot(key)
-        return None if slot is None else self.signals.tier[slot]
 
     def place(self, key: int, size: float, now: float, *, kind: int = 0, hint: int = Hint.NONE) -> list[Verdict]:
         """A new object. The last verdict is its own; those before it make room for it.
@@ -101,13 +62,6 @@ class Policy(Worths):
         """
         self._settle(self._added(key, size, now, kind, hint), now, 0, Cause.PLACED)
         return self._taken()
-
-    def landed(self, key: int, size: float, tier: int, now: float, *, kind: int = 0, hint: int = Hint.NONE) -> None:
-        """A new object that lies in *tier* already, whatever its worth; `review` makes room if there is too little.
-
-        Raises: ValueError if *key* is known.
-        """
-        self._book(self._added(key, size, now, kind, hint), tier, now)
 
     def read(self, key: int, now: float, *, count: float | None = None, offset: int | None = None) -> list[Verdict]:
         """It was read: *count* bytes from *offset* on, all if None. Returns the moves that this makes worth it.
@@ -136,69 +90,6 @@ class Policy(Worths):
         if slot is not None:
             self.resized(key, size)
             self._touched(slot, now, None, None)
-
-    def resized(self, key: int, size: float) -> None:
-        slot = self.signals.slot(key)
-        if slot is not None:
-            tier, more = self.signals.tier[slot], size - self.signals.size[slot]
-            self.used[tier] += more
-            if self._is_pinned(slot) and self._pinned_to(slot) == tier:
-                self._pinned[tier] += more
-            self.signals.size[slot] = size
-
-    def removed(self, key: int) -> None:
-        slot = self.signals.slot(key)
-        if slot is not None:
-            self._left.pop(key, None)
-            self._leave(slot)
-            self.signals.forget(slot)
-
-    def renamed(self, old: int, new: int) -> None:
-        """What is known of *old* is known of *new* from now on, and what was known of that is forgotten."""
-        slot = self.signals.slot(old)
-        if slot is not None:
-            self._left.pop(old, None)
-            self.removed(new)
-            self.signals.rename(slot, new)
-
-    def moved(self, key: int, tier: int, now: float) -> None:
-        """It lies in *tier*, by whatever else than a verdict: somebody's command, or a move that could not be done.
-
-        What a verdict was to take away from there has been there all the time.
-        """
-        slot = self.signals.slot(key)
-        left = self._left.pop(key, None)
-        if slot is None or self.signals.tier[slot] == tier:
-            return
-        self._book(slot, tier, now)
-        if left is not None and left.tier == tier:
-            self.signals.moved[slot], self.signals.fell[slot] = left.moved, left.fell
-
-    def arrived(self, key: int) -> None:
-        """A verdict was carried out."""
-        self._left.pop(key, None)
-
-    def waits(self, key: int, tier: int, now: float) -> None:
-        """It is to go to *tier*, by a verdict of long ago that was taken back meanwhile."""
-        slot = self.signals.slot(key)
-        if slot is not None:
-            self._send(slot, tier, now)
-
-    def kind(self, key: int, kind: int) -> None:
-        """What it is has turned out."""
-        slot = self.signals.slot(key)
-        if slot is not None:
-            self.signals.wish[slot] = min(kind, KINDS - 1) * HINTS + self.signals.wish[slot] % HINTS
-            self._classify(slot)
-
-    def hint(self, key: int, hint: int) -> None:
-        slot = self.signals.slot(key)
-        if slot is not None:
-            self._count_pinned(slot, -1)
-            self.signals.wish[slot] = self.signals.wish[slot] // HINTS * HINTS + hint
-            self._count_pinned(slot, 1)
-            if self.signals.tier[slot] != NOWHERE:
-                self._residents[self.signals.tier[slot]].was_read(slot)  # and is worth something else
 
     def pin(self, key: int, tier: int, now: float) -> list[Verdict]:
         """It goes to *tier* and stays there, until `hint` says otherwise; what must make room does."""
@@ -244,19 +135,6 @@ class Policy(Worths):
         inputs = self._inputs(slot, source, now, 0.0)
         self._send(slot, tier, now)
         return [Verdict(key, source, tier, now, Cause.RESTORED, inputs, None)]
-
-    def pin_fits(self, key: int) -> bool:
-        """Whether its tier has room for it beside all else that is pinned there; True of what is not pinned."""
-        slot = self.signals.slot(key)
-        return slot is None or not self._is_pinned(slot) or self._pin_fits(slot)
-
-    def _pinned_to(self, slot: int) -> int:
-        return min(len(self.used) - 1, self.signals.wish[slot] % HINTS - Hint.PIN_FIRST)
-
-    def _pin_fits(self, slot: int) -> bool:
-        tier = self._pinned_to(slot)
-        beside = self._pinned[tier] - (self.signals.size[slot] if self.signals.tier[slot] == tier else 0.0)
-        return beside + self.signals.size[slot] <= self.prices.tiers[tier].capacity_bytes
 
     def _nearest(self, slot: int) -> int:
         """To where it is pinned: the first tier from there on that it fits in without making room."""
@@ -310,13 +188,6 @@ class Policy(Worths):
         out, self._out = self._out, []
         return out
 
-    def _added(self, key: int, size: float, now: float, kind: int, hint: int) -> int:
-        if self.signals.slot(key) is not None:
-            raise ValueError(f"object {key} has a place")
-        slot = self.signals.add(key, size, now, min(kind, KINDS - 1), hint)
-        self._classify(slot)
-        return slot
-
     def _touched(self, slot: int, now: float, count: float | None, offset: int | None) -> bool:
         """Counts an access. False: it goes on with the one before."""
         signals = self.signals
@@ -337,10 +208,6 @@ class Policy(Worths):
             if self._enter(slot, target, now, Cause.POLICY, in_hand=in_hand):
                 return
 
-    def _classify(self, slot: int) -> None:
-        signals = self.signals
-        signals.group[slot] = class_of(signals.reads[slot], signals.gap[slot], signals.wish[slot] // HINTS)
-
     def _credit(self, now: float, looks: int) -> list[int]:
         """Goes on around all objects; tells the forecast of those that were not read. Returns whom it looked at."""
         signals, seen = self.signals, []
@@ -354,38 +221,6 @@ class Policy(Worths):
             if credited < len(AGES_S) and age >= AGES_S[credited]:
                 signals.credited[slot] = self.forecast.survived(signals.group[slot], credited, age)
         return seen
-
-    def _leave(self, slot: int) -> None:
-        tier = self.signals.tier[slot]
-        if tier != NOWHERE:
-            self._count_pinned(slot, -1)
-            self._residents[tier].remove(slot)
-            self.used[tier] -= self.signals.size[slot]
-
-    def _book(self, slot: int, tier: int, now: float) -> None:
-        self._leave(slot)
-        self.signals.entered(slot, tier, now)
-        self._residents[tier].add(slot)
-        self.used[tier] += self.signals.size[slot]
-        self._count_pinned(slot, 1)
-
-    def _count_pinned(self, slot: int, sign: int) -> None:
-        """Where it is booked, if it is pinned there."""
-        tier = self.signals.tier[slot]
-        if self._is_pinned(slot) and self._pinned_to(slot) == tier:
-            self._pinned[tier] += sign * self.signals.size[slot]
-
-    def _send(self, slot: int, tier: int, now: float) -> None:
-        """Books it there by a verdict, that may come to nothing."""
-        signals = self.signals
-        key, source = signals.key[slot], signals.tier[slot]
-        if source != NOWHERE and key not in self._left:
-            self._left[key] = Left(source, signals.moved[slot], signals.fell[slot])
-        self._book(slot, tier, now)
-        left = self._left.get(key)
-        if left is not None and left.tier == tier:  # it need not go at all
-            signals.moved[slot], signals.fell[slot] = left.moved, left.fell
-            del self._left[key]
 
     def _settle(
         self, slot: int, now: float, first: int, cause: Cause, for_key: int | None = None, case: Case | None = None
@@ -529,76 +364,3 @@ class Policy(Worths):
             inputs = self._inputs(slot, tier, now, 0.0, long)
             self._send(slot, tier + 1, now)
             self._out.append(Verdict(signals.key[slot], tier, tier + 1, now, Cause.POLICY, inputs, case))
-
-    def dump(self) -> bytes:
-        """All of it but the prices and settings, so that heat survives a restart."""
-        return encode(self.state())
-
-    def state(self) -> dict[str, Any]:
-        """What `dump` encodes: a copy, so that a thread may do that."""
-        return drained(self.state_in_steps())
-
-    def state_in_steps(self) -> Generator[None, None, dict[str, Any]]:
-        """As `state`, in steps that do not grow with the number of objects. Nothing is told or asked in between."""
-        signals = yield from self.signals.dump()
-        residents = []
-        for each in self._residents:
-            residents.append((yield from each.dump()))
-        return {
-            "format": FORMAT,
-            "tiers": [each.name for each in self.prices.tiers],
-            "began": self.began,
-            "signals": signals,
-            "forecast": self.forecast.dump(),
-            "used": list(self.used),
-            "room_price": list(self.room_price),
-            "residents": residents,
-            "hand": self._hand,
-            "left": [[key, *left] for key, left in self._left.items()],
-        }
-
-    @classmethod
-    def load(
-        cls, data: bytes, prices: PriceList, settings: PolicySettings | None = None, now: float = math.inf
-    ) -> "Policy":
-        """*now*: what is known from a later time was written under a clock that was ahead, and counts from now.
-
-        Tiers may have been added since. Raises: ValueError if *data* is not what `dump` gave, of other tiers, or of
-        other horizons.
-        """
-        state = decode(data)
-        if state["format"] != FORMAT:
-            raise ValueError("the state is of another format")
-        state = among(state, [each.name for each in prices.tiers])
-        made = cls(prices, state["began"], settings)
-        made.signals = Signals.load(state["signals"])
-        made.forecast = Forecast.load(state["forecast"])
-        if made.forecast.horizons_s != made.settings.horizons_s:
-            raise ValueError("the state is of other horizons")
-        made.used, made.room_price = state["used"], state["room_price"]
-        made._hand = state["hand"]
-        made._residents = [Residents(made.signals.place, seed) for seed in range(1, len(prices.tiers) + 1)]
-        for residents, each in zip(made._residents, state["residents"], strict=True):
-            if each is not None:
-                residents.load(each)
-        made._pinned = made._sum_pinned()
-        made._left = {key: Left(*left) for key, *left in state["left"]}
-        made._rewind(now)
-        return made
-
-    def _sum_pinned(self) -> list[float]:
-        found = [0.0] * len(self.used)
-        signals = self.signals
-        for slot, wish in enumerate(signals.wish):
-            if wish % HINTS >= Hint.PIN_FIRST and signals.tier[slot] == self._pinned_to(slot):
-                found[signals.tier[slot]] += signals.size[slot]
-        return found
-
-    def _rewind(self, now: float) -> None:
-        """Ages and the time since it began stay what they were when the newest was known."""
-        ahead = max(self.began, self.signals.newest_s()) - now
-        if ahead > _CLOCK_AHEAD_S:
-            self.began -= ahead
-            self.signals.epoch_s -= ahead
-            for each in self._residents:
-                each.forget_worths()

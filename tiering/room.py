@@ -60,13 +60,16 @@ def capacities(
     return prices.with_capacities(found)
 
 
-def closed(store: Store, tiers: Sequence[str], refused: Mapping[int, float], now: float) -> frozenset[int]:
-    """Tiers that take nothing now: read-only ones, and those that are left alone until the time in *refused*."""
-    return frozenset(
-        number
-        for number, name in enumerate(tiers)
-        if refused.get(number, -math.inf) > now or store.targets[name].read_only is not None
-    )
+def closed(store: Store, tiers: Sequence[str], refused: Mapping[int, float], now: float) -> dict[int, str]:
+    """Tiers that take nothing now, and why: read-only ones, and those left alone until the time in *refused*."""
+    found: dict[int, str] = {}
+    for number, name in enumerate(tiers):
+        left_s = refused.get(number, -math.inf) - now
+        if (reason := store.targets[name].read_only) is not None:
+            found[number] = reason
+        elif left_s > 0:
+            found[number] = f"it could not take something, and is left alone for {left_s:.0f} s more"
+    return found
 
 
 def room(store: Store, policy: Policy, plan: Plan, quotas: Sequence[float], shut: frozenset[int]) -> list[float]:
