@@ -285,10 +285,15 @@ def render(tiers: Mapping[str, Tier], cold: Cold | None = None) -> str:
     """What mkfs.stratumfs(8) writes: what must be said, and what may be."""
     return (
         "# Settings of this store; every key is described in stratumfs.toml(5).\n"
-        + "".join(_TIER.format(name=name, k=tier.k, m=tier.m) for name, tier in tiers.items())
+        + "".join(render_tier(name, tier) for name, tier in tiers.items())
         + (render_cold(cold) if cold is not None else _COLD)
         + _OPTIONAL
     )
+
+
+def render_tier(name: str, tier: Tier) -> str:
+    """The table of a tier on devices."""
+    return _TIER.format(name=name, k=tier.k, m=tier.m)
 
 
 def render_cold(cold: Cold) -> str:

@@ -180,6 +180,14 @@ class AddCold(msgspec.Struct, tag_field="do", tag="add-cold", frozen=True, forbi
     key_file: str | None = None
 
 
+class AddWarm(msgspec.Struct, tag_field="do", tag="add-warm", frozen=True, forbid_unknown_fields=True):
+    """Make empty folders, absolute paths, the devices of a warm tier, coded k + m."""
+
+    devices: tuple[str, ...]
+    k: int
+    m: int
+
+
 class ClaimCold(msgspec.Struct, tag_field="do", tag="claim-cold", frozen=True, forbid_unknown_fields=True):
     """What lies in the cold tier is this store's, whoever else has written there."""
 
@@ -264,7 +272,7 @@ class Shutdown(msgspec.Struct, tag_field="do", tag="shutdown", frozen=True, forb
 
 
 DeviceChange = ReplaceDevice | AddDevice | DrainDevice | RemoveDevice
-TierChange = AddCold | ClaimCold
+TierChange = AddCold | AddWarm | ClaimCold
 TierQuestion = TierStatus | TierLog | TierPlan | TierPin | TierReport | TierPrice | TierInventory
 CatalogRequest = WriteImage | DumpCatalog | BackUpCatalog
 Question = (

@@ -28,6 +28,7 @@ from stratumfs.owner.images import back_up, dump_catalog, write_image
 from stratumfs.owner.messages import (
     AddCold,
     AddDevice,
+    AddWarm,
     Answer,
     BackUpCatalog,
     ClaimCold,
@@ -130,7 +131,7 @@ class Requests:
                     return Done(await answer_of_tiers(self._running, request))
             case ReplaceDevice() | AddDevice() | DrainDevice() | RemoveDevice():
                 return await self._change_device(request, connection)
-            case AddCold() | ClaimCold():
+            case AddCold() | AddWarm() | ClaimCold():
                 async with self._doors.lease():
                     return Done(await change_tiers(self._running, request))
             case WriteImage():

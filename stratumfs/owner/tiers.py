@@ -1,4 +1,4 @@
-"""Tiers of a store that lives: a cold one is added, or claimed from a copy of the store."""
+"""Tiers of a store that lives: a warm or a cold one is added, or the cold one claimed from a copy of the store."""
 
 import os
 from pathlib import Path
@@ -7,14 +7,18 @@ from typing import Any
 import structlog
 
 from stratumfs import config
-from stratumfs.config import COLD, SETTINGS_FILE, Cold
+from stratumfs.config import COLD, SETTINGS_FILE, WARM, Cold
 from stratumfs.devices.identity import sync_folder
+from stratumfs.erasure.code import Code
 from stratumfs.errors import ConfigError, NotFound
+from stratumfs.owner.add import add_device, plan
 from stratumfs.owner.cold import begin_cold, open_cold
-from stratumfs.owner.messages import AddCold, ClaimCold, TierChange
+from stratumfs.owner.exchange import in_time, is_used_up
+from stratumfs.owner.messages import AddCold, AddDevice, AddWarm, ClaimCold, TierChange
 from stratumfs.owner.places import listed, travelling_files
 from stratumfs.owner.wire import Running
 from stratumfs.store.remote_tier import Offsite
+from stratumfs.store.space import SPACE_FIRST_S
 from stratumfs.threads import in_thread
 
 _log = structlog.get_logger(__name__)
@@ -25,6 +29,8 @@ async def change_tiers(running: Running, request: TierChange) -> dict[str, Any]:
     match request:
         case AddCold():
             return await _add(running, request)
+        case AddWarm():
+            return await _add_warm(running, request)
         case ClaimCold():
             return await _claim(running)
 
@@ -43,6 +49,38 @@ async def _add(running: Running, request: AddCold) -> dict[str, Any]:
     running.store.add_remote(offsite)
     _log.info("cold_tier_added", at=cold.to)
     return {"tier": COLD, "at": cold.to, "key_file": cold.key_file}
+
+
+async def _add_warm(running: Running, request: AddWarm) -> dict[str, Any]:
+    """The settings first, then one device after the other: a stop on the way leaves a tier that takes nothing, or less,
+    and asked again it goes on. All folders are looked at before anything is changed."""
+    store, folders, code = running.store, running.folders, Code(request.k, request.m)
+    paths = [Path(each) for each in request.devices]
+    config.check_code(code.k, code.m, WARM)
+    listed_already = {each.path for each in folders.identity.devices if each.tier == WARM}
+    begun = store.fleet.codes.get(WARM)
+    if begun is not None and (begun != code or len(listed_already) >= code.n):
+        raise ConfigError("this store has a warm tier already: `stratumfs device add` gives it another device")
+    if len({*paths, *listed_already}) < code.n or len(set(paths)) < len(paths):
+        raise ConfigError(f"k + m = {code.n} needs {code.n} folders: give more, each once, or choose k and m")
+    store.writer.check_writable()
+    warnings = []
+    for path in paths:
+        asked = AddDevice(WARM, str(path))
+        found = await in_time(folders, path, plan, folders, asked, await is_used_up(running, path))
+        warnings += [found.warning] if found.warning else []
+    if begun is None:
+        await in_thread(_append_settings, folders.folder, config.render_tier(WARM, config.Tier(k=code.k, m=code.m)))
+        running.files.update(await in_thread(travelling_files, running.folder))
+        await store.add_tier(WARM, code)
+    for path in paths:
+        found_device = await add_device(running, AddDevice(WARM, str(path)))
+        if found_device["warning"]:
+            warnings.append(found_device["warning"])
+    await store.writers[WARM].space.refresh(SPACE_FIRST_S)
+    _log.info("warm_tier_added", devices=[str(path) for path in paths], k=code.k, m=code.m)
+    devices = [str(each.path) for each in folders.identity.devices if each.tier == WARM]
+    return {"tier": WARM, "devices": devices, "k": code.k, "m": code.m, "warnings": sorted(set(warnings))}
 
 
 async def _claim(running: Running) -> dict[str, Any]:

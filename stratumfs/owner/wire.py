@@ -247,8 +247,13 @@ def _codes(folders: Folders, settings: Settings) -> dict[str, Code]:
             raise ConfigError(f"{source}: [{tier}] is missing, but the store has devices of that tier")
     codes = {name: Code(tier.k, tier.m) for name, tier in settings.tiers.items()}
     for tier, code in codes.items():
-        if count[tier] < code.n:
-            raise ConfigError(f"{source}: {tier}.k + m = {code.n}, but the store has {count[tier]} devices of it")
+        if count[tier] >= code.n:
+            continue
+        few = f"{source}: {tier}.k + m = {code.n}, but the store has {count[tier]} devices of it"
+        if tier == HOT:
+            raise ConfigError(few)
+        # It was being added when something stopped that: asked again, the command goes on.
+        _log.warning("tier_not_complete", reason=few)
     return codes
 
 

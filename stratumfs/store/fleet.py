@@ -120,7 +120,7 @@ class Fleet:
         self.returning: AttachedDevice | None = None
         self.listeners: list[Listener] = []
         self.writers: list[GivesUp] = []
-        self.codes, self._ledger, self._deadline_s = codes, ledger, deadline_s
+        self.codes, self._ledger, self._deadline_s = dict(codes), ledger, deadline_s
         self._epoch, self._welcome = epoch, welcome
         self._turn = trio.Lock()
         self.stalls = Stalls(self, deadline_s)
@@ -278,6 +278,10 @@ class Fleet:
         self._standings.pop(device, None)
         if (old := self.devices.pop(device, None)) is not None:
             close_soon([old.shards])
+
+    def add_tier(self, tier: str, code: Code) -> None:
+        """A tier that has no devices yet."""
+        self.codes[tier] = code
 
     def join(self, by: AttachedDevice, device: DeviceId | None = None) -> None:
         """From now on *by* is one of the store's, that has a state: it is to `replace` *device*, or `admit`ted."""

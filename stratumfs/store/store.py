@@ -8,6 +8,7 @@ import trio
 
 from stratumfs.catalog.engine import Catalog, Touched
 from stratumfs.catalog.volumes import VolumeRow
+from stratumfs.erasure.code import Code
 from stratumfs.errors import DeviceError, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
 from stratumfs.limits import SCRUB_PERIOD_S
@@ -145,6 +146,14 @@ class Store:
         remote = RemoteTier(self.id, self.catalog, offsite, self.writer.inline, self.naming)
         self.remotes[offsite.tier] = self.targets[offsite.tier] = remote
         self._nursery.start_soon(remote.serve)
+
+    async def add_tier(self, tier: str, code: Code) -> None:
+        """A tier on devices, from now on; those are the fleet's to join."""
+        self.fleet.add_tier(tier, code)
+        writer = self._writer(tier, self._nursery)
+        self.writers[tier] = self.targets[tier] = writer
+        await writer.space.refresh(SPACE_FIRST_S)
+        self._nursery.start_soon(writer.space.serve)
 
     def refuse_writes(self, reason: str) -> None:
         """From now on the store is read-only. The first reason stays."""

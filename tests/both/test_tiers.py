@@ -134,3 +134,29 @@ def test_the_cold_tier_is_one_of_them_and_the_report_says_what_left_the_site(off
     ask(offsite, "unpin", "s3://bucket")
     while os.getxattr(bucket / "file", "user.stratum.tier") != b"hot":
         assert client.get_object(Bucket="bucket", Key="file")["Body"].read() == data
+
+
+def test_a_living_store_is_given_a_warm_tier(doors: Doors) -> None:
+    client, bucket = doors.client(), doors.mount / "bucket"
+    client.create_bucket(Bucket="bucket")
+    data = os.urandom(3_000_000)
+    client.put_object(Bucket="bucket", Key="before", Body=data)
+    warm = [doors.folder / f"new{slot}" for slot in range(3)]
+    for each in warm:
+        each.mkdir()
+    words = ["--warm", *warm, "--warm-k", "2", "--warm-m", "1", "--json"]
+    added = json.loads(run([BIN / "stratumfs", "tier", "add", doors.store, *words]))
+    assert (added["devices"], added["k"], added["m"]) == ([str(each) for each in warm], 2, 1)
+    run([BIN / "stratum-tier", "move", bucket / "before", "--to", "warm"])
+    client.put_object(Bucket="bucket", Key="plain", Body=data)
+    assert [tier_of(bucket / name) for name in ("before", "plain")] == ["warm", "hot"]
+    doors.restart()
+    run([BIN / "stratum-tier", "pin", bucket, "--to", "warm"])
+    wait_in(bucket / "plain", "warm")
+    for name in ("before", "plain"):
+        assert (bucket / name).read_bytes() == data
+        assert doors.client().get_object(Bucket="bucket", Key=name)["Body"].read() == data
+
+
+def tier_of(path: Path) -> str:
+    return os.getxattr(path, "user.stratum.tier").decode()
