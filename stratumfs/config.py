@@ -21,6 +21,8 @@ from stratumfs.limits import SHARDS_MAX
 
 SETTINGS_FILE = "stratumfs.toml"
 HOT, WARM, COLD = "hot", "warm", "cold"
+EMBEDDED_K, EMBEDDED_M = 4, 2
+"""The code of a tier where nothing else is said."""
 REMOTE_TIERS = frozenset({COLD})
 """Whose volumes lie on none of the store's devices."""
 SCRUB_DAYS_MIN, SCRUB_DAYS_MAX = 0.01, 3650

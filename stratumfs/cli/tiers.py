@@ -9,9 +9,9 @@ from cyclopts import App, Parameter
 
 from stratumfs.cli import command
 from stratumfs.cli.exit import Exit
+from stratumfs.config import EMBEDDED_K, EMBEDDED_M
 from stratumfs.errors import ConfigError
 from stratumfs.owner import client, locate
-from stratumfs.owner.create import EMBEDDED_K, EMBEDDED_M
 from stratumfs.owner.messages import AddCold, AddWarm, ClaimCold
 from stratumfs.owner.places import PASSPHRASE_VARIABLE, SECRET_FILE
 

@@ -33,7 +33,7 @@ from stratumfs.volumes.survival import Shards, Survival, survival
 
 DEVICES_FOLDER = "devices"
 EMBEDDED_DEVICES = 6
-EMBEDDED_K, EMBEDDED_M = 4, 2
+EMBEDDED_K, EMBEDDED_M = config.EMBEDDED_K, config.EMBEDDED_M
 
 
 @dataclass(frozen=True, slots=True)
