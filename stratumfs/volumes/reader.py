@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import trio
 
 from stratumfs.erasure.code import codec_for
+from stratumfs.errors import ColdUnavailable
 from stratumfs.ids import CellIndex, StoreId
 from stratumfs.limits import CODING_THREADS, HEDGE_DELAY_S, STRIPE_CACHE_BYTES, STRIPE_PAYLOAD_MAX
 from stratumfs.location import Location
@@ -20,6 +21,14 @@ LOOP_CELLS_MAX = 256 * 1024
 costs 40, and where all cores are busy a turn of the scheduler twice."""
 
 
+class _Loading:
+    """Of cells that somebody is getting. unavailable: why a cold tier did not give them."""
+
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        self.unavailable = ""
+
+
 class VolumeReader:
     """Reads from all volumes of a store; lives on one loop.
 
@@ -27,7 +36,8 @@ class VolumeReader:
     on_damage  called on the loop for each bad or missing cell met; may be called often for one shard
 
     Shared state is the cache and `_loading`: a cell that some task is getting already is waited for, not read twice. A
-    loader that fails or is cancelled wakes the others, and one of them tries itself.
+    loader that fails or is cancelled wakes the others, and one of them tries itself; but where it has waited for a cold
+    tier in vain, so have they: one after the other they would wait as often as there are readers.
     """
 
     def __init__(
@@ -44,7 +54,7 @@ class VolumeReader:
         self._on_damage = on_damage
         self._hedge_s = hedge_s
         self._cache = CellCache(cache_bytes)
-        self._loading: dict[CellKey, trio.Event] = {}
+        self._loading: dict[CellKey, _Loading] = {}
         self._threads = LendingThreads(CODING_THREADS)
         self._degraded = self._verified = 0
 
@@ -136,7 +146,9 @@ class VolumeReader:
             if missing:
                 found.update(await self._load(volume, at, missing, loop_max))
             elif coming is not None:
-                await coming.wait()
+                await coming.ended.wait()
+                if coming.unavailable:
+                    raise ColdUnavailable(coming.unavailable)
             else:
                 return found
 
@@ -144,8 +156,8 @@ class VolumeReader:
         self, volume: VolumeInfo, at: StripeAt, wanted: Sequence[CellIndex], loop_max: int
     ) -> dict[CellIndex, Cell]:
         keys = [CellKey(volume.id, at.stripe, at.nonce, index) for index in wanted]
-        done = trio.Event()
-        self._loading.update((key, done) for key in keys)
+        loading = _Loading()
+        self._loading.update((key, loading) for key in keys)
         try:
             cells = await self._read_stripe(StripeSource(self._store, volume, at, self._devices), wanted, loop_max)
             self._verified += len(cells)
@@ -153,10 +165,13 @@ class VolumeReader:
                 if index < volume.code.k:
                     self._cache.put(CellKey(volume.id, at.stripe, at.nonce, index), cell)
             return {index: cells[index] for index in wanted}
+        except ColdUnavailable as error:
+            loading.unavailable = str(error)
+            raise
         finally:
             for key in keys:
                 del self._loading[key]
-            done.set()
+            loading.ended.set()
 
     async def _read_stripe(
         self, source: StripeSource, wanted: Sequence[CellIndex], loop_max: int

@@ -11,7 +11,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stratumfs.errors import DeviceFailed, DeviceUnasked, TooFewShards
+from stratumfs.errors import ColdUnavailable, DeviceFailed, DeviceUnasked, TooFewShards
 from stratumfs.ids import CellIndex, Nonce
 from stratumfs.location import Location
 from stratumfs.shards.layout import ShardName
@@ -294,9 +294,10 @@ async def test_readers_of_a_lost_cell_share_one_decode() -> None:
 
 
 class Stall:
-    """A device whose reads hang until it is released."""
+    """A device whose reads hang until it is released, and then fail by *error*, if there is one."""
 
-    def __init__(self, tier: Tier, location: Location, index: int) -> None:
+    def __init__(self, tier: Tier, location: Location, index: int, error: Exception | None = None) -> None:
+        self.calls, self._error = 0, error
         self.shards = tier.shards_of(location.volume, index)
         self.released = threading.Event()
         self.reached = threading.Semaphore(0)
@@ -311,8 +312,11 @@ class Stall:
 
     def _fault(self, verb: str, name: ShardName | None) -> None:
         if verb == "read_at":
+            self.calls += 1
             self.reached.release()
             assert self.released.wait(10)
+            if self._error is not None:
+                raise self._error
 
 
 async def test_a_stalled_device_is_hedged() -> None:
@@ -382,6 +386,28 @@ async def test_a_cancelled_reader_leaves_its_cells_to_the_others() -> None:
             scope.cancel()
             await trio.testing.wait_all_tasks_blocked()
             stall.released.set()
+
+
+async def test_who_waits_for_a_cold_tier_beside_another_reader_waits_no_longer_than_that_one() -> None:
+    tier = Tier(1, 0)
+    location = await tier.append(payload(100))
+    failed = []
+    with Stall(tier, location, 0, ColdUnavailable("it has not answered")) as stall:
+        async with trio.open_nursery() as nursery:
+
+            async def read() -> None:
+                with pytest.raises(ColdUnavailable, match="it has not answered"):
+                    await tier.read(location, 0, 100)
+                failed.append(trio.current_time())
+
+            nursery.start_soon(read)
+            await trio.to_thread.run_sync(stall.reached.acquire)
+            for _ in range(3):
+                nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            stall.released.set()
+    assert len(failed) == 4
+    assert stall.calls == 1
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
