@@ -25,8 +25,10 @@ import structlog
 import trio
 from botocore.config import Config
 
-from stratumfs.owner import create, credentials
+from stratumfs.errors import StoreClosing
+from stratumfs.owner import client, create, credentials
 from stratumfs.owner.fsck import Wanted, fsck
+from stratumfs.owner.messages import Question
 from tests.faults.audit import audit_rows, audit_shards
 from tests.faults.run import opened
 
@@ -124,6 +126,14 @@ class Doors:
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(run([BIN / "stratumfs", "status", "--json", self.store]))
         return found
+
+    def ask(self, request: Question) -> dict[str, Any]:
+        """What the living owner answers in the end, without a process that asks. Raises: StratumError."""
+        owner = client.connect(self.store)
+        if owner is None:
+            raise StoreClosing("there is no owner")
+        with owner:
+            return owner.ask(request)
 
     # What a user has
 
@@ -258,8 +268,8 @@ class Doors:
 
     def destroy(self) -> None:
         """End it whatever its state; never fails."""
-        for client in self._clients:
-            client.close()
+        for each in self._clients:
+            each.close()
         self._clients.clear()
         for pid in self._owners():
             _kill(pid)

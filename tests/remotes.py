@@ -11,7 +11,7 @@ from stratumfs.errors import DeviceFailed, ShardMissing
 from stratumfs.ids import Buffer
 from stratumfs.shards.remote import Patience, S3Remote
 from stratumfs.shards.s3 import Keys
-from tests.doors import BIN, Doors, opened_doors, run
+from tests.doors import BIN, TEST_S, Doors, opened_doors, run
 from tools.measure.endpoint import Endpoint
 from tools.measure.systems import BUCKET, seaweed
 
@@ -32,10 +32,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 def service_keys(service: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with the keys to it."""
     path = tmp_path_factory.mktemp("keys") / "keys"
+    write_keys(path, service)
+    return path
+
+
+def write_keys(path: Path, service: Endpoint) -> None:
     path.write_text(
         f"[default]\naws_access_key_id = {service.access_key}\naws_secret_access_key = {service.secret_key}\n"
     )
-    return path
 
 
 def remote_at(
@@ -54,17 +58,25 @@ def remote_at(
 
 
 @contextmanager
-def opened_cold(folder: Path, url: str, keys: Path, settings: str = "") -> Iterator[Doors]:
-    """A store that mkfs.stratumfs makes, with a cold tier; *settings* are lines of its table [cold]."""
+def opened_cold(
+    folder: Path, url: str, keys: Path, settings: str = "", *, warm: int = 0, seconds: float = TEST_S
+) -> Iterator[Doors]:
+    """A store that mkfs.stratumfs makes, with a cold tier; *settings* are lines of its table [cold].
+
+    warm     devices of a warm tier, 2+1, between
+    seconds  see `opened_doors`
+    """
     devices = [folder / f"d{slot}" for slot in range(6)]
-    for path in (*devices, folder / "mount"):
+    between = [folder / f"w{slot}" for slot in range(warm)]
+    for path in (*devices, *between, folder / "mount"):
         path.mkdir()
+    warmer = ["--warm", *between, "--warm-k", "2", "--warm-m", "1"] if between else []
     words = ["--cold", f"s3://{BUCKET}/{folder.name}", "--cold-endpoint", url]
     words += ["--cold-credentials", str(keys), "--cold-key-file", str(folder / "cold.key")]
-    run([BIN / "mkfs.stratumfs", "--hot", *devices, *words, folder / "store"])
+    run([BIN / "mkfs.stratumfs", "--hot", *devices, *warmer, *words, folder / "store"])
     file = folder / "store" / "stratumfs.toml"
     file.write_text(file.read_text().replace("[cold]\n", f"[cold]\n{settings}"))
-    with opened_doors(folder) as found:
+    with opened_doors(folder, seconds=seconds) as found:
         yield found
 
 

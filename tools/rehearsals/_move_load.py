@@ -3,6 +3,7 @@
 import os
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,10 +27,15 @@ class Load:
     """Readers of *entries*, which lie in both buckets, and writers, who have files of their own beside them.
 
     What a writer has written through one door he reads through the other at once.
+
+    read_from  the buckets that are read and copied from, if not both
+    counts     what was done, and `slowest` how many seconds it took at most
     """
 
     def __init__(self, doors: Doors, entries: list[Entry], by_mount: str, by_s3: str, seed: int) -> None:
         self.counts: Counter[str] = Counter()
+        self.slowest: dict[str, float] = {}
+        self.read_from: tuple[str, ...] = (by_mount, by_s3)
         self._doors, self._by_mount, self._by_s3 = doors, by_mount, by_s3
         self._files = [entry for entry in entries if entry.is_file]
         self._seed = seed
@@ -90,16 +96,18 @@ class Load:
 
     def _read_mount(self, rng: random.Random) -> None:
         while not self._stop.is_set():
-            entry, bucket = rng.choice(self._files), rng.choice((self._by_mount, self._by_s3))
-            self._same(entry, f"{bucket} in the mount", (self._doors.mount / bucket / entry.path).read_bytes())
-            self.counts["read through the mount"] += 1
+            entry, bucket = rng.choice(self._files), rng.choice(self.read_from)
+            with self._counted("read through the mount"):
+                data = (self._doors.mount / bucket / entry.path).read_bytes()
+            self._same(entry, f"{bucket} in the mount", data)
 
     def _read_s3(self, rng: random.Random) -> None:
         reader = Reader(self._doors)
         while not self._stop.is_set():
-            entry, bucket = rng.choice(self._files), rng.choice((self._by_mount, self._by_s3))
-            self._same(entry, f"{bucket} in S3", reader.get(bucket, os.fsencode(entry.path)).data)
-            self.counts["read through S3"] += 1
+            entry, bucket = rng.choice(self._files), rng.choice(self.read_from)
+            with self._counted("read through S3"):
+                data = reader.get(bucket, os.fsencode(entry.path)).data
+            self._same(entry, f"{bucket} in S3", data)
         reader.close()
 
     def _write_mount(self, rng: random.Random) -> None:
@@ -108,7 +116,8 @@ class Load:
         reader, mine = Reader(self._doors), self._mine[self._by_mount]
         while not self._stop.is_set():
             name = f"f{rng.randrange(_FILES_MAX)}"
-            mine[name] = _change(rng, folder / name, mine.get(name))
+            with self._counted("written through the mount"):
+                mine[name] = _change(rng, folder / name, mine.get(name))
             if rng.random() < 0.2:
                 (folder / name).unlink()
                 del mine[name]
@@ -118,7 +127,6 @@ class Load:
             else:
                 got = reader.get(self._by_mount, f"{BUSY}/{name}".encode())
                 self._equal(f"{name}, written through the mount, in S3", got.data, mine[name])
-            self.counts["written through the mount"] += 1
         reader.close()
 
     def _write_s3(self, rng: random.Random) -> None:
@@ -142,9 +150,16 @@ class Load:
                 self.counts["deleted through S3"] += 1
             else:
                 mine[name] = rng.randbytes(rng.choice(_SIZES))
-                client.put_object(**at, Body=mine[name])
+                with self._counted("written through S3"):
+                    client.put_object(**at, Body=mine[name])
                 self._equal(f"{name}, put through S3, in the mount", (folder / name).read_bytes(), mine[name])
-                self.counts["written through S3"] += 1
+
+    @contextmanager
+    def _counted(self, what: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.slowest[what] = max(time.monotonic() - began, self.slowest.get(what, 0.0))
+        self.counts[what] += 1
 
     def _same(self, entry: Entry, where: str, data: bytes) -> None:
         if len(data) != entry.size or digest(data) != entry.digest:

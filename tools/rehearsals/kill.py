@@ -50,7 +50,12 @@ class Lost(Exception):
 
 class Rehearsal:
     """A store that is up at the beginning and at the end of each round; fsck looks at it after every
-    *check_every*-th."""
+    *check_every*-th.
+
+    by_s3, by_mount  the buckets in which it writes; nobody else does
+    """
+
+    by_s3, by_mount = BY_S3, BY_MOUNT
 
     def __init__(self, doors: Doors, seed: int, state: Path | None = None, check_every: int = 1) -> None:
         self.doors, self.counts, self.round = doors, Counter[str](), 0
@@ -60,7 +65,7 @@ class Rehearsal:
         self.after_kills: list[float] = []
         if state is not None and state.exists():
             self._resume()
-        for bucket in (BY_S3, BY_MOUNT):
+        for bucket in (self.by_s3, self.by_mount):
             (doors.mount / bucket).mkdir(exist_ok=True)
         self._known: dict[str, bytes] = {}
         self._clients = [doors.client(max_pool_connections=1) for _ in range(WORKERS)]  # each takes 12 MB, for ever
@@ -86,11 +91,11 @@ class Rehearsal:
         for worker in workers:
             worker.thread.start()
         self._wait_busy(workers)
-        time.sleep(rng.uniform(*LOAD_S))
+        self._wait_moment(rng)
         busy = {door: _busy(workers, door) for door in ("s3", "mount")}
         errors = [worker.error for worker in workers if worker.error is not None]
         stop.set()
-        self.doors.kill()
+        self._kill()
         for worker in workers:
             worker.thread.join(FIRST_S)
             self.counts[f"acknowledged at the {worker.door} door"] += worker.acknowledged
@@ -102,14 +107,21 @@ class Rehearsal:
             raise Lost(f"the kill did not happen under load: {busy}")
         self.counts["calls under way or just acknowledged at the kill"] += sum(busy.values())
 
+    def _wait_moment(self, rng: random.Random) -> None:
+        """Until the owner is to be killed; its writers are busy."""
+        time.sleep(rng.uniform(*LOAD_S))
+
+    def _kill(self) -> None:
+        self.doors.kill()
+
     def _workers(self, stop: threading.Event) -> list[Worker]:
         found: list[Worker] = []
         for number in range(WORKERS):
             seed = f"{self._seed} {self.round} {number}"
             client = self._clients[number]
             client.close()  # its connections are those of the owner that is gone
-            found.append(S3Worker(self._promises, stop, f"s3 {seed}", number, client, BY_S3))
-            writer = MountWorker(self._promises, stop, f"mount {seed}", number, self.doors.mount / BY_MOUNT)
+            found.append(S3Worker(self._promises, stop, f"s3 {seed}", number, client, self.by_s3))
+            writer = MountWorker(self._promises, stop, f"mount {seed}", number, self.doors.mount / self.by_mount)
             writer.know(self._known)
             found.append(writer)
         return found
@@ -177,7 +189,7 @@ class Rehearsal:
         reader = Reader(self.doors)
         self._known.clear()
         try:
-            for bucket in (BY_S3, BY_MOUNT):
+            for bucket in (self.by_s3, self.by_mount):
                 self._compare_bucket(bucket, reader)
         finally:
             reader.close()
@@ -211,7 +223,7 @@ class Rehearsal:
             raise Lost(f"{name} is {what}; {len(may)} outcomes were possible")
         self.counts["outcomes left open by the kill"] += len(may) > 1
         self._promises.settle(name, found)
-        if data is not None and name.startswith(f"{BY_MOUNT}/"):
+        if data is not None and name.startswith(f"{self.by_mount}/"):
             self._known[name] = data
         self.counts["names compared"] += 1
 
@@ -237,7 +249,7 @@ class Rehearsal:
             raise SystemExit(f"{self._state.parent} belongs to a run with --seed {state['seed']}")
         self.round, self.counts = state["round"], Counter(state["counts"])
         self.undisturbed, self.after_kills = state["undisturbed"], state["after_kills"]
-        for bucket in (BY_S3, BY_MOUNT):
+        for bucket in (self.by_s3, self.by_mount):
             shutil.rmtree(self.doors.mount / bucket)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -32,6 +32,9 @@ from tools.rehearsals.tree import BY_MOUNT, BY_S3, FILL_S, Different, Tell
 ROUNDS = 2
 WARM = 3
 """Devices of the warm tier."""
+
+
+Moving = TypeVar("Moving", bound="Rehearsal")
 
 
 class Rehearsal(tree.Rehearsal):
@@ -119,44 +122,71 @@ class Rehearsal(tree.Rehearsal):
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="tools/rehearse move", description=__doc__)
+    options, entries = chosen("move", __doc__, argv)
+    folder, console = options.folder, Console()
+    warm = [folder / f"w{slot}" for slot in range(WARM)]
+    with opened_doors(folder, warm=warm, seconds=8 * FILL_S) as doors:
+        rehearsal = carry_out(lambda tell: Rehearsal(doors, entries, tell, options.seed), console)
+    print_moves(rehearsal, console)
+    if not is_whole(doors, console):
+        return 1
+    console.print("everything is where it was moved to, and the same through both doors, to the byte")
+    if options.temporary:
+        shutil.rmtree(folder)
+    return 0
+
+
+More = Callable[[argparse.ArgumentParser], None]
+
+
+def chosen(name: str, about: str | None, argv: list[str], more: More | None = None) -> tuple[Any, list[Entry]]:
+    """What the command line says, and a sample of this machine's files. *more* adds arguments."""
+    parser = argparse.ArgumentParser(prog=f"tools/rehearse {name}", description=about)
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--bytes", type=int, default=10**9)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="a new one; default: a temporary folder")
+    if more is not None:
+        more(parser)
     options = parser.parse_args(argv)
-    folder = options.folder or Path(tempfile.mkdtemp(prefix="rehearse-move-"))
-    console = Console()
+    options.temporary = options.folder is None
+    options.folder = options.folder or Path(tempfile.mkdtemp(prefix=f"rehearse-{name}-"))
+    options.folder.mkdir(parents=True, exist_ok=True)
     entries = sample(options.files, options.bytes, options.seed)
     files = [entry for entry in entries if entry.is_file]
-    console.print(f"{len(files)} files, {sum(entry.size for entry in files)} bytes in each of two buckets, in {folder}")
+    size = sum(entry.size for entry in files)
+    print(f"{len(files)} files, {size} bytes in each of two buckets, in {options.folder}", flush=True)
+    return options, entries
+
+
+def carry_out(made: Callable[[Tell], Moving], console: Console) -> Moving:
+    """All steps of a rehearsal, with a line that says how far it is. Raises: what a step raises."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    warm = [folder / f"w{slot}" for slot in range(WARM)]
-    with opened_doors(folder, warm=warm, seconds=8 * FILL_S) as doors, Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console) as progress:
         bars = progress.add_task("", total=None)
-        rehearsal = Rehearsal(
-            doors,
-            entries,
+        rehearsal = made(
             lambda what, done, all_: progress.update(bars, description=what, completed=done, total=all_),
-            options.seed,
         )
         for name, step in rehearsal.steps.items():
             progress.reset(bars, description=name, total=None)
             step()
             console.print(f"done: {name}, {progress.tasks[0].elapsed or 0.0:.0f} s")
-        for said in rehearsal.moved:
-            rate = said["bytes"] / said["seconds"] / 1e6
-            console.print(
-                f"{said['path']} to {said['to']}: {said['bytes']} bytes, {said['seconds']:.0f} s, {rate:.0f} MB/s"
-            )
+    return rehearsal
+
+
+def print_moves(rehearsal: Rehearsal, console: Console) -> None:
+    for said in rehearsal.moved:
+        rate = said["bytes"] / said["seconds"] / 1e6
+        console.print(
+            f"{said['path']} to {said['to']}: {said['bytes']} bytes, {said['seconds']:.0f} s, {rate:.0f} MB/s"
+        )
     for what, count in sorted(rehearsal.load.counts.items()):
         console.print(f"{what} meanwhile: {count}")
+
+
+def is_whole(doors: Doors, console: Console) -> bool:
+    """Once it is stopped. What is wrong is printed."""
     wrong = doors.complaints() + doors.audit()
     for line in wrong:
         console.print(f"[red]{line}")
-    if wrong:
-        return 1
-    console.print("everything is where it was moved to, and the same through both doors, to the byte")
-    if options.folder is None:
-        shutil.rmtree(folder)
-    return 0
+    return not wrong
