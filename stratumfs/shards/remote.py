@@ -311,7 +311,13 @@ class S3Remote:
     def _new_client(self, keys: Keys | None) -> Any:
         waits = self._patience
         client = make_client(
-            self.label, self._endpoint, keys, attempts=1, connect_s=waits.connect_s, silence_s=waits.silence_s
+            self.label,
+            self._endpoint,
+            keys,
+            attempts=1,
+            connect_s=waits.connect_s,
+            silence_s=waits.silence_s,
+            sign_bodies=False,
         )
         self._expiries.guard(client)
         return client
@@ -324,6 +330,12 @@ class _Reader(io.RawIOBase):
     def __init__(self, view: memoryview) -> None:
         super().__init__()
         self._view, self._place = view, 0
+
+    def read(self, size: int = -1) -> bytes:
+        """More than is asked for: urllib3 asks for 16 KiB at a time, and each time waits for Python's lock."""
+        piece = bytes(self._view[self._place : self._place + (max(size, MIB) if size >= 0 else len(self._view))])
+        self._place += len(piece)
+        return piece
 
     def readable(self) -> bool:
         return True
@@ -376,7 +388,8 @@ def _compare(answer: Any, view: memoryview) -> None:
     place = 0
     with closing(answer["Body"]) as body:
         while data := body.read(MIB):
-            if data != view[place : place + len(data)]:
+            # Not beside the view itself: that is compared element by element, thirty times as slowly, all threads held.
+            if data != bytes(view[place : place + len(data)]):
                 raise _Wrong(f"what was read back differs behind byte {place}")
             place += len(data)
     if place != len(view):

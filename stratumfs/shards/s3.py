@@ -81,13 +81,15 @@ def make_client(
     attempts: int,
     connect_s: float = REMOTE_CONNECT_S,
     silence_s: float = REMOTE_SILENCE_S,
+    sign_bodies: bool = True,
 ) -> Any:
     """A client of boto3, which many threads may use.
 
-    where     names what it is for, in errors
-    endpoint  a URL; None is AWS itself
-    keys      None: those that boto3 finds, renewed by it
-    attempts  that botocore makes of each request
+    where        names what it is for, in errors
+    endpoint     a URL; None is AWS itself
+    keys         None: those that boto3 finds, renewed by it
+    attempts     that botocore makes of each request
+    sign_bodies  False: of bodies only the MD5 that goes with them is signed, over plain HTTP too, as it is over TLS
     Raises: ConfigError.
     """
     import boto3
@@ -111,6 +113,7 @@ def make_client(
                 max_pool_connections=REMOTE_CONNECTIONS_KEPT,
                 retries={"mode": "standard", "total_max_attempts": attempts},
                 tcp_keepalive=True,
+                s3=None if sign_bodies else {"payload_signing_enabled": False},
             ),
         )
     except (BotoCoreError, ValueError) as error:
