@@ -44,7 +44,8 @@ class LocalShards:
         self._open_max = open_max
         self._files: OrderedDict[ShardName, Descriptor] = OrderedDict()
         self._forgotten = 0  # counts removals from _files: what was opened before one may be another file by now
-        self._lock = threading.Lock()  # guards both; never held over a system call that may block
+        # Guards both; never held over what may block, as close(2) may: what falls out of _files outlives it.
+        self._lock = threading.Lock()
         try:
             self._folder = Descriptor(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
@@ -175,7 +176,8 @@ class LocalShards:
 
     def close(self) -> None:
         with self._lock:
-            self._files.clear()
+            dropped, self._files = self._files, OrderedDict()
+        dropped.clear()
         self._folder.close()
 
     def _list(self, folder: str) -> list[str]:
@@ -220,20 +222,21 @@ class LocalShards:
                 self._files.move_to_end(name)
                 return file
             forgotten = self._forgotten
-        file = Descriptor(self._open_file(path_of(name), os.O_RDONLY))
+        opened = Descriptor(self._open_file(path_of(name), os.O_RDONLY))
         with self._lock:
             if forgotten != self._forgotten:
-                return file  # perhaps what was replaced meanwhile: good for this read, and not to be kept
-            file = self._files.setdefault(name, file)
+                return opened  # perhaps what was replaced meanwhile: good for this read, and not to be kept
+            file = self._files.setdefault(name, opened)
             self._files.move_to_end(name)
             dropped = [self._files.popitem(last=False) for _ in range(len(self._files) - self._open_max)]
-        del dropped  # closes them, outside the lock
+        del opened, dropped
         return file
 
     def _forget(self, name: ShardName) -> None:
         with self._lock:
-            self._files.pop(name, None)
+            dropped = self._files.pop(name, None)
             self._forgotten += 1
+        del dropped
 
     def _make_folders(self, name: ShardName) -> None:
         folder = folder_of(name)

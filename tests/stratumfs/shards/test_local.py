@@ -43,6 +43,41 @@ def test_files_for_reading_are_kept_open_within_a_bound(tmp_path: Path) -> None:
     assert open_files() == before - 1
 
 
+@pytest.mark.parametrize("let_go", [lambda shards: shards.unlink(NAME), lambda shards: shards.close()])
+def test_regression_no_file_is_closed_under_the_lock_that_the_loop_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, let_go: Callable[[LocalShards], None]
+) -> None:
+    """On a disk that hangs close(2) hangs too."""
+    shards = LocalShards(tmp_path)
+    shards.create(NAME).write_at(0, [b"abcdef"])
+    held = list[bool]()
+    close = os.close
+    monkeypatch.setattr(os, "close", lambda number: [held.append(shards._lock.locked()), close(number)])
+    shards.read_at(NAME, 0, 6)
+    let_go(shards)
+    assert held
+    assert not any(held)
+
+
+def test_regression_a_file_that_two_open_at_once_is_not_closed_under_that_lock_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = LocalShards(tmp_path)
+    shards.create(NAME).write_at(0, [b"abcdef"])
+    held = list[bool]()
+    close, opened = os.close, shards._open_file
+    monkeypatch.setattr(os, "close", lambda number: [held.append(shards._lock.locked()), close(number)])
+
+    def beside(path: PurePosixPath, flags: int) -> int:
+        monkeypatch.setattr(shards, "_open_file", opened)
+        shards.read_at(NAME, 0, 6)
+        return opened(path, flags)
+
+    monkeypatch.setattr(shards, "_open_file", beside)
+    assert shards.read_at(NAME, 0, 6) == b"abcdef"
+    assert held == [False]
+
+
 def test_what_the_page_cache_has_is_read_without_waiting(tmp_path: Path) -> None:
     shards = LocalShards(tmp_path)
     shards.create(NAME).write_at(0, [b"abcdef"])
