@@ -55,6 +55,11 @@ class Bookings(Worths):
         """Of memory that grows with the number of objects."""
         return self.signals.nbytes + sum(each.nbytes for each in self._residents)
 
+    @property
+    def pressed(self) -> bool:
+        """Whether more is booked in any tier than it has room for."""
+        return any(used > price.capacity_bytes for used, price in zip(self.used, self.prices.tiers, strict=True))
+
     def count(self, tier: int) -> int:
         """Objects that are booked there."""
         return len(self._residents[tier])

@@ -46,7 +46,7 @@ from tiering.carrier import Carrier
 from tiering.decisions import DecisionLog, latest
 from tiering.facts import Facts
 from tiering.overlooked import SLOTS, Overlooked, Unmovable
-from tiering.plan import Plan
+from tiering.plan import Plan, lifetime
 from tiering.policy import Policy
 from tiering.prices import PriceList
 from tiering.room import capacities, closed, decided_capacity, lying, room, tier_bytes
@@ -99,6 +99,7 @@ class Engine:
         self.facts = Facts(policy, self.plan, self.tiers, self.sniffer.ask)
         self.carrier = Carrier(store, self.tiers)
         self._rest = Pace(store.observer, lambda _: None)
+        self._hurried = Pace(store.observer, lambda _: None, hurry=True)
         self._unmovable = Unmovable()
         self._overlooked = Overlooked(policy, self.plan, self._rest, self._decide)
         policy.stuck = self._unmovable
@@ -159,7 +160,8 @@ class Engine:
                 if slot is not None and slot < len(before):
                     before[slot] = 1
             await self._take(found, new=False)
-            await self._rest(trio.current_time() - began, 0)
+            # Nothing moves before all is known: who waits for room waits for this.
+            await (self._hurried if self.policy.pressed else self._rest)(trio.current_time() - began, 0)
         for slot, seen in enumerate(before):
             if not seen and self.policy.signals.tier[slot] != NOWHERE:
                 self._accesses.note(InodeNo(self.policy.signals.key[slot]))
@@ -221,7 +223,7 @@ class Engine:
         try:
             ident = random_id()
             rows = await self.log.begin([each.key for each in batch.moves], ident)
-            for tier, moves in groupby(sorted(batch.moves, key=_lifetime), lambda each: each.target):
+            for tier, moves in groupby(sorted(batch.moves, key=lifetime), lambda each: each.target):
                 carried = await self.carrier.carry(tier, tuple(moves), ident)
                 outcomes |= carried.outcomes
                 if carried.stopped:
@@ -492,9 +494,3 @@ async def opened(
 
 def _decided(prices: PriceList) -> PriceList:
     return prices.with_capacities([decided_capacity(each.capacity_bytes) for each in prices.tiers])
-
-
-def _lifetime(verdict: Verdict) -> tuple[int, float]:
-    """Into one tier together, and side by side there what is expected to be read about as often: it will be moved on,
-    or up again, at about the same time, and leave whole volumes empty."""
-    return verdict.target, verdict.inputs.reads_day

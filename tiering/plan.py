@@ -119,6 +119,12 @@ class Plan:
         return verdict
 
 
+def lifetime(verdict: Verdict) -> tuple[int, float]:
+    """Into one tier together, and side by side there what is expected to be read about as often: it will be moved on,
+    or up again, at about the same time, and leave whole volumes empty."""
+    return verdict.target, verdict.inputs.reads_day
+
+
 def _kind(verdict: Verdict) -> tuple[int, bool]:
     return verdict.target, verdict.cause is Cause.PRESSURE
 

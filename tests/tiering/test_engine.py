@@ -561,8 +561,12 @@ async def test_a_look_at_all_that_there_is_leaves_the_loop_to_others(tmp_path: P
 
         with patch.object(tiering.engine, "RESIDENCES", 2), patch.object(running.engine, "_rest", rest):
             await running.engine.survey()
-        assert len(rests) >= 3, "the root, the bucket, and four objects: by two"
-        assert all(each > 0 for each in rests)
+            assert len(rests) >= 3, "the root, the bucket, and four objects: by two"
+            assert all(each > 0 for each in rests)
+            rests.clear()
+            running.engine.policy.prices = running.engine.policy.prices.with_capacities([SIZE, math.inf])
+            await running.engine.survey()
+            assert not rests, "under pressure it rests no longer because of others"
 
 
 async def test_heat_outlasts_a_tier_that_is_added_and_so_do_decisions(tmp_path: Path) -> None:
