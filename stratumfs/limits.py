@@ -367,8 +367,8 @@ SMART_WAIT_S = 30.0
 """For smartctl, which hangs with its disk."""
 REMOTE_THREADS = 32
 """That read from somebody's S3 at once."""
-REMOTE_READS_WAITING_MAX = 256
-"""Of the cold tier. Less than READS_WAITING_MAX: others are read meanwhile."""
+REMOTE_READS_WAITING_MAX = 4096
+"""Of the cold tier, for a turn and for its answer."""
 REMOTE_PUTS = 2
 """Volumes that are on their way to somebody's S3 at once; each is REPACK_BYTES, and as much encrypted."""
 REMOTE_VOLUMES_KNOWN = 4096
@@ -489,7 +489,6 @@ assert IMAGES_KEPT >= 2
 assert REMOTE_CONNECT_S < REMOTE_SILENCE_S < REMOTE_VERB_S
 assert FUSE_TASKS_MAX < COMMITS_WAITING_MAX
 assert READS_WAITING_MAX < FUSE_TASKS_MAX
-assert REMOTE_READS_WAITING_MAX < READS_WAITING_MAX
 assert CONNECTIONS_MIN < CONNECTIONS_MAX
 assert REQUEST_TARGET_MAX < REQUEST_HEAD_MAX
 assert CONNECTIONS_MAX * REQUEST_HEAD_MAX <= 256 * MIB

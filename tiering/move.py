@@ -3,8 +3,12 @@
 Each has a row in the catalog from before its first byte moves: who asked, when, why, and in the end what came of it.
 With one that an owner did not bring to its end the next one goes on: what lies in the right tier already is passed
 over, so that going on is beginning again.
+
+So it is with one that meets a tier which does not answer: whoever waits for it is told so, others have their turn, and
+it is begun again later, until it ends or has waited for days.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -18,13 +22,24 @@ import trio
 from stratumfs.catalog.moves import (
     DONE,
     STOPPED,
+    SUPERSEDED,
     MoveRow,
     begin_move,
     end_move,
     named,
+    unfinished_move,
     unfinished_moves,
 )
-from stratumfs.errors import CatalogCorrupt, ConfigError, NotFound, StoreBusy, StoreClosing, StratumError
+from stratumfs.cold_limits import MOVE_AGAIN_S, MOVE_AGAIN_S_MAX, MOVE_KEPT_S
+from stratumfs.errors import (
+    CatalogCorrupt,
+    ColdUnavailable,
+    ConfigError,
+    NotFound,
+    StoreBusy,
+    StoreClosing,
+    StratumError,
+)
 from stratumfs.ids import InodeNo, random_id
 from stratumfs.limits import MOVES_LOOK_S, MOVES_MAX
 from stratumfs.store.repack import Repack, foreign
@@ -45,8 +60,9 @@ class Move:
     total       bytes that were to move when it began, and those that had moved before
     files       looked at; damaged: those of them whose rows fail their check
     unreadable  bytes of the others that could not be read
-    waits       why it does not go on, while the store takes no writes
-    outcome     empty until it ends, and of one that is left to the next owner
+    waits       why it does not go on, while the store takes no writes, or what it needs does not answer
+    outcome     empty until it ends, and of one that is left to the next owner, or to another try
+    ended       nobody need wait for it any more, though it may be begun again; tries: how often that was so before
     """
 
     row: MoveRow
@@ -56,6 +72,7 @@ class Move:
     waits: str | None = None
     outcome: str = ""
     error: Exception | None = None
+    tries: int = 0
     ended: trio.Event = field(default_factory=trio.Event)
     repack: Repack | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -93,12 +110,17 @@ class Mover:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._queue: deque[Move] = deque()
+        self._later: dict[bytes, tuple[float, Move]] = {}  # those that were put off, and until when
         self._asked = trio.Event()
         self._closing = False
 
     def __iter__(self) -> Iterator[Move]:
-        """Those that have not ended, the one under way first."""
-        return iter(tuple(self._queue))
+        """Those that have not ended, the one under way first, and those last that were put off."""
+        return iter((*self._queue, *(move for _, move in self._later.values())))
+
+    @property
+    def under_way(self) -> Move | None:
+        return self._queue[0] if self._queue else None
 
     async def resume(self) -> None:
         """Queue what the last owner left."""
@@ -109,10 +131,13 @@ class Mover:
         """Until cancelled; then what has not ended is left to the next owner."""
         try:
             while True:
+                self._take_due()
                 while self._queue:
                     await self._carry_out(self._queue[0])
                     self._queue.popleft()
-                await self._asked.wait()
+                    self._take_due()
+                with trio.move_on_at(min((at for at, _ in self._later.values()), default=math.inf)):
+                    await self._asked.wait()
                 self._asked = trio.Event()
         finally:
             self._closing = True
@@ -125,7 +150,7 @@ class Mover:
         Raises: ConfigError (no such tier), NotFound, StoreReadOnly, StoreBusy.
         """
         self._check(tier)
-        if len(self._queue) >= MOVES_MAX:
+        if len(self._queue) + len(self._later) >= MOVES_MAX:
             raise StoreBusy(f"{MOVES_MAX} moves are waiting already")
         row = await self._store.catalog.commit(begin_move, random_id(), ino, tier, uid, reason, time.time_ns())
         if self._closing:
@@ -163,14 +188,44 @@ class Mover:
         try:
             with move.scope:
                 await self._wait_writable(move)
+                row = await self._store.catalog.read(unfinished_move, move.row.id)
+                if row is None:
+                    move.outcome = SUPERSEDED
+                    move.ended.set()
+                    return
+                move.row = row
                 self._check(move.row.tier)
                 await self._run(move)
             await self._end(move, STOPPED if move.scope.cancelled_caught else DONE)
+        except (ColdUnavailable, StoreBusy) as error:
+            await self._put_off(move, error)
         except Exception as error:  # of this move alone; whoever asked for it is told
             unforeseen = None if isinstance(error, StratumError) else error
             _log.error("move_failed", path=move.row.path, error=str(error), exc_info=unforeseen)
             move.error = error
             await self._end(move, f"failed: {error}")
+
+    async def _put_off(self, move: Move, error: StratumError) -> None:
+        """Begin it again later. Who waits for it need not."""
+        if time.time_ns() - move.row.begun_ns > MOVE_KEPT_S * 1e9:
+            move.error = error
+            await self._end(move, f"failed: {error}")
+            return
+        pause = min(MOVE_AGAIN_S_MAX, MOVE_AGAIN_S * 2**move.tries)
+        row = await self._store.catalog.read(unfinished_move, move.row.id) or move.row
+        again = Move(row, move.total, move.files, waits=str(error), tries=move.tries + 1)
+        self._later[row.id] = trio.current_time() + pause, again
+        _log.warning("move_put_off", path=row.path.decode("utf-8", "replace"), reason=str(error), for_s=pause)
+        move.error = type(error)(f"{error}; the move goes on by itself when that is over")
+        move.ended.set()
+
+    def _take_due(self) -> None:
+        """Those whose time has come wait for their turn again."""
+        now = trio.current_time()
+        for ident, (at, move) in list(self._later.items()):
+            if at <= now:
+                del self._later[ident]
+                self._queue.append(move)
 
     async def _wait_writable(self, move: Move) -> None:
         """Its end could not be recorded before: a move that another owner began is not lost for a bad start."""

@@ -63,6 +63,12 @@ def end_move(tx: Transaction, ident: bytes, outcome: str, now_ns: int) -> None:
     tx.run("update move set ended_ns = ?, outcome = ? where id = ? and ended_ns is null", (now_ns, outcome, ident))
 
 
+def unfinished_move(tx: Transaction, ident: bytes) -> MoveRow | None:
+    """As it is now; None if it has ended, for it was superseded."""
+    row = tx.one("select * from move where id = ? and ended_ns is null", (ident,))
+    return MoveRow(*row) if row is not None else None
+
+
 def unfinished_moves(tx: Transaction) -> list[MoveRow]:
     """Those that the next owner goes on with, oldest first."""
     return [MoveRow(*row) for row in tx.all("select * from move where ended_ns is null order by begun_ns limit 200")]

@@ -12,6 +12,8 @@ def outcome_text(target: str, found: Mapping[str, Any]) -> str:
     text = f"{target}: {size_text(found['bytes'])} moved to {found['to']}"
     if found["outcome"] == "stopped":
         text = f"{target}: stopped, {size_text(found['bytes'])} of {size_text(found['total'])} are in {found['to']} now"
+    if found["outcome"] == "superseded":
+        text = f"{target}: another move of it was asked for later, and is made instead"
     if found["bytes_unreadable"]:
         text += f"; {size_text(found['bytes_unreadable'])} could not be read and stay"
     if found["files_damaged"]:

@@ -16,14 +16,14 @@ PROGRESS_S = 0.2
 
 
 def progress_of(move: Move, mover: Mover) -> Progress:
-    ahead = [each for each in mover if each.row.id != move.row.id and not each.ended.is_set()]
-    if move.repack is None and ahead:
-        return Progress(f"waits for the move of {ahead[0].row.path.decode('utf-8', 'replace')}")
+    ahead = mover.under_way
+    if move.repack is None and ahead is not None and ahead is not move:
+        return Progress(f"waits for the move of {ahead.row.path.decode('utf-8', 'replace')}")
     return Progress("moves", move.moved, max(move.total, move.moved))
 
 
 def ended(move: Move) -> Done:
-    """How it ended. Raises: what it failed of; StoreClosing if it is left to the next owner."""
+    """How it ended. Raises: what it failed of, or waits for; StoreClosing if it is left to the next owner."""
     if move.error is not None:
         raise move.error
     if not move.outcome:

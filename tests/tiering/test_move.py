@@ -1,16 +1,23 @@
 """Moves that an owner finds when it opens."""
 
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from stratumfs.catalog.moves import moves_since, unfinished_moves
+from stratumfs.cold_limits import MOVE_AGAIN_S, MOVE_AGAIN_S_MAX, MOVE_KEPT_S
+from stratumfs.errors import ColdUnavailable
 from stratumfs.limits import MOVES_LOOK_S
 from stratumfs.store.store import Store
 from tests.faults import acts
 from tests.stores import make_store, make_warm, running_store
-from tests.stratumfs.store.helpers import put
+from tests.stratumfs.store.helpers import get, put
+from tests.stratumfs.store.test_remote_tier import Refusing, with_cold
 from tiering.move import Mover
 
 
@@ -38,3 +45,93 @@ async def test_regression_a_move_that_another_owner_began_waits_until_the_store_
             assert move.summary()["waits"] is None
             assert (move.outcome, move.moved) == ("done", 40_000)
             nursery.cancel_scope.cancel()
+
+
+DATA = bytes(100_000)
+
+
+@asynccontextmanager
+async def serving(store: Store) -> AsyncIterator[Mover]:
+    mover = Mover(store)
+    await mover.resume()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mover.serve)
+        yield mover
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("to", ["cold", "hot"])
+async def test_a_move_whose_service_does_not_answer_is_told_of_and_goes_on_when_it_does(
+    tmp_path: Path, mock_clock: MockClock, to: str
+) -> None:
+    remote = Refusing()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"key", DATA)
+        await put(store, b"other", DATA)
+        bucket = await acts.find(store, "bucket")
+        async with serving(store) as mover:
+            if to == "hot":
+                await (await mover.ask(bucket, "cold", acts.UID, "by hand")).ended.wait()
+        async with serving(store) as mover:
+            remote.refuses |= {"get", "put"}
+            asked = await mover.ask(bucket, to, acts.UID, "by hand")
+            await asked.ended.wait()
+            with pytest.raises(ColdUnavailable, match="goes on by itself"):
+                raise asked.error or AssertionError
+            [waiting] = mover
+            assert waiting.summary()["waits"] == "it refuses"
+            assert [row.id for row in await store.catalog.read(unfinished_moves)] == [asked.row.id]
+            remote.refuses.clear()
+            mock_clock.jump(MOVE_AGAIN_S + 1)
+            await waiting.ended.wait()
+            assert (waiting.outcome, waiting.moved) == ("done", 2 * len(DATA))
+            assert await store.catalog.read(unfinished_moves) == []
+        assert await get(store, b"key") == DATA
+
+
+async def test_others_have_their_turn_and_pauses_grow_until_it_has_failed(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_store(tmp_path)
+    make_warm(tmp_path)
+    remote = Refusing()
+    async with with_cold(tmp_path, remote) as store, serving(store) as mover:
+        await store.objects.create_bucket("bucket", 1)
+        await put(store, b"key", DATA)
+        await put(store, b"other", DATA)
+        remote.refuses |= {"get", "put"}
+        first = await mover.ask(await acts.find(store, "bucket/key"), "cold", acts.UID, "by hand")
+        other = await mover.ask(await acts.find(store, "bucket/other"), "warm", acts.UID, "by hand")
+        await other.ended.wait()
+        assert (other.outcome, first.outcome) == ("done", "")
+        pauses = [MOVE_AGAIN_S * 2**number for number in range(8)]
+        for pause in pauses:
+            [waiting] = mover
+            mock_clock.jump(min(pause, MOVE_AGAIN_S_MAX) + 1)
+            await waiting.ended.wait()
+            assert not waiting.outcome
+        now_ns = time.time_ns()
+        monkeypatch.setattr(time, "time_ns", lambda: now_ns + int((MOVE_KEPT_S + 1) * 1e9))
+        [waiting] = mover
+        mock_clock.jump(MOVE_AGAIN_S_MAX + 1)
+        await waiting.ended.wait()
+        assert waiting.outcome == "failed: it refuses"
+        assert list(mover) == []
+
+
+async def test_a_later_move_takes_the_place_of_one_that_was_put_off(tmp_path: Path, mock_clock: MockClock) -> None:
+    remote = Refusing()
+    async with with_cold(tmp_path, remote) as store, serving(store) as mover:
+        await put(store, b"key", DATA)
+        ino = await acts.find(store, "bucket/key")
+        remote.refuses |= {"get", "put"}
+        await (await mover.ask(ino, "cold", acts.UID, "by hand")).ended.wait()
+        remote.refuses.clear()
+        back = await mover.ask(ino, "hot", acts.UID, "by hand")
+        await back.ended.wait()
+        [waiting] = mover
+        mock_clock.jump(MOVE_AGAIN_S + 1)
+        await waiting.ended.wait()
+        assert waiting.outcome == "superseded"
+        assert [row.outcome for row in await store.catalog.read(moves_since, 0, 10)] == ["done", "superseded"]
+        assert not [name for name in remote.objects if "/volumes/" in name]
