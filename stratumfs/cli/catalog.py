@@ -54,7 +54,7 @@ def load(file: File, store: Store, /, *, force: Force = False, as_json: Json = F
         command.print_json(report.plain())
     else:
         render_loaded(report.plain())
-    return Exit.DATA if report.lost.any else Exit.OK
+    return Exit.DATA if report.lost.any or report.cold_not_looked else Exit.OK
 
 
 @app.command
@@ -134,7 +134,7 @@ def restore(
         command.print_json(report.plain())
     else:
         render_restored(report.plain())
-    return Exit.DATA if report.lost.any else Exit.OK
+    return Exit.DATA if report.lost.any or report.cold_not_looked else Exit.OK
 
 
 def _target(to: str) -> str:

@@ -76,8 +76,18 @@ def _render_older(found: Mapping[str, Any]) -> None:
             f"{len(found['volumes_younger'])} volumes are younger, and nothing names what lies in them: they are kept "
             "in quarantine."
         )
+    if found["cold_volumes_younger"]:
+        print(
+            f"{len(found['cold_volumes_younger'])} objects of the cold tier are younger, and nothing names what lies "
+            "in them: they stay there."
+        )
     _lost("that lay in the catalog alone", found["lost_inline_bytes"], found["lost_inline"])
     _lost("in volumes that were freed since, or lack shards", found["lost_shards_bytes"], found["lost_shards"])
+    if found["cold_not_looked"]:
+        print(
+            "The cold tier could not be looked into: what the catalog names there may be gone: "
+            f"{found['cold_not_looked']}"
+        )
 
 
 def _lost(where: str, count: int, runs: list[Mapping[str, Any]]) -> None:

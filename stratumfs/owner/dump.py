@@ -23,11 +23,12 @@ from stratumfs.catalog.lines import Head, Loader, head_of, lines_of
 from stratumfs.catalog.rebuilt import IDS_JUMP
 from stratumfs.catalog.schema import VERSION
 from stratumfs.errors import ConfigError, StoreFull
-from stratumfs.ids import StoreId, VolumeId
+from stratumfs.ids import StoreId
 from stratumfs.owner.blame import cause_of
 from stratumfs.owner.lost import LostStore, lost_store
+from stratumfs.owner.lost_cold import look_in_cold_of
 from stratumfs.owner.places import travelling_files
-from stratumfs.owner.whereabouts import Lost, Where, list_lost, place_known
+from stratumfs.owner.whereabouts import Lost, Where, Younger, list_lost, place_known
 from stratumfs.threads import in_thread
 from stratumfs.volumes.found import find_volumes
 
@@ -37,13 +38,15 @@ _PIECE = 1 << 20
 @dataclass(slots=True)
 class Loaded:
     """known_sequence  the last that an identity file knew of: what came in between is gone
-    younger            volumes on the devices that the dump does not know
+    younger            volumes that the dump does not know
+    cold_not_looked    why nobody knows what the cold tier has of what it names; None: all is known
     """
 
     head: Head
     known_sequence: int
-    younger: list[VolumeId]
+    younger: Younger
     lost: Lost
+    cold_not_looked: str | None
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -51,8 +54,9 @@ class Loaded:
             "sequence": self.head.sequence,
             "at": self.head.created_ns / 1e9,
             "known_sequence": self.known_sequence,
-            "volumes_younger": [ident.hex() for ident in self.younger],
+            **self.younger.plain(),
             **self.lost.plain(),
+            "cold_not_looked": self.cold_not_looked,
         }
 
 
@@ -104,8 +108,11 @@ def load(source: Path, named: Path, *, force: bool = False, told: Callable[[str]
             told("looks what lies on the devices")
             devices = found.shards()
             volumes = find_volumes(devices)
-            younger = place_known(made, volumes, Where(found.identity, devices), devices)
-            report = Loaded(head, found.known_sequence, younger, list_lost(made, volumes))
+            cold = look_in_cold_of(found, made, head.files, told)
+            volumes.update(cold.volumes)
+            younger = place_known(made, volumes, Where(found.identity, {**devices, **cold.readers}), devices)
+            lost = list_lost(made, volumes, remote=cold.looked)
+            report = Loaded(head, found.known_sequence, younger, lost, cold.not_looked)
             found.keep_standings(made, head.sequence)
             ids = {key: head.ids[key] + IDS_JUMP for key in FIRST}
             told("puts the catalog in force")

@@ -42,13 +42,12 @@ from stratumfs.catalog.schema import VERSION
 from stratumfs.catalog.volumes import OPEN, SEALED, place_shards, seal_image, volume
 from stratumfs.config import SETTINGS_FILE, Tier, render
 from stratumfs.erasure.code import Code
-from stratumfs.errors import CatalogCorrupt, ConfigError, DeviceError, StratumError
+from stratumfs.errors import CatalogCorrupt, ConfigError, StratumError
 from stratumfs.ids import CellIndex, DeviceId, InodeNo, VolumeId
 from stratumfs.owner import credentials
 from stratumfs.owner.blame import cause_of
-from stratumfs.owner.cold import look_in_cold
 from stratumfs.owner.lost import LostStore, lost_store
-from stratumfs.owner.places import COLD_KEY_FILE
+from stratumfs.owner.lost_cold import look_in_cold_of
 from stratumfs.owner.whereabouts import LISTED_MAX, Lost, Where, list_lost
 from stratumfs.shards.backend import ShardReader
 from stratumfs.threads import in_thread
@@ -261,29 +260,12 @@ class _Rebuild:
 
     def _look_in_cold(self, made: NewCatalog, volumes: dict[VolumeId, FoundVolume], files: Mapping[str, str]) -> None:
         """Add the volumes that lie there, if settings tell of it, and it can be looked into. Once."""
-        path, ident = self._found.folder / SETTINGS_FILE, self._remote
-        text = path.read_text("utf-8") if path.exists() else files.get(SETTINGS_FILE, "")
-        settings = config.parse(text, str(path)) if text else None
-        if ident in self._readers:
+        if self._remote in self._readers:
             return
-        folders = [self._found.folder, *(facts.path for facts in self._found.attached.facts.values())]
-        if settings is None or settings.cold is None:
-            with made.transaction() as tx:
-                named = tx.one("select 1 from shard where device = ? limit 1", (ident,)) is not None
-            if named or COLD_KEY_FILE in files or any((each / COLD_KEY_FILE).exists() for each in folders):
-                self._report.cold_not_looked = f"there is one, but {path} has no [cold]"
-                self._told(f"the cold tier cannot be looked into: {self._report.cold_not_looked}")
-            return
-        self._told(f"looks what lies at {settings.cold.to}")
-        try:
-            shards, found = look_in_cold(self._store, settings.cold, folders)
-        except (ConfigError, DeviceError) as error:
-            self._report.cold_not_looked = str(error)
-            self._told(f"the cold tier cannot be looked into: {error}")
-            return
-        self._readers[ident] = shards
-        for each in found:
-            volumes[each] = FoundVolume(each, {CellIndex(0): [ident]})
+        looked = look_in_cold_of(self._found, made, files, self._told)
+        self._report.cold_not_looked = looked.not_looked
+        self._readers.update(looked.readers)
+        volumes.update(looked.volumes)
 
     # Younger shards
 

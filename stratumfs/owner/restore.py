@@ -1,7 +1,8 @@
 """Brings a catalog back from a backup, as of a moment.
 
 It is folded in a chain of its own and put in force at the end, as a rebuilt one is. What lies on the devices is as it
-is now: bytes whose volumes were freed since are lost, and volumes that are younger are set aside by the next opening.
+is now, and so is the cold tier: bytes whose volumes were freed since are lost, and volumes that are younger are set
+aside by the next opening, or stay in the cold tier, where nothing names them.
 """
 
 import os
@@ -20,13 +21,13 @@ from stratumfs.catalog.rebuilt import IDS_JUMP
 from stratumfs.catalog.spool import Piece
 from stratumfs.config import SETTINGS_FILE
 from stratumfs.errors import ConfigError, NotFound
-from stratumfs.ids import VolumeId
 from stratumfs.owner import credentials
 from stratumfs.owner.backup import BASE, Series, read_series
 from stratumfs.owner.backup_target import Target
 from stratumfs.owner.blame import cause_of
 from stratumfs.owner.lost import LostStore, lost_store
-from stratumfs.owner.whereabouts import Lost, Where, list_lost, place_known
+from stratumfs.owner.lost_cold import look_in_cold_of
+from stratumfs.owner.whereabouts import Lost, Where, Younger, list_lost, place_known
 from stratumfs.volumes.found import find_volumes
 
 
@@ -35,7 +36,8 @@ class Restored:
     """sequence, at_ns: of the last transaction that was brought back, and when it was taken to the backup
     known_sequence  the last that an identity file knew of: what came in between is gone
     gap             later ones were taken to the backup before the moment that was asked for, and pieces are missing
-    younger         volumes on the devices that the catalog of that time does not know
+    younger         volumes that the catalog of that time does not know
+    cold_not_looked why nobody knows what the cold tier has of what it names; None: all is known
     """
 
     series: str
@@ -43,9 +45,10 @@ class Restored:
     at_ns: int
     known_sequence: int
     gap: bool = False
-    younger: list[VolumeId] = field(default_factory=list)
+    younger: Younger = field(default_factory=lambda: Younger([], []))
     lost: Lost = field(default_factory=Lost)
     new_credentials: bool = False
+    cold_not_looked: str | None = None
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -55,9 +58,10 @@ class Restored:
             "at": self.at_ns / 1e9,
             "known_sequence": self.known_sequence,
             "gap": self.gap,
-            "volumes_younger": [ident.hex() for ident in self.younger],
+            **self.younger.plain(),
             **self.lost.plain(),
             "new_credentials": self.new_credentials,
+            "cold_not_looked": self.cold_not_looked,
         }
 
 
@@ -97,8 +101,11 @@ def restore(
             volumes = find_volumes(devices)
             report = Restored(series.name, pieces[-1].sequence, pieces[-1].time_ns, found.known_sequence)
             report.gap = series.lacks_until(at_ns)
-            report.younger = place_known(made, volumes, Where(found.identity, devices), devices)
-            report.lost = list_lost(made, volumes)
+            cold = look_in_cold_of(found, made, settings, told)
+            volumes.update(cold.volumes)
+            report.cold_not_looked = cold.not_looked
+            report.younger = place_known(made, volumes, Where(found.identity, {**devices, **cold.readers}), devices)
+            report.lost = list_lost(made, volumes, remote=cold.looked)
             found.keep_standings(made, report.sequence)
             ids = {key: made.state(key) + IDS_JUMP for key in FIRST}
             report.new_credentials = not (found.folder / credentials.CREDENTIALS_FILE).exists()

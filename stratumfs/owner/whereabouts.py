@@ -72,12 +72,27 @@ class Where:
         return tuple(devices[cell] for cell in range(n))
 
 
+@dataclass(frozen=True, slots=True)
+class Younger:
+    """Volumes that the catalog of another time does not know: on devices, and in the cold tier."""
+
+    here: list[VolumeId]
+    cold: list[VolumeId]
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "volumes_younger": [ident.hex() for ident in self.here],
+            "cold_volumes_younger": [ident.hex() for ident in self.cold],
+        }
+
+
 def place_known(
     made: NewCatalog,
     volumes: dict[VolumeId, FoundVolume],
     where: Where,
     devices: Mapping[DeviceId, ShardBackend],
-) -> list[VolumeId]:
+) -> Younger:
     """Shards lie where they lie now; what the catalog knows comes back out of quarantines. Returns volumes that are not
     known. Blocking."""
     with made.transaction() as tx:
@@ -87,7 +102,9 @@ def place_known(
         for ident, (_, before) in known.items():
             if ident in volumes:
                 place_shards(tx, ident, tuple(enumerate(where.devices(volumes[ident], None, before))))
-    return sorted(ident for ident in volumes if ident not in known)
+    unknown = sorted(ident for ident in volumes if ident not in known)
+    cold = [ident for ident in unknown if where.tier(volumes[ident]) in REMOTE_TIERS]
+    return Younger([ident for ident in unknown if ident not in cold], cold)
 
 
 def list_lost(made: NewCatalog, volumes: Mapping[VolumeId, FoundVolume], *, remote: bool = False) -> Lost:

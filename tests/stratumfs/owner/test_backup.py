@@ -21,6 +21,7 @@ from stratumfs.config import Backup, parse
 from stratumfs.errors import ConfigError, DeviceFailed, NotFound, StoreBusy, StoreFull, StratumError
 from stratumfs.ids import GIB, MIB
 from stratumfs.owner import backup as backups
+from stratumfs.owner import cold
 from stratumfs.owner.backup import SERIES_FILE, SPOOL_FOLDER, read_series, stores_at
 from stratumfs.owner.backup_target import FolderTarget, open_target
 from stratumfs.owner.restore import Restored, restore
@@ -33,6 +34,7 @@ from tests.faults.look import look
 from tests.faults.paths.volumes import at_once
 from tests.faults.place import fast_place
 from tests.faults.run import opened, running
+from tests.faults.service import add_cold, folder_remote
 from tests.stratumfs.catalog.somewhere import until
 
 
@@ -135,13 +137,53 @@ async def test_volumes_freed_since_are_kept_for_the_window_and_missed_behind_it(
             await store.reader.read(await acts.find(store, "main/goes"), 0, STRIPED)
 
 
+async def test_what_the_cold_tier_has_no_more_or_has_since_is_told(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_cold(root)
+    monkeypatch.setattr(cold, "open_remote", lambda _: folder_remote(root))
+    async with running(root) as found:
+        store = found.store
+        for name in ("stays", "goes"):
+            await acts.put(store, f"main/{name}", b"g" * STRIPED)
+            await acts.move(store, f"main/{name}", "cold")
+        await found.backup.run()
+        store.maintenance.keep_s = 0.0
+        await acts.delete(store, "main/goes")
+        with at_once():
+            await store.maintenance.round()
+            await store.maintenance.round()
+            await store.remotes["cold"].tidy()
+        await acts.put(store, "main/later", b"l" * STRIPED)
+        await acts.move(store, "main/later", "cold")
+    left = image_below(root)
+    lose(root)
+    report = await restored(root, tmp_path)
+    assert {run.path for run in report.lost.shards} == {b"main/goes"}
+    assert (len(report.younger.cold), report.cold_not_looked) == (1, None)
+    render_restored(report.plain())
+    told = capsys.readouterr().out
+    assert "1 objects of the cold tier are younger" in told
+    assert "main/goes" in told
+    async with opened(root) as store:
+        assert await store.reader.read(await acts.find(store, "main/stays"), 0, STRIPED) == b"g" * STRIPED
+    write_image(left, root)
+    (root / "secret").unlink()
+    lose(root)
+    report = await restored(root, tmp_path)
+    assert report.cold_not_looked is not None
+    assert report.lost.shards == []
+    render_restored(report.plain())
+    assert "could not be looked into" in capsys.readouterr().out
+
+
 async def test_volumes_that_are_younger_are_set_aside(root: Path, tmp_path: Path) -> None:
     async with running(root) as found:
         await found.backup.run()
         before = await look(found.store)
         await acts.put(found.store, "main/new", b"n" * STRIPED)
     report = await restored(root, tmp_path, force=True)
-    ((volume),) = report.younger
+    ((volume),) = report.younger.here
     async with opened(root) as store:
         assert await look(store) == before
         assert await audit_shards(store) == []
@@ -161,7 +203,7 @@ async def test_what_a_catalog_names_comes_back_out_of_the_quarantine(root: Path,
         await found.store.writer.volumes.seal_idle(0)
         await found.backup.run()
         before = await look(found.store)
-    ((volume),) = (await restored(root, tmp_path, earlier_ns, force=True)).younger
+    ((volume),) = (await restored(root, tmp_path, earlier_ns, force=True)).younger.here
     async with opened(root):
         pass
     assert len(quarantined(root, volume.hex())) == 6
