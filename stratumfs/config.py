@@ -140,6 +140,11 @@ class Verify(StrEnum):
     CHECKSUM = "checksum"
 
 
+class OverBudget(StrEnum):
+    WAIT = "wait"
+    REFUSE = "refuse"
+
+
 class Cold(Priced, frozen=True, forbid_unknown_fields=True):
     """A tier in somebody's S3: one encrypted object a volume.
 
@@ -149,6 +154,10 @@ class Cold(Priced, frozen=True, forbid_unknown_fields=True):
     key_file     holds the secret that unwraps the key of the cold tier; None: STRATUM_COLD_PASSPHRASE is it
     verify       of an upload, before the local copy goes: read it back and compare, or trust the service's checksum
     deadline_s   a read that waits longer for the service fails
+    recall_bytes_day, recall_usd_day
+                 what may be read from it in a day, in bytes and by the price list; None: any amount
+    keep_days    so long what was brought back stays there too, so that it goes there again without an upload
+    over_budget  whether who reads when that is used up waits, for deadline_s at most, or is refused at once
     """
 
     to: str
@@ -157,12 +166,21 @@ class Cold(Priced, frozen=True, forbid_unknown_fields=True):
     key_file: str | None = None
     verify: Verify = Verify.READ
     deadline_s: int = 60
+    recall_bytes_day: int | None = None
+    recall_usd_day: float | None = None
+    over_budget: OverBudget = OverBudget.WAIT
+    keep_days: float = 7.0
 
 
 class Scrub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """period_days  in which all that the store holds is read once and verified"""
+    """
+    period_days  in which all that lies on the store's devices is read once and verified, and all objects of the cold
+                 tier are looked at
+    cold_days    in which these are read once; 0: they are not
+    """
 
     period_days: float = 14.0
+    cold_days: float = 0.0
 
 
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -316,6 +334,10 @@ _COLD = """
 # key_file = "/etc/stratumfs/cold.key"
 # verify = "read"     # or "checksum"
 # deadline_s = 60
+# recall_bytes_day = 100_000_000_000
+# recall_usd_day = 10.0
+# over_budget = "wait"     # or "refuse"
+# keep_days = 7            # what was brought back stays there as well
 """
 
 
@@ -351,6 +373,7 @@ _OPTIONAL = """
 
 # [scrub]
 # period_days = 14    # in which all is read once and verified
+# cold_days = 0       # the same of the cold tier, where reading costs money; 0: never
 
 # [log]
 # level = "info"      # debug, info, warning, error
@@ -366,6 +389,8 @@ def _check(settings: Settings) -> None:
     _check_tiering(settings.tiering)
     if not SCRUB_DAYS_MIN <= settings.scrub.period_days <= SCRUB_DAYS_MAX:
         raise ConfigError(f"scrub.period_days = {settings.scrub.period_days}: {SCRUB_DAYS_MIN} to {SCRUB_DAYS_MAX}")
+    if settings.scrub.cold_days and not SCRUB_DAYS_MIN <= settings.scrub.cold_days <= SCRUB_DAYS_MAX:
+        raise ConfigError(f"scrub.cold_days = {settings.scrub.cold_days}: 0, or {SCRUB_DAYS_MIN} to {SCRUB_DAYS_MAX}")
     gateway = settings.gateway
     parse_listen(gateway.listen)
     if settings.metrics.listen is not None:
@@ -406,6 +431,12 @@ def check_cold(cold: Cold) -> None:
             raise ConfigError(f"cold.{name} = {path!r} is no absolute path, and a daemon is in no folder")
     if cold.deadline_s < 1:
         raise ConfigError(f"cold.deadline_s = {cold.deadline_s}: at least a second")
+    if cold.recall_bytes_day is not None and cold.recall_bytes_day < 1:
+        raise ConfigError(f"cold.recall_bytes_day = {cold.recall_bytes_day}: at least 1")
+    if not 0 <= cold.keep_days <= _WINDOW_DAYS_MAX:
+        raise ConfigError(f"cold.keep_days = {cold.keep_days}: 0 to {_WINDOW_DAYS_MAX}")
+    if cold.recall_usd_day is not None and not 0 < cold.recall_usd_day < math.inf:
+        raise ConfigError(f"cold.recall_usd_day = {cold.recall_usd_day}: more than 0")
 
 
 def check_target(to: str) -> None:

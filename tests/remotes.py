@@ -9,7 +9,7 @@ import pytest
 
 from stratumfs.errors import DeviceFailed, ShardMissing
 from stratumfs.ids import Buffer
-from stratumfs.shards.remote import Patience, S3Remote
+from stratumfs.shards.remote import Listed, Patience, S3Remote
 from stratumfs.shards.s3 import Keys
 from tests.doors import BIN, TEST_S, Doors, opened_doors, run
 from tools.measure.endpoint import Endpoint
@@ -88,11 +88,12 @@ def cold(tmp_path: Path, service: Endpoint, service_keys: Path) -> Iterator[Door
 
 
 class MemoryRemote:
-    """A `Remote` in memory. *objects* may be changed by tests."""
+    """A `Remote` in memory. *objects*, and how old listings say that they are, may be changed by tests."""
 
     def __init__(self, label: str = "memory") -> None:
         self.label = label
         self.objects: dict[str, bytes] = {}
+        self.ages_s: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def put(self, name: str, source: Buffer) -> None:
@@ -116,6 +117,10 @@ class MemoryRemote:
         with self._lock:
             found = [name for name in self.objects if name.startswith(prefix)]
         yield from found
+
+    def listed(self, prefix: str) -> Iterator[Listed]:
+        for name in self.names(prefix):
+            yield Listed(name, len(self.objects[name]), self.ages_s.get(name, 0.0))
 
     def close(self) -> None:
         pass

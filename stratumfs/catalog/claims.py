@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stratumfs.catalog.transaction import Transaction
 
-_KEPT, _NEXT = "claim", "claim_next"
+_KEPT, _NEXT, _SINCE = "claim", "claim_next", "claim_since"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,28 @@ def announce_claim(tx: Transaction, tier: str, number: int) -> None:
     _set(tx, f"{tier}_{_NEXT}", number)
 
 
-def confirm_claim(tx: Transaction, tier: str, number: int) -> None:
+def confirm_claim(tx: Transaction, tier: str, number: int, now_s: int) -> None:
     """It was."""
     _set(tx, f"{tier}_{_KEPT}", number)
+    if claimed_since(tx, tier) is None:
+        _set(tx, f"{tier}_{_SINCE}", now_s)
+
+
+def claimed_since(tx: Transaction, tier: str) -> int | None:
+    """Since when this very catalog knows of all that is put there, in seconds; None: it does not claim the tier."""
+    row = tx.one("select value from counter where name = ?", (f"{tier}_{_SINCE}",))
+    return int(row[0]) if row is not None else None
 
 
 def forget_claims(tx: Transaction, tier: str) -> None:
     """Of a catalog that was made again: whose the objects are by now it cannot say."""
-    tx.run("delete from counter where name in (?, ?)", (f"{tier}_{_KEPT}", f"{tier}_{_NEXT}"))
+    for name in (_KEPT, _NEXT, _SINCE):
+        tx.run("delete from counter where name = ?", (f"{tier}_{name}",))
+
+
+def renew_claim(tx: Transaction, tier: str) -> None:
+    """It is claimed from whoever else has it: what he put there is not known here."""
+    tx.run("delete from counter where name = ?", (f"{tier}_{_SINCE}",))
 
 
 def _set(tx: Transaction, name: str, number: int) -> None:

@@ -23,6 +23,15 @@ def half_dead(tx: Transaction, tier: str, but: But) -> list[VolumeRow]:
     return _first(tx, tx.all(query, (tier, len(but) + 1)), but, 1)
 
 
+def half_dead_behind(tx: Transaction, tier: str, after: tuple[int, bytes], limit: int = 200) -> list[VolumeRow]:
+    """A chunk of them all, by their live bytes and id, without those that are kept for what was brought back."""
+    query = (
+        f"select * from volume where {HALF_DEAD} and tier = ? and (live, id) > (?, ?) and not exists"  # noqa: S608
+        " (select 1 from clean where cold = volume.id) order by live, id limit ?"
+    )
+    return with_devices(tx, tx.all(query, (tier, *after, limit)))
+
+
 def narrow(tx: Transaction, tier: str, width: int, but: But) -> list[VolumeRow]:
     """The narrowest of a tier's sealed volumes with fewer than *width* shards, or none."""
     query = f"select * from volume where {_NARROW} order by k + m limit ?"  # noqa: S608

@@ -13,7 +13,7 @@ class Garbage:
 
     nameless           files that have lost their last name: unlinked ones that are open, and what is to be reaped
     dead_bytes         payload of volumes that nothing points at
-    empty_volumes      nothing points at any of their bytes
+    empty_volumes      nothing points at any of their bytes, and they are not kept for what was brought back
     half_dead_volumes  fewer of their bytes are pointed at than not, which pays for writing those elsewhere
     freed_volumes      their shards are unlinked after a grace period, and what is kept for backups behind its window
     """
@@ -31,9 +31,9 @@ class Garbage:
 def garbage(tx: Transaction) -> Garbage:
     nameless = tx.one("select count(*) from orphan")
     assert nameless is not None
-    empty, half_dead, freed = (
-        _volumes(tx, where) for where in ("state = 'sealed' and live = 0", HALF_DEAD, f"state = '{FREED}'")
-    )
+    unkept = "not exists (select 1 from clean where cold = volume.id)"
+    wheres = (f"state = 'sealed' and live = 0 and {unkept}", f"{HALF_DEAD} and {unkept}", f"state = '{FREED}'")
+    empty, half_dead, freed = (_volumes(tx, where) for where in wheres)
     return Garbage(nameless[0], dead_bytes(tx), *empty, *half_dead, *freed)
 
 

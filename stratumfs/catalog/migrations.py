@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stratumfs.catalog.schema import DECISION_TABLES, DRAIN, SCRUB_TABLES, USAGE, VOLUME_INDEXES
+from stratumfs.catalog.schema import CLEAN, DECISION_TABLES, DRAIN, SCRUB_TABLES, USAGE, VOLUME_INDEXES
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.errors import ConfigError
 
@@ -44,12 +44,27 @@ def _keep_decisions(tx: Transaction) -> None:
         tx.run(statement)
 
 
+def _index_volumes_by_tier(tx: Transaction) -> None:
+    """Dead volumes of a tier that is seldom compacted are not looked at by who chooses in another one."""
+    for name in ("volume_live", "volume_half_dead", "volume_width"):
+        tx.run(f"drop index if exists {name}")
+    _index_volumes(tx)
+
+
+def _keep_clean(tx: Transaction) -> None:
+    """What was brought back from the cold tier goes there again without an upload."""
+    for statement in CLEAN:
+        tx.run(statement)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _index_volumes),
     Migration(3, _remember_scrubs),
     Migration(4, _keep_drains),
     Migration(5, _keep_usage),
     Migration(6, _keep_decisions),
+    Migration(7, _index_volumes_by_tier),
+    Migration(8, _keep_clean),
 )
 
 

@@ -7,7 +7,7 @@ the order of their names are keys in S3's byte order, and ``a`` and ``a/`` can s
 
 from stratumfs.location import CELL_HEADER_SIZE
 
-VERSION = 6
+VERSION = 8
 
 PAYLOAD = f"k * (length - {CELL_HEADER_SIZE} * stripes)"
 """Of a sealed volume: bytes that its data cells have room for. What no row names of them is dead, whether a row named
@@ -15,10 +15,36 @@ it once, or an upload was aborted or came too late."""
 HALF_DEAD = f"state = 'sealed' and live > 0 and 2 * live < {PAYLOAD}"
 
 VOLUME_INDEXES = (
-    # Of sealed volumes alone: what is appended to an open one changes no index.
-    "create index volume_live on volume (live) where state = 'sealed'",
-    f"create index volume_half_dead on volume (live) where {HALF_DEAD}",
+    # Of sealed volumes alone: what is appended to an open one changes no index. By tier: who chooses in one of them
+    # passes over none of the others'.
+    "create index volume_live on volume (tier, live) where state = 'sealed'",
+    f"create index volume_half_dead on volume (tier, live) where {HALF_DEAD}",
     "create index volume_width on volume (tier, k + m)",
+)
+
+CLEAN = (
+    # Bytes on devices that lie in the cold tier too: a run here, and the one there that has the same.
+    """
+    create table clean (
+        volume         blob not null,     -- six columns of a place, as in `extent`
+        stripe         integer not null,
+        position       integer not null,
+        cell_size      integer not null,
+        skip           integer not null,
+        nonce          integer not null,
+        length         integer not null,  -- bytes
+        cold           blob not null,     -- the same of the place in the cold tier
+        cold_stripe    integer not null,
+        cold_position  integer not null,
+        cold_cell_size integer not null,
+        cold_skip      integer not null,
+        cold_nonce     integer not null,
+        until_ns       integer not null,  -- so long the cold volume is kept for it
+        sum            integer not null,  -- 64 bits of a BLAKE3 of the other columns
+        primary key (volume, stripe, skip)
+    ) without rowid""",
+    "create index clean_cold on clean (cold, until_ns)",
+    "create index clean_until on clean (until_ns)",
 )
 
 DRAIN = """
@@ -192,6 +218,7 @@ TABLES: tuple[str, ...] = (
     ) without rowid""",
     "create index volume_state on volume (state)",
     *VOLUME_INDEXES,
+    *CLEAN,
     """
     create table shard (
         volume blob not null,

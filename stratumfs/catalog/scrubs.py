@@ -5,6 +5,8 @@ from dataclasses import astuple, dataclass, replace
 from enum import StrEnum
 
 from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.volumes import VolumeRow, with_devices
+from stratumfs.config import COLD
 from stratumfs.ids import CellIndex, DeviceId, ExtentId, VolumeId
 from stratumfs.limits import TRANSACTION_ROWS_MAX
 
@@ -71,10 +73,40 @@ def save_pass(tx: Transaction, found: Pass, whole: Sequence[Found] = (), at_ns: 
         (*astuple(found)[2:], found.id),
     )
     for volume, cell, device in whole:
-        if tx.one("select 1 from shard where volume = ? and cell = ? and device = ?", (volume, cell, device)):
-            tx.run("delete from verified where volume = ? and cell = ?", (volume, cell))
-            tx.run("insert into verified values (?, ?, ?)", (volume, cell, at_ns))
+        save_verified(tx, volume, cell, device, at_ns)
     return found
+
+
+def save_verified(tx: Transaction, volume: VolumeId, cell: CellIndex, device: DeviceId, at_ns: int) -> None:
+    """A shard was found whole, if it lies there still."""
+    if tx.one("select 1 from shard where volume = ? and cell = ? and device = ?", (volume, cell, device)):
+        tx.run("delete from verified where volume = ? and cell = ?", (volume, cell))
+        tx.run("insert into verified values (?, ?, ?)", (volume, cell, at_ns))
+
+
+def unverified_behind(
+    tx: Transaction, tier: str, after: VolumeId, before_ns: int, limit: int = TRANSACTION_ROWS_MAX
+) -> tuple[list[VolumeRow], VolumeId | None]:
+    """Of a chunk of sealed volumes behind an id those of a tier that were neither sealed nor found whole since then;
+    and where it ends, None at the end of all."""
+    rows = tx.all(
+        "select v.*, coalesce((select at_ns from verified d where d.volume = v.id and d.cell = 0), v.changed_ns)"
+        " from volume v where v.state = 'sealed' and v.id > ? order by v.id limit ?",
+        (after, limit),
+    )
+    found = [row[:-1] for row in rows if row[1] == tier and row[-1] < before_ns]
+    return with_devices(tx, found), VolumeId(rows[-1][0]) if len(rows) == limit else None
+
+
+def looked_at(tx: Transaction, tier: str) -> int | None:
+    """When all objects of a tier in somebody's S3 were looked at last, in seconds."""
+    row = tx.one("select value from counter where name = ?", (f"{tier}_looked",))
+    return int(row[0]) if row is not None else None
+
+
+def save_looked(tx: Transaction, tier: str, now_s: int) -> None:
+    if not tx.run("update counter set value = ? where name = ?", (now_s, f"{tier}_looked")):
+        tx.run("insert into counter values (?, ?)", (f"{tier}_looked", now_s))
 
 
 def row_position(found: Pass) -> ExtentId:
@@ -102,8 +134,9 @@ def count_rows(tx: Transaction, after: ExtentId) -> tuple[int, ExtentId | None]:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """Of a chunk of sealed volumes. bytes: of their shards; never: shards that were never found whole; oldest_ns: when
-    the one was that was seen last longest ago; last: where the chunk ends, None at the end of all."""
+    """Of a chunk of sealed volumes, those of the cold tier left out. bytes: of their shards; never: shards that were
+    never found whole; oldest_ns: when the one was that was seen last longest ago; last: where the chunk ends, None at
+    the end of all."""
 
     bytes: int
     never: int
@@ -113,12 +146,12 @@ class Looks:
 
 def looks(tx: Transaction, after: VolumeId | bytes = b"", limit: int = TRANSACTION_ROWS_MAX) -> Looks:
     row = tx.one(
-        "with some as (select id, length * (k + m) as size from volume where state = 'sealed' and id > ? order by id"
-        " limit ?) select count(*), max(id), coalesce(sum(size), 0),"
-        " (select count(*) from some join shard s on s.volume = some.id where not exists"
+        "with some as (select id, length * (k + m) * (tier != ?) as size from volume where state = 'sealed' and id > ?"
+        " order by id limit ?) select count(*), max(id), coalesce(sum(size), 0),"
+        " (select count(*) from some join shard s on s.volume = some.id where some.size > 0 and not exists"
         " (select 1 from verified d where d.volume = s.volume and d.cell = s.cell)),"
-        " (select min(d.at_ns) from some join verified d on d.volume = some.id) from some",
-        (after, limit),
+        " (select min(d.at_ns) from some join verified d on d.volume = some.id where some.size > 0) from some",
+        (COLD, after, limit),
     )
     assert row is not None
     count, last, size, never, oldest = row

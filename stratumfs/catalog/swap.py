@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from stratumfs.catalog.clean import clean_room, keep_clean
 from stratumfs.catalog.extents import (
     COLUMNS,
     SHOWN,
@@ -24,6 +25,7 @@ from stratumfs.catalog.extents import (
     point_at,
 )
 from stratumfs.catalog.transaction import Transaction
+from stratumfs.config import REMOTE_TIERS
 from stratumfs.errors import CatalogCorrupt
 from stratumfs.ids import ExtentId, InodeNo, StripeNo, VolumeId
 from stratumfs.limits import STRIPE_PAYLOAD_MAX, SWAP_ROWS, VOLUME_PAYLOAD_SEAL
@@ -55,19 +57,31 @@ class Swapped:
 
 
 def swap_runs(
-    tx: Transaction, runs: tuple[MovedRun, ...], start: Place, first_id: ExtentId, move: bytes | None, now_ns: int
+    tx: Transaction,
+    runs: tuple[MovedRun, ...],
+    start: Place,
+    first_id: ExtentId,
+    move: bytes | None,
+    now_ns: int,
+    clean_ns: int = 0,
 ) -> Swapped:
     """Swap a chunk of the extents that point into *runs*, each in one volume, from *start* on.
 
     Takes ``IDS_PER_SWAP`` ids. An extent of an inode with a void is left where only a part of it lies in a run: new ids
     could bring to light what the void hides, or hide what it does not. *move*: the row that the move is recorded under.
+    *clean_ns*: so long what is brought back from somebody's S3 is remembered to lie there too.
     """
     ids = iter(range(first_id, first_id + IDS_PER_SWAP))
     left, moved = SWAP_ROWS, 0
     pointed = _Pointed()
+    room: int | None = None
     place: Place | None = start
     while place is not None and left:
         run = runs[place.run]
+        if clean_ns and place.position < 0 and _is_remote(tx, run.source.volume):
+            room = clean_room(tx) if room is None else room - 1
+            if room > 0:
+                keep_clean(tx, run, now_ns + clean_ns)
         rows = _rows(tx, run, place, left)
         left -= len(rows)
         found: dict[InodeNo, int] = {}
@@ -217,6 +231,11 @@ def _swap(tx: Transaction, extent: Extent, run: MovedRun, ids: Iterator[int], po
             insert_row(tx, next(ids), extent.ino, first, last - first, rest.location, None)
     insert_row(tx, next(ids), extent.ino, low, high - low, run.target.advanced(start), None)
     return high - low
+
+
+def _is_remote(tx: Transaction, volume: VolumeId) -> bool:
+    row = tx.one("select tier from volume where id = ?", (volume,))
+    return row is not None and row[0] in REMOTE_TIERS
 
 
 def _as_moved(extent: Extent, run: MovedRun) -> list[Extent]:

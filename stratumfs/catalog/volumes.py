@@ -9,7 +9,7 @@ from stratumfs.catalog.extents import COLUMNS, SHOWN, checked
 from stratumfs.catalog.schema import PAYLOAD
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.tree import names_of, path_of
-from stratumfs.config import REMOTE_TIERS
+from stratumfs.config import COLD, HOT, REMOTE_TIERS, WARM
 from stratumfs.errors import CatalogCorrupt
 from stratumfs.ids import DeviceId, InodeNo, VolumeId
 from stratumfs.values import Extent
@@ -38,6 +38,11 @@ class VolumeRow:
     stripes: int
     live: int
     devices: tuple[DeviceId, ...]
+
+    @property
+    def placed(self) -> bool:
+        """Whether rows say of each shard where it lies. Where they do not, they are lost, and `misnumbered` has it."""
+        return len(self.devices) == self.k + self.m
 
     @property
     def remote(self) -> bool:
@@ -115,9 +120,13 @@ def dead_bytes(tx: Transaction) -> int:
     return int(row[0])
 
 
-def empty_volumes(tx: Transaction, limit: int = 200) -> list[VolumeId]:
-    """Sealed volumes that nothing points at."""
-    rows = tx.all("select id from volume where state = 'sealed' and live = 0 limit ?", (limit,))
+def empty_volumes(tx: Transaction, now_ns: int, limit: int = 200) -> list[VolumeId]:
+    """Sealed volumes that nothing points at, and that are kept for nobody."""
+    rows = tx.all(
+        "select id from volume where tier in (?, ?, ?) and state = 'sealed' and live = 0 and not exists"
+        " (select 1 from clean where cold = volume.id and until_ns > ?) limit ?",
+        (HOT, WARM, COLD, now_ns, limit),
+    )
     return [VolumeId(ident) for (ident,) in rows if _is_empty(tx, ident)]
 
 
@@ -138,6 +147,7 @@ def forget_volume(tx: Transaction, ident: VolumeId, devices: Sequence[DeviceId])
         return False
     tx.run("delete from damage where volume = ?", (ident,))
     tx.run("delete from verified where volume = ?", (ident,))
+    tx.run("delete from clean where volume = ? or cold = ?", (ident, ident))
     tx.run("delete from shard where volume = ?", (ident,))
     tx.run("delete from volume where id = ? and state = ?", (ident, FREED))
     return True

@@ -10,6 +10,8 @@ from cyclopts import Parameter
 from stratumfs.cli import command
 from stratumfs.cli.catalog_text import render_rebuilt
 from stratumfs.cli.progress import CountProgress
+from stratumfs.cli.reasons_text import usd_text
+from stratumfs.cli.units import size_text
 from stratumfs.errors import ConfigError
 from stratumfs.owner import client, locate
 
@@ -112,6 +114,12 @@ def _tell(facts: Mapping[str, Any]) -> None:
     print(
         f"{facts['store']}: {verdict}; {facts['rows']} extents, {facts['copies']} copies of the catalog, "
         f"{facts['volumes']} volumes, {facts['shards']} shards, {facts['cells']} cells"
+        + (f", {facts['objects']} objects of the cold tier" if facts["objects"] else "")
+        + (
+            f" ({size_text(facts['object_bytes'])} read, some {usd_text(facts['object_usd'])})"
+            if facts["object_bytes"]
+            else ""
+        )
     )
 
 

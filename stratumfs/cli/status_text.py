@@ -77,6 +77,9 @@ def _tail(found: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"tier {tier['name']} at {tier['at']}: {size_text(tier['used'])} used, in {tier['volumes']} objects"
             + (f", {tier['deletes_waiting']} more are to be deleted" if tier["deletes_waiting"] else "")
+            + (f"; NOTHING MAY BE RECALLED FOR {tier['recall_closed_s']:.0f} s" if tier["recall_closed_s"] else "")
+            + (f"; DAMAGED OR MISSING: {tier['damaged_volumes']}" if tier["damaged_volumes"] else "")
+            + (f"; {tier['unknown_objects']} objects are known to no row" if tier["unknown_objects"] else "")
             + (f"; READ-ONLY: {tier['read_only']}" if tier["read_only"] else "")
         )
     counts = ", ".join(f"{number} {state}" for state, number in found["volumes"].items())

@@ -26,6 +26,7 @@ from stratumfs.fuse.wake import keep_awake
 from stratumfs.ids import MIB, InodeNo
 from stratumfs.latency import Latencies
 from stratumfs.limits import FUSE_TASKS_IDLE, FUSE_TASKS_MAX, UNMOUNT_GRACE_S
+from stratumfs.share import OF_MOUNT
 from stratumfs.store.store import Store
 from stratumfs.threads import in_thread
 
@@ -222,6 +223,7 @@ async def _be_survived(
 
 
 async def _loop(mountpoint: str, ended: trio.Event, failures: list[Exception]) -> None:
+    OF_MOUNT.set(True)  # of this task, and of those that it starts
     reading = Reading()
     trio.lowlevel.add_instrument(reading)
     pyfuse3.trio = TrioForReading(reading)  # type: ignore[attr-defined] # its stubs do not say what it uses

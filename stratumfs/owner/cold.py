@@ -8,17 +8,21 @@ from pathlib import Path
 import structlog
 from blake3 import blake3
 
-from stratumfs.config import COLD, Cold, Verify
+from stratumfs.config import COLD, Cold, OverBudget, Settings, Verify
 from stratumfs.devices.folder import look_at
 from stratumfs.errors import ConfigError
 from stratumfs.ids import StoreId, VolumeId
 from stratumfs.limits import REMOTE_SILENCE_S
 from stratumfs.owner.cold_key import make_key, make_secret, open_key, read_secret, write_secret, write_wrapped
 from stratumfs.owner.places import COLD_KEY_FILE
+from stratumfs.shards.budget import RecallBudget
 from stratumfs.shards.remote import Patience, Remote, S3Remote
 from stratumfs.shards.remote_shards import RemoteShards, folder
 from stratumfs.shards.s3 import Keys, keys_from
 from stratumfs.store.remote_tier import Offsite
+from tiering.costs import price_list
+from tiering.dead import gain_usd
+from tiering.prices import DAY_S, GB
 
 _MACHINE_ID = Path("/etc/machine-id")
 _CONTEXT = "stratumfs 2026 place of a store"
@@ -26,18 +30,31 @@ _CONTEXT = "stratumfs 2026 place of a store"
 _log = structlog.get_logger(__name__)
 
 
-def open_cold(store: StoreId, cold: Cold, folders: Sequence[Path]) -> Offsite:
+def open_cold(store: StoreId, cold: Cold, folders: Sequence[Path], settings: Settings) -> Offsite:
     """For a store whose identity file lies in each of *folders*. Blocking; asks the service nothing.
 
     Without its key the store opens, and the cold tier is locked.
     """
     remote, places = open_remote(cold), places_of(folders)
+    (price,) = price_list({COLD: cold}, 0.0).tiers
+    gain = partial(gain_usd, price, payback_days=settings.tiering.payback_days)
+    key, locked = None, None
     try:
         secret = read_secret(None if cold.key_file is None else Path(cold.key_file), os.environ)
-        return Offsite(COLD, remote, open_key(folders, store, secret), None, cold.deadline_s, places)
+        key = open_key(folders, store, secret)
     except ConfigError as error:
         _log.error("cold_tier_locked", reason=str(error))
-        return Offsite(COLD, remote, None, str(error), cold.deadline_s, places)
+        locked = str(error)
+    reread_s = settings.scrub.cold_days * DAY_S
+    budget = RecallBudget(
+        cold.recall_bytes_day,
+        cold.recall_usd_day,
+        usd_get=price.usd_get,
+        usd_byte=price.usd_read_gb / GB,
+        waits=cold.over_budget is OverBudget.WAIT,
+    )
+    clean_s = cold.keep_days * DAY_S
+    return Offsite(COLD, remote, key, locked, cold.deadline_s, places, gain, reread_s, budget, clean_s)
 
 
 def places_of(folders: Sequence[Path]) -> frozenset[str]:

@@ -44,6 +44,7 @@ async def collect_garbage(
         nursery.start_soon(tell)
         await store.maintenance.round()
         await store.compactor.round()
+        await store.remote_compactor.round()
         await store.maintenance.round()  # what has no bytes in use any more since
         nursery.cancel_scope.cancel()
     after = asdict(await store.catalog.read(garbage))

@@ -16,6 +16,7 @@ from stratumfs.errors import CatalogCorrupt
 from stratumfs.ids import VolumeId
 from stratumfs.owner import wire
 from stratumfs.owner.blame import cause_of
+from stratumfs.owner.check_cold import check_cold
 from stratumfs.repair.check_rows import Told, check_invariants, check_sums
 from stratumfs.repair.check_shards import ShardCheck, check_unknown, place_lost, remember_lost
 from stratumfs.repair.findings import Outcome, Report
@@ -28,7 +29,7 @@ _DOUBT = "a catalog of which copies know perhaps more"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """mend: what is found is put right; full: every cell is read."""
+    """mend: what is found is put right; full: every cell is read, and every object of the cold tier."""
 
     mend: bool
     full: bool
@@ -59,6 +60,9 @@ def facts_of(report: Report) -> dict[str, Any]:
         "volumes": report.volumes,
         "shards": report.shards,
         "cells": report.cells,
+        "objects": report.objects,
+        "object_bytes": report.object_bytes,
+        "object_usd": report.object_usd,
         "findings": [asdict(each) for each in report.findings],
     }
 
@@ -70,6 +74,7 @@ async def _fsck(store: Path, wanted: Wanted, told: Told) -> Report:
         opening = wire.parts(locked, settings, doubted=wanted.mend, read_only="" if wanted.mend else _NOTHING)
         async with opening as parts:
             await examine(parts, wanted, report, told)
+            await check_cold(parts, settings, report, told, full=wanted.full)
     return report
 
 

@@ -189,10 +189,16 @@ class StoreCollector(Collector):
         yield _gauges("remote_read_only", "1 if nothing is written or deleted there.", ["tier"], refused)
         yield _counters("remote_reads", "Of the service.", ["tier"], of_each("reads"))
         yield _counters("remote_failures", "Of these.", ["tier"], of_each("failures"))
+        recalled = of_each("recalled_bytes")
+        yield _counters("remote_recalled_bytes", "By readers and moves, headers left out.", ["tier"], recalled)
+        yield _counters("remote_recalled_usd", "By the price list.", ["tier"], of_each("recalled_usd"))
         yield _counters("remote_uploads", "Of volumes, verified.", ["tier"], of_each("uploads"))
         yield _counters("remote_uploaded_bytes", "That they had.", ["tier"], of_each("uploaded_bytes"))
         yield _counters("remote_deletes", "Of volumes.", ["tier"], of_each("deletes"))
         yield _gauges("remote_deletes_waiting", "For the service.", ["tier"], of_each("deletes_waiting"))
+        damaged = of_each("damaged_volumes")
+        yield _gauges("remote_damaged_volumes", "Whose object is damaged or missing.", ["tier"], damaged)
+        yield _gauges("remote_unknown_objects", "That no row knows.", ["tier"], of_each("unknown_objects"))
 
     def _work(self) -> Iterator[Metric]:
         store, repairer, mender = self._store, self._store.repairer, self._store.catalog.mender
@@ -200,6 +206,7 @@ class StoreCollector(Collector):
             *repairer.works,
             store.packer.work,
             store.compactor.work,
+            store.remote_compactor.work,
             store.defragmenter.work,
             store.scrubber.work,
         )

@@ -48,6 +48,10 @@ async def _seal_volumes_left_open(
             if row.remote:  # it was being made: nothing names it, and it goes as all that are empty
                 await ledger.sealed(row.id, length, stripes)
                 continue
+            if not row.placed:
+                _log.error("volume_sealed_without_a_table", volume=row.id.hex(), error="rows of its shards are lost")
+                await ledger.sealed(row.id, length, stripes)
+                continue
             info = volume_info(row)
             failures = await seal_left_open(store, info, length, stripes, devices, ledger, threads)
             for error in failures.values():

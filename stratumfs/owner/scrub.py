@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import trio
 
 from stratumfs.catalog.scrubs import Pass, last_passes, looks
-from stratumfs.errors import StoreReadOnly
+from stratumfs.errors import DeviceError, StoreReadOnly
 from stratumfs.ids import VolumeId
 from stratumfs.limits import PROGRESS_S
 from stratumfs.owner.messages import Progress
@@ -65,6 +66,9 @@ async def scrub_now(running: Running, report: Report) -> dict[str, Any]:
         nursery.start_soon(tell)
         await store.scrubber.wait_pass()
         await store.repairer.wait_settled()
+        for remote in store.remote_scrubbers.values():
+            with suppress(DeviceError):  # of a service that does not answer `status` tells
+                await remote.round(at_once=True)
         nursery.cancel_scope.cancel()
     return {**await scrub_status(running), "damaged_shards": len(store.damaged)}
 

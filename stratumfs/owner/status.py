@@ -238,7 +238,8 @@ async def _compaction(running: Running) -> dict[str, Any]:
     waiting: Counter[str] = Counter()
     for tier, code in store.fleet.codes.items():
         waiting.update(await store.catalog.read(waiting_volumes, tier, code.n))
-    works = (store.packer.work, store.compactor.work, store.defragmenter.work, store.imager.work)
+    compacted = (store.compactor.work, store.remote_compactor.work)
+    works = (store.packer.work, *compacted, store.defragmenter.work, store.imager.work)
     under_way = [_work(work) for work in works if work is not None]
     return {"under_way": under_way, "waiting": dict(waiting)}
 

@@ -97,7 +97,7 @@ def _make(running: Running, cold: Cold) -> Offsite:
     folders, store = running.folders, running.store.id
     places = [folders.folder, *(facts.path for facts in folders.attached.facts.values())]
     begin_cold(store, cold, places)
-    offsite = open_cold(store, cold, places)
+    offsite = open_cold(store, cold, places, config.load(folders.folder / SETTINGS_FILE))
     if offsite.locked is not None:
         raise ConfigError(offsite.locked)
     _append_settings(folders.folder, config.render_cold(cold))

@@ -235,7 +235,7 @@ def _offsite(folders: Folders, settings: Settings) -> Offsite | None:
     from stratumfs.owner.cold import open_cold
 
     places = [folders.folder, *(each.path for each in folders.attached.facts.values())]
-    return open_cold(folders.identity.store, settings.cold, places)
+    return open_cold(folders.identity.store, settings.cold, places, settings)
 
 
 def _codes(folders: Folders, settings: Settings) -> dict[str, Code]:

@@ -27,7 +27,11 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """All that was found, the first `FINDINGS_MAX` in words. rows, shards, cells, tables: how many were looked at."""
+    """All that was found, the first `FINDINGS_MAX` in words.
+
+    rows, shards, cells, copies, objects: how many were looked at; object_bytes: read of these, and object_usd: what
+    that has cost by the price list.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     counts: Counter[Outcome] = field(default_factory=Counter)
@@ -36,6 +40,9 @@ class Report:
     shards: int = 0
     cells: int = 0
     copies: int = 0
+    objects: int = 0
+    object_bytes: int = 0
+    object_usd: float = 0.0
 
     def add(self, text: str, where: object, outcome: Outcome, done: str = "") -> None:
         self.counts[outcome] += 1

@@ -2,18 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from stratumfs.errors import ShardCorrupt
 from stratumfs.ids import CellIndex, StoreId
 from stratumfs.limits import INSPECT_BYTES
 from stratumfs.repair.stripes import end_of
-from stratumfs.shards.backend import ShardBackend
+from stratumfs.shards.backend import ShardReader
 from stratumfs.shards.layout import ShardName
 from stratumfs.volumes.block import BLOCK_SIZE, intact
 from stratumfs.volumes.cells import verify_cell
 from stratumfs.volumes.format import HEADER_SIZE, StripeAt, VolumeInfo, expected_digest
 from stratumfs.volumes.toc import TOC_CODE, TocHead, is_whole, unpack_head
 from stratumfs.volumes.walk import has_table
+
+
+class Inspected(ShardReader, Protocol):
+    """Shards that can be looked at as they are."""
+
+    def uncache(self, name: ShardName) -> None:
+        """See `ShardBackend`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,7 @@ class Damage:
 
 
 def shard_damage(
-    shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, stripes: Sequence[StripeAt]
+    shards: Inspected, store: StoreId, volume: VolumeInfo, index: CellIndex, stripes: Sequence[StripeAt]
 ) -> Damage | None:
     """The first of *stripes*, by position, whose header and cell in this shard are not what was written; None if all
     are. Raises: ShardMissing; what the backend raises."""
@@ -47,7 +56,7 @@ def shard_damage(
 
 
 def headers_damage(
-    shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, stripes: Sequence[StripeAt]
+    shards: Inspected, store: StoreId, volume: VolumeInfo, index: CellIndex, stripes: Sequence[StripeAt]
 ) -> Damage | None:
     """A quick look: the headers of *stripes*, and that their cells are not cut off. Raises: as `shard_damage`."""
     name = ShardName(volume.id, index)
@@ -70,7 +79,7 @@ class TableDamage:
 
 
 def table_damage(
-    shards: ShardBackend, store: StoreId, volume: VolumeInfo, index: CellIndex, end: int
+    shards: Inspected, store: StoreId, volume: VolumeInfo, index: CellIndex, end: int
 ) -> TableDamage | None:
     """What is wrong with the newest table of contents of a shard whose cells end at *end*; None if it is as it was
     written. Raises: ShardMissing; what the backend raises."""

@@ -40,9 +40,12 @@ async def needs_of(
 ) -> list[tuple[VolumeRow, Needs]]:
     """What each of a chunk of volumes lacks. *silent* devices are not asked, and those that are now join them.
 
+    Those of which rows are lost are left out: nobody knows whose they are.
+
     known: shards that are taken for damaged. What a device that is drained lacks, or is in doubt on it, is made where
     it is to go, if there is such a place: it is homeless.
     """
+    rows = [row for row in rows if row.placed]
     up = {each.id: each for tier in {row.tier for row in rows} for each in fleet.up(tier)}
     silent |= {each.id for each in up.values() if each.stalled(REBUILD_READ_S)}
     asked = {ident: device for ident, device in up.items() if ident not in silent}

@@ -215,6 +215,10 @@ class Scrubber:
     async def _volumes(self, current: Pass) -> Pass | None:
         while rows := await self._catalog.read(volumes, SEALED, current.position, 1):
             row = rows[0]
+            if not row.placed:
+                _log.error("scrub_passed_over", volume=row.id.hex(), reason="rows of where its shards lie are lost")
+                current = replace(current, position=row.id)
+                continue
             if row.remote:  # to read it back costs money, and whoever keeps it looks after it
                 current = replace(current, position=row.id)
                 continue

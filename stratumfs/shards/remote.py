@@ -9,7 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from stratumfs.errors import ConfigError, DeviceFailed, ShardMissing
 from stratumfs.ids import MIB, Buffer
@@ -39,6 +41,14 @@ from stratumfs.shards.s3 import (
 Result = TypeVar("Result")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _KMS = "aws:kms"
+
+
+class Listed(NamedTuple):
+    """An object by the word of a listing. age_s: since it was put there, by the clock of the service."""
+
+    name: str
+    size: int
+    age_s: float
 
 
 class Remote(Protocol):
@@ -72,6 +82,10 @@ class Remote(Protocol):
 
     def names(self, prefix: str) -> Iterator[str]:
         """All that begin with *prefix*, in no order. Raises while it goes on, too."""
+        ...
+
+    def listed(self, prefix: str) -> Iterator[Listed]:
+        """The same, with what a listing says of each."""
         ...
 
     def close(self) -> None:
@@ -204,25 +218,29 @@ class S3Remote:
         self._call(f"delete {name}", 0, attempt)
 
     def names(self, prefix: str) -> Iterator[str]:
+        return (each.name for each in self.listed(prefix))
+
+    def listed(self, prefix: str) -> Iterator[Listed]:
         begin = self._prefix + prefix
         tokens: set[str] = set()
         after: dict[str, str] = {}
 
-        def attempt(client: Any) -> tuple[list[str], str | None]:
+        def attempt(client: Any) -> tuple[list[Listed], str | None]:
             page = client.list_objects_v2(Bucket=self._bucket, Prefix=begin, MaxKeys=self._page, **after)
             if "IsTruncated" not in page:
                 raise _Wrong("it is no listing")
-            keys = [str(each["Key"]) for each in page.get("Contents", ())]
-            if not all(key.startswith(begin) for key in keys):
+            now = _time_there(page)
+            found = [_listed(each, now) for each in page.get("Contents", ())]
+            if not all(each.name.startswith(begin) for each in found):
                 raise _Wrong(f"it has keys that do not begin with {begin}")
             token = str(page.get("NextContinuationToken", "")) if page["IsTruncated"] else None
             if token == "" or token in tokens:
                 raise _Wrong("it does not come to an end")
-            return keys, token
+            return found, token
 
         while True:
-            keys, token = self._call(f"list {prefix}", 0, attempt)
-            yield from (key.removeprefix(self._prefix) for key in keys)
+            found, token = self._call(f"list {prefix}", 0, attempt)
+            yield from (each._replace(name=each.name.removeprefix(self._prefix)) for each in found)
             if token is None:
                 return
             tokens.add(token)
@@ -359,6 +377,23 @@ class _Reader(io.RawIOBase):
 
 def _troubles() -> tuple[type[Exception], ...]:
     return (*s3_errors(), *nonsense())
+
+
+def _time_there(answer: Any) -> datetime:
+    """What time it is by the clock of the service; ours if it does not say."""
+    try:
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return datetime.now(UTC)
+
+
+def _listed(said: Any, now: datetime) -> Listed:
+    """One that is younger than it says does no harm: an age is a reason to remove something."""
+    try:
+        age_s = max(0.0, (now - said["LastModified"]).total_seconds())
+    except (KeyError, TypeError):
+        age_s = 0.0
+    return Listed(str(said["Key"]), int(said.get("Size", 0)), age_s)
 
 
 def _check_length(answer: Any, length: int) -> None:

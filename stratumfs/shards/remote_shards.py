@@ -5,11 +5,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from stratumfs.cold_limits import RECALL_KEPT, RECALLED_BYTES
 from stratumfs.errors import ShardCorrupt, ShardMissing
 from stratumfs.ids import StoreId, VolumeId
-from stratumfs.limits import REMOTE_VOLUMES_KNOWN
-from stratumfs.shards.encrypted import HEADER_SIZE, MasterKey, Opened, open_header
+from stratumfs.limits import REMOTE_VERB_S, REMOTE_VOLUMES_KNOWN
+from stratumfs.shards.budget import RecallBudget
+from stratumfs.shards.encrypted import HEADER_SIZE, SEGMENT, MasterKey, Opened, open_header
 from stratumfs.shards.layout import ShardName
+from stratumfs.shards.recalled import Piece, Recalled
 from stratumfs.shards.remote import Remote
 
 T = TypeVar("T")
@@ -27,21 +30,57 @@ def folder(store: StoreId) -> str:
 
 
 class RemoteShards:
-    """A `ShardReader`. What headers say is kept: each was a request. Raises ShardCorrupt, too."""
+    """A `ShardReader`. What headers say is kept: each was a request. Raises ShardCorrupt, too.
 
-    def __init__(self, remote: Remote, master: MasterKey, store: StoreId) -> None:
+    recalled  what was fetched ahead, and what lies beside what was read
+    budget    what is fetched is taken from it; nobody is refused for that here
+    """
+
+    def __init__(self, remote: Remote, master: MasterKey, store: StoreId, budget: RecallBudget | None = None) -> None:
         self._remote, self._master, self._store = remote, master, store
+        self.recalled = Recalled(RECALLED_BYTES)
+        self.budget = budget or RecallBudget()
         self._opened: OrderedDict[VolumeId, Opened] = OrderedDict()
         self._lock = threading.Lock()
 
     def read_at(self, name: ShardName, position: int, length: int) -> bytes:
+        found = self.recalled.find(name.volume, position, length, REMOTE_VERB_S)
+        if found is not None:
+            return found
         opened = self._open(name.volume)
-        length = max(0, min(length, opened.length - position))
-        if not length:
+        stop = min(position + length, opened.length)
+        if stop <= position:
             return b""
-        offset, count = opened.range(position, length)
-        path = object_name(self._store, self._master, name.volume)
-        return _right(lambda: opened.decrypt(self._store, position, length, self._remote.get(path, offset, count)))
+        start, end = position // SEGMENT * SEGMENT, min(-(-stop // SEGMENT) * SEGMENT, opened.length)
+        data = self._fetch(opened, start, end)
+        if end - start <= RECALL_KEPT:  # whoever reads long runs goes on with others
+            self.recalled.keep(name.volume, start, data)
+        return data[position - start : stop - start]
+
+    def begin(self, volume: VolumeId, start: int, stop: int) -> Piece | None:
+        """What is to be given to `recall`: all segments that have some of these bytes. None: there is no need, or no
+        room. Does not block."""
+        return self.recalled.begin(volume, start // SEGMENT * SEGMENT, -(-stop // SEGMENT) * SEGMENT)
+
+    def recall(self, piece: Piece) -> None:
+        """Fetch it, by one request. Raises: as `read_at`; what nobody waits for then is as if it had not been begun."""
+        data = None
+        try:
+            opened = self._open(piece.volume)
+            data = self._fetch(opened, piece.start, min(piece.stop, opened.length))
+        finally:
+            self.recalled.end(piece, data)
+
+    def _fetch(self, opened: Opened, start: int, stop: int) -> bytes:
+        """Whole segments, but for the last."""
+        offset, count = opened.range(start, stop - start)
+        path = object_name(self._store, self._master, opened.volume)
+
+        def get() -> bytes:
+            self.budget.spend(count)
+            return opened.decrypt(self._store, start, stop - start, self._remote.get(path, offset, count))
+
+        return _right(get)
 
     def read_nowait(self, name: ShardName, position: int, parts: Sequence[memoryview]) -> bool:
         return False
@@ -59,8 +98,19 @@ class RemoteShards:
             except (ShardCorrupt, ShardMissing):
                 continue
 
+    def volume_of(self, name: str) -> VolumeId:
+        """Which one an object is of, by its header, a request. Raises: ShardMissing, DeviceError; ShardCorrupt if it is
+        none of this store's."""
+        path = f"{folder(self._store)}{VOLUMES}/{name}"
+        return open_header(self._master, self._store, name, self._remote.get(path, 0, HEADER_SIZE)).volume
+
+    def object_size(self, volume: VolumeId) -> int:
+        """Of the object as it lies there, a request. Raises: ShardMissing, DeviceError."""
+        return self._remote.size(object_name(self._store, self._master, volume))
+
     def forget(self, volume: VolumeId) -> None:
         """It is to go, or is not there yet."""
+        self.recalled.forget(volume)
         with self._lock:
             self._opened.pop(volume, None)
 

@@ -7,11 +7,12 @@ is one that the marker was written from. Only a whole machine that is copied is 
 """
 
 import secrets
+import time
 
 import msgspec
 import trio
 
-from stratumfs.catalog.claims import Claims, announce_claim, claims, confirm_claim
+from stratumfs.catalog.claims import Claims, announce_claim, claims, confirm_claim, renew_claim
 from stratumfs.catalog.engine import Catalog
 from stratumfs.errors import DeviceError, ShardMissing, StoreReadOnly
 from stratumfs.ids import StoreId
@@ -67,7 +68,9 @@ class Claim:
             if self._number is None or take or found is None:
                 if found is not None and found.number == known.next:
                     # It lies there, whatever became of who wrote it; the next one takes its place in the catalog.
-                    await self._catalog.commit(confirm_claim, self._tier, found.number)
+                    await self._catalog.commit(confirm_claim, self._tier, found.number, int(time.time()))
+                if take:
+                    await self._catalog.commit(renew_claim, self._tier)
                 await self._take()
 
     def _doubt(self, known: Claims, found: Marker | None) -> str | None:
@@ -95,7 +98,7 @@ class Claim:
         marker = msgspec.json.encode(Marker(self._store.hex(), number, tuple(sorted(self._places))))
         name = f"{folder(self._store)}{_MARKER}"
         await in_thread(self._remote.put, name, marker, limiter=self._threads)
-        await self._catalog.commit(confirm_claim, self._tier, number)
+        await self._catalog.commit(confirm_claim, self._tier, number, int(time.time()))
         self._number = number
 
     def _found(self) -> Marker | None:

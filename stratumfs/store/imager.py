@@ -81,6 +81,8 @@ class Imager:
     freed   told of images that are superseded
     naming  says when one can be begun
     work    what is under way, for status
+    named   told of the last transaction that an image shows which every place names
+    wanted  somebody waits for one that shows all of now
     """
 
     def __init__(
@@ -94,6 +96,8 @@ class Imager:
         naming: Naming,
     ) -> None:
         self.work: Work | None = None
+        self.wanted = False
+        self.named: Callable[[int], None] = lambda sequence: None
         self.files: Mapping[str, str] = {}
         self._store, self._catalog, self._fleet = store, catalog, fleet
         self._writer, self._foreground, self._freed = writer, foreground, freed
@@ -157,7 +161,7 @@ class Imager:
             return False
         rows = await self._catalog.read(images)
         newest = await self.newest()
-        if newest is None or await self._catalog.read(is_damaged, rows[0].id):
+        if newest is None or self.wanted or await self._catalog.read(is_damaged, rows[0].id):
             return True
         stays = {device.id for device in self._fleet.up(self.volumes.tier)}.difference(self._fleet.draining)
         if not all(stays.issuperset(row.devices) for row in rows):
@@ -195,6 +199,7 @@ class Imager:
         thread = trio.CapacityLimiter(1)
         size, unsynced = 0, 0
         async with AsyncExitStack() as stack:
+            self.wanted = False
             async with self._naming.nothing_begun():
                 view = await stack.enter_async_context(self._catalog.aside.snapshot())
             head = await in_thread(head_of, view, self._store, now_ns, self.files, limiter=thread)
@@ -230,7 +235,9 @@ class Imager:
         older = [named.get(row.id) or NamedImage(row.id, 0, row.created_ns) for row in rows[: IMAGES_KEPT - 1]]
         named_now = (new, *older)
         kept = {each.volume for each in named_now}
-        if not await self._catalog.aside.name_images(named_now):
+        if await self._catalog.aside.name_images(named_now):
+            self.named(new.sequence)
+        else:
             kept |= {row.id for row in rows}  # a place may name any of them still
         # Also where nothing is freed: the round strikes a place whose file could not be written.
         self._freed(await self._catalog.commit(free_images, frozenset(kept), time.time_ns()))

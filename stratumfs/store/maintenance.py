@@ -1,11 +1,12 @@
 """What the store tidies behind its users: inodes without a name, large truncates, uploads, empty and idle volumes."""
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 
 import structlog
 import trio
 
+from stratumfs.catalog.clean import forget_clean, has_stale
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.extents import clear_void, voided_inodes
 from stratumfs.catalog.reap import inline_bytes, orphans, reap
@@ -22,6 +23,7 @@ from stratumfs.limits import (
     UPLOAD_REMEMBERED_S,
     VOLUME_FREE_GRACE_S,
 )
+from stratumfs.store.heirs import Heirs
 from stratumfs.store.holds import Holds
 from stratumfs.store.reader import Reader
 from stratumfs.store.writer import Writer
@@ -42,6 +44,9 @@ class Maintenance:
     writer     of the tier that takes new data; writers: of all tiers
     forgotten  told of each volume that is gone
     unnamed    volumes that rows may be about to name
+    heirs      of all tiers
+
+    want_image is called where a volume waits for a namespace image.
     """
 
     def __init__(
@@ -53,13 +58,16 @@ class Maintenance:
         free_shards: FreeShards,
         forgotten: Forgotten,
         unnamed: Callable[[], frozenset[VolumeId]],
+        heirs: Callable[[], Iterator[Heirs]],
     ) -> None:
         self.holds = Holds(self._released)
         self._catalog, self._reader, self._free_shards = catalog, reader, free_shards
         self._writer, self._writers, self._forgotten, self._unnamed = writer, writers, forgotten, unnamed
+        self.want_image: Callable[[], None] = lambda: None
         self.keep_s = 0.0
         """So long shards of freed volumes stay where there is room: an older catalog, brought back from a backup, names
         them."""
+        self._heirs = heirs
         self._unkept: set[VolumeId] = set()
         self._due = trio.Event()
         self._waiting: set[InodeNo] = set()
@@ -162,7 +170,10 @@ class Maintenance:
     async def _free_volumes(self) -> None:
         """Empty volumes are marked; their shards go after the sync of that and the grace period, then their rows."""
         now_ns = time.time_ns()
-        empty = await self._catalog.read(empty_volumes)
+        while await self._catalog.read(has_stale, now_ns):  # a store that nobody uses writes nothing
+            await self._catalog.write(forget_clean, now_ns)
+            await trio.lowlevel.checkpoint()
+        empty = await self._catalog.read(empty_volumes, now_ns)
         # Asked without an await in between: a sealed volume gets no more stripes, and nobody finds an empty one.
         spare = self._reader.kept() | self._unnamed()
         if free := [ident for ident in empty if ident not in spare]:
@@ -180,13 +191,32 @@ class Maintenance:
             after = rows[-1].id
             over = [row for row in rows if row.changed_ns <= grace_ns and row.id not in self._reader.kept()]
             due = [row for row in over if row.changed_ns <= window_ns or row.id in self._unkept or row.id in early]
+            due = [row for row in due if await self._is_told_of(row)]
             if due:
                 await self._catalog.sync()
             for row in due:
                 if await self._free_shards(row) and await self._catalog.write(forget_volume, row.id, row.devices):
                     self._unkept.discard(row.id)
+                    for each in self._heirs():
+                        each.forget(row.id)
                     self._forgotten(row.id)
             await trio.lowlevel.checkpoint()
+
+    async def _is_told_of(self, row: VolumeRow) -> bool:
+        """Whether a table of contents or an image says where what lay in a freed volume lies now. Volumes that are open
+        yet are sealed for that. Else a catalog that is lost then would be made again without these bytes.
+
+        An image needs room, so that a tier that is nearly full waits for none.
+        """
+        for writer in self._writers:
+            for heir in writer.heirs.wait_for(row.id) or ():
+                if writer.read_only is None:
+                    await writer.volumes.seal(heir)
+        waits = [found for each in self._heirs() if (found := each.wait_for(row.id)) is not None]
+        if any(not found for found in waits):
+            self.want_image()
+        pressed = any(writer.tier == row.tier and writer.space.short for writer in self._writers)
+        return not any(found or not pressed for found in waits)
 
     async def _wanted_room(self, grace_ns: int, window_ns: int) -> set[VolumeId]:
         """What is kept for backups alone, and whose room a tier needs more."""

@@ -11,13 +11,14 @@ from stratumfs.catalog.engine import Catalog, Transaction
 from stratumfs.catalog.extents import clipped, layout
 from stratumfs.catalog.objects import unchanged_layout
 from stratumfs.catalog.volumes import volume
+from stratumfs.cold_limits import RECALL_AHEAD
 from stratumfs.errors import CatalogCorrupt
 from stratumfs.ids import Buffer, InodeNo, VolumeId
 from stratumfs.limits import READAHEAD_STRIPES, STRIPE_PAYLOAD_MAX, TRANSACTION_ROWS_MAX, VOLUMES_KNOWN_MAX
 from stratumfs.location import Location
 from stratumfs.repair.rows import volume_info
 from stratumfs.store.layouts import Layouts, size_of, whole_layout
-from stratumfs.values import Extent, ObjectInfo
+from stratumfs.values import Extent, NewExtent, ObjectInfo
 from stratumfs.volumes.format import VolumeInfo
 from stratumfs.volumes.reader import VolumeReader
 
@@ -27,7 +28,7 @@ LOOP_STRIPE = 2 * STRIPE_PAYLOAD_MAX
 and answers with Python's lock held, and a thread beside it would wait for that lock between any two of its cells."""
 
 
-def volumes_of(extents: Iterable[Extent]) -> set[VolumeId]:
+def volumes_of(extents: Iterable[Extent | NewExtent]) -> set[VolumeId]:
     return {each.location.volume for each in extents if each.location is not None}
 
 
@@ -65,13 +66,24 @@ class Reader:
 
     async def prefetch(self, ino: InodeNo, offset: int, length: int) -> None:
         """Bring verified cells of this range into the cache. Raises: as ``read``."""
-        size, extents = await self._size_and_extents(ino, offset, length)
+        size, extents = await self._size_and_extents(ino, offset, max(length, RECALL_AHEAD))
         with self.keeping(volumes_of(extents)):
+            await self._expect_range(extents, offset, min(size, offset + RECALL_AHEAD))
             for extent in extents:
                 part = clipped(extent, offset, min(size, offset + length))
+                if part.length <= 0:
+                    break
                 if part.location is not None:
                     info = await self.volume(part.location.volume)
                     await self._volumes.read_parts(info, part.location, 0, part.length, LOOP_STRIPE)
+
+    async def expect(self, runs: Iterable[tuple[Location, int]]) -> None:
+        """These runs will be read soon, by whoever asks: what can be fetched ahead is. Raises: CatalogCorrupt."""
+        of: dict[VolumeId, list[tuple[Location, int]]] = {}
+        for at, length in runs:
+            of.setdefault(at.volume, []).append((at, length))
+        for ident, mine in of.items():
+            self._volumes.expect(await self.volume(ident), mine)
 
     async def layout(self, ino: InodeNo, start: int, stop: int, keep: set[VolumeId] | None = None) -> list[Extent]:
         """All extents that overlap [start, stop), in order; *keep* gets their volumes before anything is awaited."""
@@ -150,10 +162,16 @@ class Reader:
         the extents; TooFewShards, CatalogCorrupt.
         """
         ahead: deque[_Pending] = deque()
+        expected = start
         try:
             while start < stop:
                 extents, until = await self._chunk(content, start, stop)
+                at = start
                 for piece in _pieces(extents, start, until):
+                    if at >= expected - RECALL_AHEAD // 2 and expected < until and until - start > STRIPE_PAYLOAD_MAX:
+                        before, expected = max(expected, at), min(until, max(expected, at) + RECALL_AHEAD)
+                        await self._expect_range(extents, before, expected)
+                    at += piece if isinstance(piece, int) else piece.length
                     ahead.append(_Pending(self, piece, self._nursery))
                     if len(ahead) > READAHEAD_STRIPES:
                         yield await ahead.popleft().result()
@@ -163,6 +181,12 @@ class Reader:
         finally:
             for pending in ahead:
                 pending.cancel()
+
+    async def _expect_range(self, extents: Sequence[Extent], start: int, stop: int) -> None:
+        parts = [
+            clipped(each, start, stop) for each in extents if each.offset < stop and each.offset + each.length > start
+        ]
+        await self.expect((part.location, part.length) for part in parts if part.location is not None)
 
     async def _size_and_extents(self, ino: InodeNo, offset: int, length: int) -> tuple[int, list[Extent]]:
         """The size, and the first extents that overlap the range, as many as one transaction gives.

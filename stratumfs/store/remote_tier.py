@@ -7,33 +7,40 @@ as all volumes go that nothing points at. Deletes are those rows: one that fails
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import structlog
 import trio
 
+from stratumfs.catalog.clean import clean_runs
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.volumes import FREED, VolumeRow, volume
 from stratumfs.errors import ColdUnavailable, DeviceError, StoreReadOnly, StratumError
 from stratumfs.ids import Buffer, DeviceId, StoreId, VolumeId, random_id
-from stratumfs.limits import CODING_THREADS, PACKED_CELL, REMOTE_AGAIN_S, REMOTE_PUTS, STRIPE_PAYLOAD_MAX
+from stratumfs.limits import CODING_THREADS, PACKED_CELL, REMOTE_AGAIN_S, REMOTE_PUTS, STRIPE_PAYLOAD_MAX, SWAP_ROWS
+from stratumfs.shards.budget import RecallBudget
 from stratumfs.shards.encrypted import MasterKey, encrypt
 from stratumfs.shards.remote import Remote
 from stratumfs.shards.remote_shards import RemoteShards, object_name
 from stratumfs.store.claim import Claim
+from stratumfs.store.compact_remote import Gain, never
+from stratumfs.store.heirs import Heirs
 from stratumfs.store.inline import InlineBytes
 from stratumfs.store.ledger import CatalogLedger
 from stratumfs.store.naming import Naming
+from stratumfs.store.remote_look import RemoteLook, Unknown
+from stratumfs.store.runs import Run
 from stratumfs.store.target import Plan
 from stratumfs.store.writer import merged
 from stratumfs.threads import in_thread
-from stratumfs.values import NewExtent
+from stratumfs.values import MovedRun, NewExtent
 from stratumfs.volumes import toc
 from stratumfs.volumes.format import VolumeInfo
-from stratumfs.volumes.remote import REMOTE_CODE, GrowingVolume, LockedSource, RemoteSource, remote_id
+from stratumfs.volumes.remote import REMOTE_CODE, Ahead, GrowingVolume, LockedSource, RemoteSource, remote_id
 from stratumfs.volumes.source import Source
 from stratumfs.volumes.threads import LendingThreads
 
@@ -46,6 +53,10 @@ class Offsite:
 
     master  None: the key is not there, and `locked` says why: nothing of it can be read, written or deleted
     places  what tells each folder of the store from a copy of it, here or on another machine
+    gain    what it saves to compact volumes of it
+    reread_s  in which each object is read once to see that it is whole; 0: never
+    budget    of what is recalled
+    clean_s   so long what was brought back stays there too
     """
 
     tier: str
@@ -54,6 +65,10 @@ class Offsite:
     locked: str | None
     deadline_s: float
     places: frozenset[str]
+    gain: Gain = never
+    reread_s: float = 0.0
+    budget: RecallBudget = field(default_factory=RecallBudget)
+    clean_s: float = 0.0
 
 
 class RemoteTier:
@@ -62,9 +77,20 @@ class RemoteTier:
     ``_made`` are volumes that somebody makes, ``_failed`` those that came to nothing, ``_putting`` those that a thread
     puts there, which nobody may wait for any more: its object could come behind a delete. ``_due`` are those that are
     freed and whose object is to go, ``_gone`` those whose object went.
+
+    look          at all that lies there; None if the tier is locked
+    bad, unknown  what the last look has found
     """
 
-    def __init__(self, store: StoreId, catalog: Catalog, offsite: Offsite, inline: InlineBytes, naming: Naming) -> None:
+    def __init__(
+        self,
+        store: StoreId,
+        catalog: Catalog,
+        offsite: Offsite,
+        inline: InlineBytes,
+        naming: Naming,
+        nursery: trio.Nursery,
+    ) -> None:
         self.tier, self.inline, self.label = offsite.tier, inline, offsite.remote.label
         self.naming = naming
         self.packed_payload = PACKED_CELL
@@ -83,13 +109,19 @@ class RemoteTier:
         self._gone: set[VolumeId] = set()
         self._wake = trio.Event()
         self._said = ""
+        self._shards: RemoteShards | None = None
+        self.heirs = Heirs()
+        self.clean_s = 0.0
+        self.bad: dict[VolumeId, str] = {}
+        self.unknown: list[Unknown] = []
+        self.look: RemoteLook | None = None
         if offsite.master is not None:
-            self._shards: RemoteShards | None = RemoteShards(offsite.remote, offsite.master, store)
+            shards = self._shards = RemoteShards(offsite.remote, offsite.master, store, offsite.budget)
             self.source: RemoteSource | LockedSource = RemoteSource(
-                self.ident, self.label, self._shards, offsite.deadline_s
+                self.ident, self.label, shards, offsite.deadline_s, Ahead(shards, nursery), offsite.budget
             )
+            self.look = RemoteLook(store, offsite.tier, catalog, offsite.remote, offsite.master)
         else:
-            self._shards = None
             self.source = LockedSource(str(offsite.locked))
 
     @property
@@ -105,6 +137,30 @@ class RemoteTier:
     def copying(self, *, freeing: bool = False) -> "RemoteStream":
         """See `RepackTarget`."""
         return RemoteStream(self)
+
+    def inherit(
+        self, sources: Collection[VolumeId], to: Collection[VolumeId], sequence: int, *, again: bool = False
+    ) -> None:
+        """See `RepackTarget`. Each object has its table before any row names it; but that of what goes there again is
+        older than an image that knows of the way back, and would not be asked."""
+        if again:
+            self.heirs.moved(sources, to, (), sequence)
+
+    async def has(self, runs: Sequence[Run]) -> Sequence[MovedRun]:
+        """See `RepackTarget`. That an object is there, and whose it is, is asked of the service."""
+        found: list[MovedRun] = []
+        for start in range(0, len(runs), SWAP_ROWS):
+            found += await self._catalog.read(clean_runs, runs[start : start + SWAP_ROWS], time.time_ns())
+            await trio.lowlevel.checkpoint()
+        if not found or self.look is None:
+            return ()
+        try:
+            await self.claim.check()
+            there = {each.target.volume for each in found}
+            there = {ident for ident in there if await self.look.is_there(ident)}
+        except DeviceError as error:
+            raise ColdUnavailable(str(error)) from error
+        return [each for each in found if each.target.volume in there]
 
     def unnamed(self) -> frozenset[VolumeId]:
         """Volumes that rows may be about to name."""
@@ -207,14 +263,20 @@ class RemoteTier:
         self.offsite.remote.close()
 
     def statistics(self) -> dict[str, Any]:
-        """Since the owner began; and how many objects wait to be deleted."""
+        """Since the owner began; how many objects wait to be deleted; and what the last look has found."""
         return {
             "reads": self.source.reads,
             "failures": self.source.failures,
+            "recalled_bytes": int(self.offsite.budget.bytes.spent),
+            "recalled_usd": self.offsite.budget.usd.spent,
+            "recall_closed_s": self.offsite.budget.closed_s(),
             "uploads": self.uploads,
             "uploaded_bytes": self.uploaded_bytes,
             "deletes": self.deletes,
             "deletes_waiting": len(self._due),
+            "damaged_volumes": len(self.bad),
+            "unknown_objects": len(self.unknown),
+            "unknown_bytes": sum(each.size for each in self.unknown),
         }
 
     async def _put(self, ident: VolumeId, plain: Buffer) -> None:

@@ -21,7 +21,7 @@ from stratumfs.errors import TooFewShards
 from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
 from stratumfs.limits import REPACK_BYTES, REPACK_RUNS, SWAP_ROWS
 from stratumfs.store.reader import Reader, volumes_of
-from stratumfs.store.runs import Run, joined, moved_runs, packed_extents, pieces
+from stratumfs.store.runs import Run, joined, moved_runs, packed_extents, pieces, without
 from stratumfs.store.target import CopyStream, RepackTarget
 from stratumfs.values import Extent, MovedRun, NewExtent, PackedExtent
 
@@ -141,6 +141,12 @@ class Repack:
             return moved_runs(moved, extents)
 
         payload = self._target.packed_payload
+        if runs and (there := tuple(await self._target.has(runs))):
+            await self._swap_there(there)
+            runs = without(runs, there)
+        if not runs and not inline:
+            return
+        await self._reader.expect(runs)
         with self._target.copying(freeing=self._freeing) as stream:
             for piece in pieces(run for run in runs if run[1] > payload):
                 if (data := await self._read(piece)) is not None:
@@ -154,8 +160,20 @@ class Repack:
                 assert extent.data is not None
                 packed.append((await _write_whole(stream, extent.data), extent))
             await stream.settle(plan)
-            await self._swap(moved_runs(moved, stream.extents))
+            try:
+                await self._swap(moved_runs(moved, stream.extents))
+            finally:
+                sources = {run[0].volume for _, run in moved}
+                self._target.inherit(sources, volumes_of(stream.extents), self._catalog.statistics().sequence)
             await self._swap_inline(packed_extents(packed, stream.extents))
+
+    async def _swap_there(self, there: tuple[MovedRun, ...]) -> None:
+        """These lie in the target already."""
+        try:
+            await self._swap(there)
+        finally:
+            sources, to = {run.source.volume for run in there}, {run.target.volume for run in there}
+            self._target.inherit(sources, to, self._catalog.statistics().sequence, again=True)
 
     async def _read(self, piece: Run) -> Buffer | None:
         """None if it cannot be read: it stays where it is."""
@@ -178,7 +196,8 @@ class Repack:
         place = Place() if runs else None
         while place is not None:
             first = await self._catalog.ids.extents(IDS_PER_SWAP)
-            swapped = await self._catalog.write(swap_runs, runs, place, first, self._move, time.time_ns())
+            clean_ns = int(self._target.clean_s * 1e9)
+            swapped = await self._catalog.write(swap_runs, runs, place, first, self._move, time.time_ns(), clean_ns)
             self.moved += swapped.bytes
             place = swapped.resume
             await trio.lowlevel.checkpoint()

@@ -26,6 +26,27 @@ def joined(batch: Iterable[Run]) -> list[Run]:
     return found
 
 
+def without(runs: Iterable[Run], moved: Iterable[MovedRun]) -> list[Run]:
+    """What of *runs* is not among the sources of *moved*, parts of these runs in the same order."""
+    left: list[Run] = []
+    parts = iter(moved)
+    part = next(parts, None)
+    for at, length in runs:
+        done = 0
+        while part is not None and part.source.volume == at.volume:
+            start = _distance(at, part.source)
+            if not 0 <= start < length or at.advanced(start) != part.source:
+                break
+            if start > done:
+                left.append((at.advanced(done), start - done))
+            done = start + part.length
+            part = next(parts, None)
+        if done < length:
+            left.append((at.advanced(done), length - done))
+    assert part is None, "what lies there already is a part of what is to go there"
+    return left
+
+
 def moved_runs(copied: Iterable[tuple[int, Run]], written: Iterable[NewExtent]) -> tuple[MovedRun, ...]:
     """Which bytes lie where now: pieces of the stream beside the runs that it was written in."""
     found: list[MovedRun] = []

@@ -1,6 +1,6 @@
 """The store: what both doors are given."""
 
-from collections.abc import AsyncIterator, Set
+from collections.abc import AsyncIterator, Iterator, Set
 from contextlib import asynccontextmanager
 
 import structlog
@@ -20,8 +20,10 @@ from stratumfs.shards.layout import ShardName
 from stratumfs.store.changes import Changes
 from stratumfs.store.committer import Committer
 from stratumfs.store.compact import Compactor
+from stratumfs.store.compact_remote import Gain, RemoteCompactor
 from stratumfs.store.defragment import Defragmenter
 from stratumfs.store.fleet import Fleet
+from stratumfs.store.heirs import Heirs
 from stratumfs.store.imager import Imager
 from stratumfs.store.ledger import CatalogLedger
 from stratumfs.store.locks import InodeLocks
@@ -34,6 +36,7 @@ from stratumfs.store.observer import AccessObserver, Foreground, NullObserver
 from stratumfs.store.pace import Pace
 from stratumfs.store.pack import Packer
 from stratumfs.store.reader import Reader
+from stratumfs.store.remote_scrub import RemoteScrubber
 from stratumfs.store.remote_tier import Everywhere, Offsite, RemoteTier
 from stratumfs.store.space import SPACE_FIRST_S, Space
 from stratumfs.store.target import RepackTarget
@@ -71,6 +74,9 @@ class Store:
         self.catalog, self.observer = catalog, Foreground(observer)
         self._away: dict[VolumeId, frozenset[DeviceId]] = {}  # of volumes that are freed, where they are not gone yet
         self.remotes: dict[str, RemoteTier] = {}
+        self.remote_scrubbers: dict[str, RemoteScrubber] = {}
+        self._scrub_period_s = scrub_period_s
+        self._remote_targets: dict[str, tuple[RepackTarget, Gain]] = {}
         self.naming = Naming()
         self.volume_reader = VolumeReader(ident, Everywhere(fleet.devices, self.remotes), self._damaged)
         self.writers = {name: self._writer(name, nursery) for name in fleet.codes}
@@ -107,6 +113,7 @@ class Store:
         self.usage = UsageWalk(catalog, Pace(self.observer, lambda _: None))
         self.packer = Packer(catalog, self.reader, self.writer, self.observer)
         self.compactor = Compactor(catalog, self.reader, fleet, self.writers, self.observer, self._seal)
+        self.remote_compactor = RemoteCompactor(catalog, self.reader, self._remote_targets, self.observer)
         self.defragmenter = Defragmenter(catalog, self.reader, self.writer, self.writers, self.observer)
         self.changes = Changes(nursery)
         self.locks = InodeLocks()
@@ -118,8 +125,10 @@ class Store:
             self._free_shards,
             self.repairer.forget,
             self._unnamed,
+            self._heirs,
         )
         self.imager = Imager(ident, catalog, fleet, self.writer, self.observer, self.maintenance.keep_not, self.naming)
+        self.imager.named, self.maintenance.want_image = self._imaged, self._want_image
         self.holds = self.maintenance.holds
         self.objects = Objects(
             Committer(catalog, self.changes, self.maintenance.wake),
@@ -143,14 +152,20 @@ class Store:
 
     def add_remote(self, offsite: Offsite) -> None:
         """A tier in somebody's S3, from now on."""
-        remote = RemoteTier(self.id, self.catalog, offsite, self.writer.inline, self.naming)
+        remote = RemoteTier(self.id, self.catalog, offsite, self.writer.inline, self.naming, self._nursery)
         self.remotes[offsite.tier] = self.targets[offsite.tier] = remote
+        self._remote_targets[offsite.tier] = remote, offsite.gain
+        for writer in self.writers.values():
+            writer.clean_s = offsite.clean_s
+        self.remote_scrubbers[offsite.tier] = RemoteScrubber(remote, self.catalog, self.observer, self._scrub_period_s)
         self._nursery.start_soon(remote.serve)
+        self._nursery.start_soon(self.remote_scrubbers[offsite.tier].serve)
 
     async def add_tier(self, tier: str, code: Code) -> None:
         """A tier on devices, from now on; those are the fleet's to join."""
         self.fleet.add_tier(tier, code)
         writer = self._writer(tier, self._nursery)
+        writer.clean_s = self.writer.clean_s
         self.writers[tier] = self.targets[tier] = writer
         await writer.space.refresh(SPACE_FIRST_S)
         self._nursery.start_soon(writer.space.serve)
@@ -176,6 +191,7 @@ class Store:
             nursery.start_soon(self.usage.serve)
             nursery.start_soon(self.packer.serve)
             nursery.start_soon(self.compactor.serve)
+            nursery.start_soon(self.remote_compactor.serve)
             nursery.start_soon(self.defragmenter.serve)
             nursery.start_soon(self.imager.serve)
 
@@ -206,6 +222,17 @@ class Store:
             )
         if isinstance(error, DeviceError):
             self.fleet.suspect(volume.devices[index], str(error))
+
+    def _imaged(self, sequence: int) -> None:
+        for heirs in self._heirs():
+            heirs.imaged(sequence)
+
+    def _heirs(self) -> Iterator[Heirs]:
+        yield from (writer.heirs for writer in self.writers.values())
+        yield from (remote.heirs for remote in self.remotes.values())
+
+    def _want_image(self) -> None:
+        self.imager.wanted = True
 
     def _unnamed(self) -> frozenset[VolumeId]:
         found = frozenset[VolumeId]().union(*(writer.unnamed() for writer in self.writers.values()))

@@ -32,7 +32,7 @@ async def look_for(
 ) -> tuple[Present, set[DeviceId]]:
     """As `shards_present`, of devices that are not struck; those that are *silent* are not asked."""
     asked = {ident: device for ident, device in store.fleet.counted().items() if ident not in silent}
-    return await shards_present(asked, [volume_info(row) for row in rows], wait_s)
+    return await shards_present(asked, [volume_info(row) for row in rows if row.placed], wait_s)
 
 
 async def survives_by_asking(store: Store) -> Survival:
@@ -47,7 +47,7 @@ async def survives_by_asking(store: Store) -> Survival:
             silent |= mute
             for row in filter(lambda each: each.live and not each.remote, rows):
                 cells = range(row.k + row.m)
-                missing = {CellIndex(cell) for cell in cells if cell not in present[row.id]}
+                missing = {CellIndex(cell) for cell in cells if cell not in present.get(row.id, ())}
                 found.add(good_shards(store, row, missing, silent))
     return survives(store, found, silent)
 

@@ -1,11 +1,12 @@
 """Where a repack writes to: volumes on devices, or in somebody's S3."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from stratumfs.ids import Buffer
+from stratumfs.ids import Buffer, VolumeId
 from stratumfs.store.inline import InlineBytes
+from stratumfs.store.runs import Run
 from stratumfs.values import MovedRun, NewExtent
 
 Plan = Callable[[Sequence[NewExtent]], tuple[MovedRun, ...]]
@@ -46,10 +47,12 @@ class CopyStream(Protocol):
 
 
 class RepackTarget(Protocol):
-    """inline: counts what lies in the catalog; packed_payload: of stripes that short runs share."""
+    """inline: counts what lies in the catalog; packed_payload: of stripes that short runs share; clean_s: so long it is
+    remembered that what is brought here from somebody's S3 lies there too."""
 
     inline: InlineBytes
     packed_payload: int
+    clean_s: float
 
     @property
     def tier(self) -> str: ...
@@ -61,6 +64,17 @@ class RepackTarget(Protocol):
 
     def check_writable(self) -> None:
         """Raises: StoreReadOnly."""
+        ...
+
+    def inherit(
+        self, sources: Collection[VolumeId], to: Collection[VolumeId], sequence: int, *, again: bool = False
+    ) -> None:
+        """Rows that named *sources* name volumes of this target instead, *to*, as of transaction *sequence*. *again*:
+        they did so before, and nothing was written there."""
+        ...
+
+    async def has(self, runs: Sequence[Run]) -> Sequence[MovedRun]:
+        """What of *runs* lies here already, and is there: rows may name it. Raises: StoreReadOnly, ColdUnavailable."""
         ...
 
     def copying(self, *, freeing: bool = False) -> AbstractContextManager[CopyStream]:

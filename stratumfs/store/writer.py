@@ -5,7 +5,7 @@ object visible; its round is synced; the door answers. ``finish`` ends after the
 in a row before.
 """
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -29,10 +29,12 @@ from stratumfs.location import Location
 from stratumfs.room import room
 from stratumfs.store.digest import StreamDigest
 from stratumfs.store.fleet import Fleet
+from stratumfs.store.heirs import Heirs
 from stratumfs.store.inline import InlineBytes
+from stratumfs.store.runs import Run
 from stratumfs.store.space import Space
 from stratumfs.store.target import Plan
-from stratumfs.values import NewExtent, Written
+from stratumfs.values import MovedRun, NewExtent, Written
 from stratumfs.volumes.pending import PendingStripe
 from stratumfs.volumes.threads import LendingThreads
 from stratumfs.volumes.writer import VolumeWriter
@@ -90,6 +92,9 @@ class Writer:
         self.space = space
         self.nursery = nursery
         self.inline = InlineBytes()
+        self.clean_s = 0.0
+        self.heirs = Heirs()
+        volumes.ended = self.heirs.ended
         self.unsynced_bytes = 0
         self._fleet = fleet
         self._refused: str | None = None
@@ -169,6 +174,16 @@ class Writer:
     def copying(self, *, freeing: bool = False) -> "StripeStream":
         """See `RepackTarget`."""
         return self.stream(copying=True, freeing=freeing)
+
+    def inherit(
+        self, sources: Collection[VolumeId], to: Collection[VolumeId], sequence: int, *, again: bool = False
+    ) -> None:
+        """See `RepackTarget`."""
+        self.heirs.moved(sources, to, self.volumes.untold(), sequence)
+
+    async def has(self, runs: Sequence[Run]) -> Sequence[MovedRun]:
+        """See `RepackTarget`."""
+        return ()
 
     async def gather(self, segments: Sequence[tuple[int, Buffer]]) -> list[Gathered]:
         """Many short segments, (offset, bytes) each, packed side by side into as few stripes as they need.

@@ -1,7 +1,7 @@
 """A device as volumes see it: its shards, the threads that may be busy on it, and whether it may be written to."""
 
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar, TypeVarTuple
@@ -9,7 +9,7 @@ from typing import TypeVar, TypeVarTuple
 import trio
 
 from stratumfs.errors import DeviceError, DeviceFailed
-from stratumfs.ids import DeviceId
+from stratumfs.ids import DeviceId, VolumeId
 from stratumfs.latency import Latencies
 from stratumfs.limits import DEVICE_THREADS
 from stratumfs.shards.backend import ShardBackend
@@ -64,6 +64,9 @@ class AttachedDevice:
     _reading_since: dict[object, float] = field(default_factory=dict)
     _writing_since: dict[object, float] = field(default_factory=dict)
     _waiting: set[trio.CancelScope] = field(default_factory=set)
+
+    def expect(self, volume: VolumeId, spans: Sequence[tuple[int, int]]) -> None:
+        """See `Source`. The kernel reads ahead by itself."""
 
     async def write(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """*fn* in a thread of this device; not abandoned by cancellation, for it has effects.

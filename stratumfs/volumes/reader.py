@@ -11,7 +11,7 @@ from stratumfs.limits import CODING_THREADS, HEDGE_DELAY_S, STRIPE_CACHE_BYTES, 
 from stratumfs.location import Location
 from stratumfs.room import room
 from stratumfs.volumes.cells import Cell, CellCache, CellKey, read_cell_nowait
-from stratumfs.volumes.format import StripeAt, VolumeInfo, stripe_of
+from stratumfs.volumes.format import HEADER_SIZE, StripeAt, VolumeInfo, stripe_of
 from stratumfs.volumes.gather import Gather, OnDamage, StripeSource
 from stratumfs.volumes.source import Sources
 from stratumfs.volumes.threads import LendingThreads
@@ -92,6 +92,17 @@ class VolumeReader:
                 _add(parts, cells[index], max(offset - begin, 0), min(until - begin, size))
             at += until - offset
         return [part.bytes for part in parts]
+
+    def expect(self, volume: VolumeInfo, runs: Sequence[tuple[Location, int]]) -> None:
+        """These runs, all in *volume*, will be read soon: see `Source`. Of a volume with one shard, that is."""
+        source = self._devices.get(volume.devices[0]) if volume.code.n == 1 else None
+        if source is None:
+            return
+        spans = []
+        for at, length in runs:
+            first, last = stripe_of(at, 0), stripe_of(at, (at.skip + length - 1) // STRIPE_PAYLOAD_MAX)
+            spans.append((first.position, last.position + HEADER_SIZE + last.cell_size))
+        source.expect(volume.id, spans)
 
     def statistics(self) -> dict[str, int]:
         """Of the cache (cells, bytes); how many cells were read and verified, how many stripes decoded."""

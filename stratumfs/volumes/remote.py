@@ -1,19 +1,24 @@
 """Somebody's S3 as readers of volumes see it, and a volume that is to go there."""
 
-from collections.abc import Callable
-from typing import TypeVar, TypeVarTuple
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeVar, TypeVarTuple
 
 import trio
 from blake3 import blake3
 
+from stratumfs.cold_limits import RECALL_GAP, RECALL_PIECE, RECALL_THREADS, REMOTE_READS_OF_MOUNT_MAX
 from stratumfs.erasure.checksum import digest
 from stratumfs.erasure.code import Code
 from stratumfs.erasure.stripe import cell_size_for
-from stratumfs.errors import ColdUnavailable, DataError, DeviceError, DeviceUnasked, StoreBusy
-from stratumfs.ids import Buffer, CellIndex, DeviceId, Nonce, StoreId, StripeNo, random_nonce
+from stratumfs.errors import ColdUnavailable, DataError, DeviceError, DeviceUnasked, StoreBusy, StratumError
+from stratumfs.ids import Buffer, CellIndex, DeviceId, Nonce, StoreId, StripeNo, VolumeId, random_nonce
 from stratumfs.limits import REMOTE_READS_WAITING_MAX, REMOTE_THREADS, STRIPE_PAYLOAD_MAX
 from stratumfs.location import NONCE_MASK, Location
 from stratumfs.shards.backend import ShardReader
+from stratumfs.shards.budget import RecallBudget
+from stratumfs.shards.recalled import Piece, Recalled
+from stratumfs.share import OF_MOUNT
 from stratumfs.threads import in_thread
 from stratumfs.volumes.breaker import Breaker
 from stratumfs.volumes.format import CellHeader, VolumeInfo, pack_headers
@@ -31,42 +36,106 @@ def remote_id(store: StoreId, tier: str) -> DeviceId:
     return DeviceId(blake3(store + tier.encode(), derive_key_context="stratumfs 2026 remote tier").digest(16))
 
 
+class _Turn:
+    """Of one read: first it waits for a thread, then for the answer, for *patience_s* each. On the loop."""
+
+    def __init__(self, patience_s: float) -> None:
+        self.begun = self.refused = False
+        self.scope = trio.CancelScope()
+        self._patience_s = patience_s
+
+    def queue(self) -> None:
+        self.scope.deadline = trio.current_time() + self._patience_s
+
+    def begin(self) -> None:
+        self.begun = True
+        self.scope.deadline = trio.current_time() + self._patience_s
+
+    def refuse(self) -> None:
+        """It waits for nothing: the service has failed."""
+        self.refused = True
+        self.scope.cancel()
+
+
 class RemoteSource:
     """A `Source` that is none of the store's devices: nobody strikes it, hedges it or rebuilds for it.
 
-    It has threads of its own, and whoever waits longer than *deadline_s*, for one of them too, goes on with an error;
-    the thread keeps its slot until the call returns. While the service fails, reads are refused at once (`Breaker`).
-    Lives on the loop.
+    It has threads of its own. Whoever has waited *deadline_s* for one of them, or as long for the answer, goes on with
+    an error; the thread keeps its slot until the call returns. That no thread was free says nothing of the service.
+    While that fails, reads are refused at once (`Breaker`), those that wait for a thread too. Lives on the loop.
     """
 
     in_doubt = False
 
-    def __init__(self, ident: DeviceId, label: str, shards: ShardReader, deadline_s: float) -> None:
+    def __init__(
+        self,
+        ident: DeviceId,
+        label: str,
+        shards: ShardReader,
+        deadline_s: float,
+        ahead: "Ahead | None" = None,
+        budget: RecallBudget | None = None,
+    ) -> None:
         self.id, self.label, self.shards = ident, label, shards
+        self._ahead, self._budget = ahead, budget or RecallBudget()
         self.reads = self.failures = 0
         self._deadline_s = deadline_s
         self._threads = trio.CapacityLimiter(REMOTE_THREADS)
-        self._waiting = 0
+        self._waiting: dict[bool, set[_Turn]] = {False: set(), True: set()}  # of the mount, or not
         self._breaker, self._reason = Breaker(), ""
 
     def stalled(self, after_s: float) -> bool:
         return False
 
+    def expect(self, volume: VolumeId, spans: Sequence[tuple[int, int]]) -> None:
+        """See `Source`."""
+        if self._ahead is not None and not self._breaker.refuses_s(trio.current_time()) and not self._budget.closed_s():
+            self._ahead.expect(volume, spans)
+
+    async def _wait_budget(self) -> None:
+        """Raises: StoreBusy."""
+        closed_s = self._budget.closed_s()
+        if closed_s and self._budget.waits and closed_s < self._deadline_s:
+            await trio.sleep(closed_s)
+            closed_s = self._budget.closed_s()
+        if closed_s:
+            raise StoreBusy(
+                f"{self.label}: what may be recalled in a day is used up: something may be again in {closed_s:.0f} s "
+                "(cold.recall_bytes_day and cold.recall_usd_day)"
+            )
+
     async def read(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Raises: ColdUnavailable, DeviceUnasked; StoreBusy where too many wait already; ShardCorrupt, ShardMissing."""
-        if self._waiting >= REMOTE_READS_WAITING_MAX:
-            raise StoreBusy(f"{self._waiting} reads wait for {self.label} already")
-        if (rest_s := self._breaker.refuses_s(trio.current_time())) > 0:
-            raise ColdUnavailable(f"{self._reason}; it is asked again in {rest_s:.0f} s")
-        tried = self._breaker.begin()
-        self._waiting += 1
+        """Raises: ColdUnavailable, DeviceUnasked; StoreBusy where too many wait already, or one had no turn in time;
+        ShardCorrupt, ShardMissing."""
+        of_mount = OF_MOUNT.get()
+        waiting = sum(map(len, self._waiting.values()))
+        if waiting >= REMOTE_READS_WAITING_MAX or (of_mount and len(self._waiting[True]) >= REMOTE_READS_OF_MOUNT_MAX):
+            raise StoreBusy(f"{waiting} reads wait for {self.label} already")
+        self._check_breaker()
+        turn, tried = _Turn(self._deadline_s), False
+        token = trio.lowlevel.current_trio_token()
+
+        def call() -> T:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(turn.begin)
+            return fn(*args)
+
+        self._waiting[of_mount].add(turn)
         self.reads += 1
         try:
-            with trio.move_on_after(self._deadline_s):
-                found = await in_thread(fn, *args, limiter=self._threads, abandon_on_cancel=True)
+            await self._wait_budget()
+            self._check_breaker()
+            tried = self._breaker.begin()
+            turn.queue()
+            with turn.scope:
+                found = await in_thread(call, limiter=self._threads, abandon_on_cancel=True)
                 self._breaker.answered()
                 return found
-            raise self._failed(f"{self.label} has not answered within {self._deadline_s:.0f} s", tried)
+            if turn.refused:
+                raise ColdUnavailable(self._reason)
+            if turn.begun:
+                raise self._failed(f"{self.label} has not answered within {self._deadline_s:.0f} s", tried)
+            raise StoreBusy(f"{waiting} reads waited for {self.label} before this one, for {self._deadline_s:.0f} s")
         except DeviceUnasked:
             raise
         except DeviceError as error:
@@ -75,14 +144,69 @@ class RemoteSource:
             self._breaker.answered()
             raise
         finally:
-            self._waiting -= 1
+            self._waiting[of_mount].discard(turn)
             self._breaker.left(tried)
+
+    def _check_breaker(self) -> None:
+        if (rest_s := self._breaker.refuses_s(trio.current_time())) > 0:
+            raise ColdUnavailable(f"{self._reason}; it is asked again in {rest_s:.0f} s")
 
     def _failed(self, reason: str, tried: bool) -> ColdUnavailable:
         self.failures += 1
         self._reason = reason
         self._breaker.failed(trio.current_time(), tried)
+        if self._breaker.refuses_s(trio.current_time()) > 0:
+            for turn in (*self._waiting[False], *self._waiting[True]):
+                if not turn.begun:
+                    turn.refuse()
         return ColdUnavailable(reason)
+
+
+class Recalls(ShardReader, Protocol):
+    """Shards of which ranges can be fetched ahead."""
+
+    def begin(self, volume: VolumeId, start: int, stop: int) -> Piece | None: ...
+
+    def recall(self, piece: Piece) -> None: ...
+
+    @property
+    def recalled(self) -> Recalled: ...
+
+
+class Ahead:
+    """Fetches what is expected to be read, in requests of RECALL_PIECE. On the loop; its threads are its own, so that
+    who waits for what it fetches keeps it from nothing."""
+
+    def __init__(self, shards: Recalls, nursery: trio.Nursery) -> None:
+        self._shards, self._nursery = shards, nursery
+        self._threads = trio.CapacityLimiter(RECALL_THREADS)
+
+    def expect(self, volume: VolumeId, spans: Sequence[tuple[int, int]]) -> None:
+        for first, last in coalesced(spans):
+            for start in range(first, last, RECALL_PIECE):
+                piece = self._shards.begin(volume, start, min(last, start + RECALL_PIECE))
+                if piece is not None:
+                    self._nursery.start_soon(self._fetch, piece)
+
+    async def _fetch(self, piece: Piece) -> None:
+        try:
+            await in_thread(self._shards.recall, piece, limiter=self._threads, abandon_on_cancel=True)
+        except StratumError:
+            pass  # who reads these bytes meets it
+        finally:
+            if not piece.ended.is_set():  # it was cancelled before it had a thread
+                self._shards.recalled.end(piece, None)
+
+
+def coalesced(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """In order, and one of those between which there is no more than RECALL_GAP."""
+    found: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if found and start - found[-1][1] <= RECALL_GAP:
+            found[-1] = found[-1][0], max(stop, found[-1][1])
+        else:
+            found.append((start, stop))
+    return found
 
 
 class LockedSource:
@@ -100,6 +224,9 @@ class LockedSource:
 
     def stalled(self, after_s: float) -> bool:
         return False
+
+    def expect(self, volume: VolumeId, spans: Sequence[tuple[int, int]]) -> None:
+        """There is nothing to be had."""
 
     async def read(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         raise ColdUnavailable(self._reason)

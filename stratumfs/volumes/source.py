@@ -1,9 +1,9 @@
 """What a reader of volumes wants of what keeps their shards: a device that is up, or somebody's S3."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar, TypeVarTuple
 
-from stratumfs.ids import DeviceId
+from stratumfs.ids import DeviceId, VolumeId
 from stratumfs.shards.backend import ShardReader
 
 T = TypeVar("T")
@@ -21,6 +21,11 @@ class Source(Protocol):
 
     def stalled(self, after_s: float) -> bool:
         """Whether some read has not come back for longer than *after_s*: others are asked first then."""
+        ...
+
+    def expect(self, volume: VolumeId, spans: Sequence[tuple[int, int]]) -> None:
+        """These bytes, from and to, of its shard of a volume will be read soon: a hint. Waits for nothing, raises
+        nothing."""
         ...
 
     async def read(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:

@@ -1,7 +1,7 @@
 """Appends stripes to the volumes of one tier: opens, rotates, syncs and seals them."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import trio
 
@@ -38,8 +38,10 @@ class VolumeWriter:
     another volume, and what was not synced yet is written again by whoever waits for its sync. A device that is full is
     not struck; its volumes are sealed as they are when idle.
 
+    ended  told of each volume that takes no more stripes, and whether it has its table of contents
+
     All state lives on the loop. `_opening` is held over the awaits that open a volume, `_again` over those that write
-    again; everything else changes between awaits.
+    again; everything else changes between awaits. ``_telling`` are those whose table is made of what rows say by now.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class VolumeWriter:
         self._again = trio.Lock()
         self._sealing: dict[VolumeId, trio.Lock] = {}
         self._ends: dict[VolumeId, SealMark] = {}  # of volumes that were given up, until the ledger has them
+        self._telling: set[VolumeId] = set()
+        self.ended: Callable[[VolumeId, bool], None] = lambda volume, tabled: None
         self._threads = LendingThreads(CODING_THREADS)
         self._stripes = self._payload = self._written = 0
         self._closed = False
@@ -129,6 +133,10 @@ class VolumeWriter:
                 await self.seal(opened.info.id)
         for ident in tuple(self._ends):
             await self._tell_end(ident)
+
+    def untold(self) -> frozenset[VolumeId]:
+        """Volumes whose table of contents will have what rows say now."""
+        return frozenset(self._volumes.keys() - self._telling)
 
     def give_up(self, device: DeviceId) -> list[SealMark]:
         """Write no more to volumes that have a shard on *device*, which is struck. Returns their ends."""
@@ -227,6 +235,7 @@ class VolumeWriter:
         await opened.wait_quiet()
         if not opened.closed:  # else only the ledger is behind, for it failed the last time
             await self._sync_one(opened)
+            self._telling.add(opened.info.id)
             entries = await self._ledger.contents(opened.info.id)
             packed = await self._threads.run(toc.pack, entries)
             try:
@@ -238,6 +247,8 @@ class VolumeWriter:
                 return
         await self._ledger.sealed(opened.info.id, opened.end, opened.stripes)
         self._volumes.pop(opened.info.id, None)  # a strike may have given it up meanwhile
+        self._telling.discard(opened.info.id)
+        self.ended(opened.info.id, True)
 
     async def _open_next(self) -> OpenVolume:
         async with self._opening:
@@ -367,6 +378,8 @@ class VolumeWriter:
     def _let_go(self, volume: OpenVolume) -> None:
         volume.give_up()
         del self._volumes[volume.info.id]
+        self._telling.discard(volume.info.id)
+        self.ended(volume.info.id, False)
         if self._current is volume:
             self._current = None
 

@@ -4,6 +4,7 @@ Each object is there wholly or not at all, and durable when its put returns, as 
 """
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,11 @@ from stratumfs.devices.identity import read_identity, sync_folder
 from stratumfs.errors import DeviceFailed, ShardMissing, of_device
 from stratumfs.ids import Buffer
 from stratumfs.owner import cold_key
+from stratumfs.shards.remote import Listed
 from stratumfs.shards.remote_shards import VOLUMES
 
 FOLDER = "remote"
-COLD = Cold("s3://bucket/prefix", key_file="/nowhere")
+COLD = Cold("s3://bucket/prefix", key_file="/nowhere", keep_days=0.0)
 
 
 class FolderRemote:
@@ -62,6 +64,11 @@ class FolderRemote:
             name = path.relative_to(self._root).as_posix()
             if path.is_file() and not name.endswith(".new") and name.startswith(prefix):
                 yield name
+
+    def listed(self, prefix: str) -> Iterator[Listed]:
+        for name in self.names(prefix):
+            found = (self._root / name).stat()
+            yield Listed(name, found.st_size, max(0.0, time.time() - found.st_mtime))
 
     def close(self) -> None:
         pass

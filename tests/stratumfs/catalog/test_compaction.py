@@ -72,7 +72,9 @@ class Planned(Transaction):
         plan = super().all(f"explain query plan {sql}", args)  # type: ignore[arg-type]
         steps = [str(row[3]) for row in plan if "volume" in str(row[3])]
         assert steps
+        # Of open volumes there are few.
         assert all("INDEX volume_" in step for step in steps), steps
+        assert all("(tier=?" in step or "volume_state" in step for step in steps), steps
         return []
 
     def one(self, sql: str, args: object = ()) -> tuple[object, ...]:
@@ -80,18 +82,37 @@ class Planned(Transaction):
         return (0,)
 
 
-def test_each_query_goes_by_an_index() -> None:
+def test_each_query_goes_by_an_index_and_passes_over_volumes_of_other_tiers() -> None:
     tx = Planned(Tables()._connection, writable=False)
     compaction.half_dead(tx, "hot", NOBODY)
+    compaction.half_dead_behind(tx, "hot", (0, b""))
     compaction.narrow(tx, "hot", 6, NOBODY)
     compaction.narrow_open(tx, "hot", 6)
     compaction.small(tx, "hot", NOBODY)
     compaction.waiting(tx, "hot", 6)
-    empty_volumes(tx)
+    empty_volumes(tx, 0)
+
+
+def test_half_dead_ones_are_gone_through_in_chunks() -> None:
+    tx = Tables().tx
+    made = [add(tx, number, 100 - number // 2) for number in range(7)]
+    found, after = list[VolumeId](), (0, b"")
+    while rows := compaction.half_dead_behind(tx, "hot", after, 2):
+        after = rows[-1].live, rows[-1].id
+        found += [row.id for row in rows]
+    assert sorted(found) == sorted(made)
+    assert len(set(found)) == 7
 
 
 async def test_a_catalog_of_version_1_gets_what_later_ones_have(tmp_path: Path) -> None:
-    later = {*schema.VOLUME_INDEXES, *schema.SCRUB_TABLES, schema.DRAIN, schema.USAGE, *schema.DECISION_TABLES}
+    later = {
+        *schema.VOLUME_INDEXES,
+        *schema.SCRUB_TABLES,
+        schema.DRAIN,
+        schema.USAGE,
+        *schema.DECISION_TABLES,
+        *schema.CLEAN,
+    }
     before = [statement for statement in schema.TABLES if statement not in later]
     Catalog.create(tmp_path / "c", (*before, *schema.ROWS), 1, page_size=CATALOG_PAGE_SIZE)
     with pytest.raises(Exception, match="older version"):

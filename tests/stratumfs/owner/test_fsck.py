@@ -23,13 +23,14 @@ from stratumfs.catalog.transaction import Transaction
 from stratumfs.cli import fsck as command
 from stratumfs.cli.fsck import Code
 from stratumfs.limits import CATALOG_PAGE_SIZE, COMPARED_MAX
-from stratumfs.owner import rebuild_catalog
+from stratumfs.owner import cold, rebuild_catalog
 from stratumfs.owner.fsck import Wanted, fsck
 from stratumfs.shards.layout import QUARANTINE_FOLDER
 from stratumfs.store.store import Store
-from tests.faults.acts import finish_moves
+from tests.faults.acts import finish_moves, move
 from tests.faults.rot import cut, flip, primary, rot, shards, stale, zero
 from tests.faults.run import make_here, opened
+from tests.faults.service import FOLDER, add_cold, folder_remote
 from tests.faults.table import PAGE
 from tests.stratumfs.cli.test_bad_input import tree
 from tests.stratumfs.owner import test_fill
@@ -523,3 +524,39 @@ def test_all_that_the_crash_table_names_is_planted() -> None:
     assert set(re.findall(r"^\.I (.+)$", listed, re.MULTILINE)) - {"quarantine"} == set(SEES_TO) - {"quarantine"}
     assert {each for each in SEES_TO.values() if isinstance(each, str)} <= set(LEFT_PLANTS)
     assert {each.text for each in LEFT} - {"volumes that are to be freed"} == set(LEFT_PLANTS)
+
+
+def test_the_cold_tier_is_looked_at_and_with_full_all_of_it_is_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def offload() -> None:
+        async with opened(root) as store:
+            await move(store, "bucket", "cold")
+
+    add_cold(root)
+    remote = folder_remote(root)
+    assert remote is not None
+    monkeypatch.setattr(cold, "open_remote", lambda _: remote)
+    trio.run(offload)
+    [name] = [each for each in remote.names("") if "/volumes/" in each]
+    path = root / FOLDER / name
+    whole = path.read_bytes()
+    quick, full = check(root, full=False), check(root)
+    assert faults(quick) == faults(full) == []
+    assert (quick["objects"], quick["object_bytes"]) == (1, 0)
+    assert full["object_bytes"] > 900_000
+    assert full["object_usd"] > 0
+    command._tell(full)
+    assert "1 objects of the cold tier" in capsys.readouterr().out
+    path.write_bytes(whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:])
+    assert faults(check(root, mend=False, full=False)) == []
+    bad = "objects of the cold tier that are damaged or missing"
+    assert faults(check(root, mend=False)) == [bad]
+    path.unlink()
+    assert faults(check(root, full=False)) == [bad]
+    (path.parent / ("0" * 32)).write_bytes(whole)
+    found = check(root, full=False)
+    assert "objects of the cold tier that no row knows" in {each["text"] for each in found["findings"]}
+    assert (path.parent / ("0" * 32)).exists()
+    (root / "secret").unlink()
+    assert "a cold tier that cannot be looked at" in faults(check(root, full=False))

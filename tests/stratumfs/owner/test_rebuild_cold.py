@@ -20,6 +20,8 @@ from stratumfs.owner.tiers import change_tiers
 from stratumfs.repair import findings
 from stratumfs.repair.check_shards import place_lost
 from stratumfs.store import maintenance
+from tests.faults import acts
+from tests.faults.disk import image_below, write_image
 from tests.faults.run import make_here, opened, running
 from tests.faults.service import FOLDER, VOLUMES, add_cold, folder_remote
 
@@ -64,6 +66,34 @@ async def test_an_object_that_nothing_names_is_told_of_and_never_deleted_unasked
         await store.maintenance.round()
         await store.remotes["cold"].tidy()
     assert name in remote.names("")
+
+
+async def test_what_came_back_and_whose_cold_volume_went_is_found_by_the_table_of_its_new_volume(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image shows it in the cold tier, and the owner is killed."""
+    monkeypatch.setattr(maintenance, "VOLUME_FREE_GRACE_S", 0.0)
+    add_cold(root)
+    remote = folder_remote(root)
+    assert remote is not None
+    monkeypatch.setattr(cold, "open_remote", lambda _: remote)
+    data = bytes(range(256)) * (SIZE // 256)
+    async with opened(root) as store:
+        await store.objects.create_bucket("bucket", 1)
+        await acts.put(store, "bucket/key", data)
+        await acts.move(store, "bucket/key", "cold")
+        await store.imager.write()
+        await acts.move(store, "bucket/key", "hot")
+        for _ in range(2):
+            await store.maintenance.round()
+            await store.remotes["cold"].tidy()
+        assert not [each for each in remote.names("") if "/volumes/" in each]
+        killed = image_below(root)
+    write_image(killed, root)
+    report = await rebuilt(root)
+    assert report.whole
+    async with opened(root) as store:
+        assert await store.reader.read(await acts.find(store, "bucket/key"), 0, SIZE) == data
 
 
 async def test_a_tier_that_a_living_store_was_given_is_known_without_the_store_folder(

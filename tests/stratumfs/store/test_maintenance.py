@@ -158,7 +158,7 @@ async def test_a_volume_of_deleted_objects_is_freed_as_soon_as_nobody_uploads_to
         await store.volume_writer.seal_idle(0)
         await store.objects.delete("bucket", b"k", ANY, time.time_ns())
         await store.maintenance.round()
-        assert await store.catalog.read(empty_volumes) == []  # marked, not waiting for a stripe to be named
+        assert await store.catalog.read(empty_volumes, 0) == []  # marked, not waiting for a stripe to be named
 
 
 async def test_the_volume_that_a_stripe_was_moved_to_is_spared(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ async def test_the_volume_that_a_stripe_was_moved_to_is_spared(tmp_path: Path) -
         assert stripe.at.volume != before.volume
         await store.volume_writer.seal_idle(0)
         await store.maintenance.round()
-        assert stripe.at.volume in await store.catalog.read(empty_volumes)
+        assert stripe.at.volume in await store.catalog.read(empty_volumes, 0)
 
 
 async def test_a_volume_that_was_freed_takes_no_new_rows(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ async def test_a_volume_that_was_freed_takes_no_new_rows(tmp_path: Path) -> None
         ino = (await store.files.make(place, Name(b"f"), 0o100644, 0, 0, time.time_ns())).ino
         at = await stored(store, b"x" * 20_000)
         await store.volume_writer.seal_idle(0)
-        assert await store.catalog.read(empty_volumes) == [at.volume]
+        assert await store.catalog.read(empty_volumes, 0) == [at.volume]
         assert await store.catalog.write(free_volumes, (at.volume,), time.time_ns()) == [at.volume]
         late = Publication(None, (NewExtent(0, 20_000, location=at),), 20_000, 1)
         with pytest.raises(WriteConflict):

@@ -2,8 +2,10 @@
 
 import shutil
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,11 @@ import trio
 from stratumfs.catalog.epochs import NamedImage
 from stratumfs.catalog.extents import layout
 from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, volumes
-from stratumfs.errors import ColdUnavailable, DeviceFailed, StoreReadOnly, TooFewShards
+from stratumfs.errors import ColdUnavailable, DeviceFailed, StoreBusy, StoreReadOnly, TooFewShards
 from stratumfs.ids import Buffer, CellIndex, VolumeId
 from stratumfs.owner.cold import places_of
 from stratumfs.owner.recovery import mend
+from stratumfs.shards.budget import RecallBudget
 from stratumfs.shards.encrypted import HEADER_SIZE, SEGMENT, TAG, MasterKey, encrypt
 from stratumfs.shards.layout import ShardName
 from stratumfs.shards.remote_shards import RemoteShards, object_name
@@ -461,3 +464,202 @@ async def test_no_image_is_of_the_time_between_a_table_and_the_rows_that_it_tell
             remote.go.set()
         assert len(swapped) == 1
         assert named[0].sequence >= swapped[0]
+
+
+class Asked(MemoryRemote):
+    """asked: (offset, length) of each range of a volume, but for headers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[int, int]] = []
+
+    def get(self, name: str, offset: int, length: int) -> bytes:
+        if "/volumes/" in name and length != HEADER_SIZE:
+            self.asked.append((offset, length))
+        return super().get(name, offset, length)
+
+
+async def test_a_move_recalls_each_byte_once_in_few_requests(tmp_path: Path) -> None:
+    remote = Asked()
+    small = {f"small{number}": bytes([number]) * 17_000 for number in range(50)}
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"large", DATA)
+        for key, data in small.items():
+            await put(store, key.encode(), data)
+        await acts.move(store, "bucket", "cold")
+    async with with_cold(tmp_path, remote) as store:
+        remote.asked.clear()
+        await acts.move(store, "bucket", "hot")
+        whole = sum(len(data) for name, data in remote.objects.items() if "/volumes/" in name)
+        assert len(remote.asked) <= 3
+        assert sum(length for _, length in remote.asked) <= whole
+        for key, data in small.items():
+            assert await get(store, key.encode()) == data
+
+
+async def test_a_sequential_reader_is_read_ahead_for_and_not_behind_what_he_asked_for(tmp_path: Path) -> None:
+    remote = Asked()
+    data = bytes(range(256)) * (20 * 4096)
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"before", data[:3_000_000])
+        await put(store, b"key", data)
+        await put(store, b"behind", data[:3_000_000])
+        await acts.move(store, "bucket", "cold")
+    async with with_cold(tmp_path, remote) as store:
+        remote.asked.clear()
+        assert await get(store, b"key") == data
+        assert len(remote.asked) <= len(data) // (4 << 20) + 3
+        assert sum(length for _, length in remote.asked) < len(data) + 20 * SEGMENT
+    async with with_cold(tmp_path, remote) as store:
+        remote.asked.clear()
+        assert await get(store, b"key", 1_000_000, 4_000_000) == data[1_000_000:4_000_000]
+        assert sum(length for _, length in remote.asked) < 3_000_000 + (2 << 20) + 4 * SEGMENT
+
+
+async def test_small_neighbours_come_with_what_was_read(tmp_path: Path) -> None:
+    remote = Asked()
+    async with with_cold(tmp_path, remote) as store:
+        for number in range(40):
+            await put(store, f"k{number}".encode(), bytes([number]) * 17_000)
+        await acts.move(store, "bucket", "cold")
+    async with with_cold(tmp_path, remote) as store:
+        remote.asked.clear()
+        for number in range(40):
+            assert await get(store, f"k{number}".encode()) == bytes([number]) * 17_000
+        assert len(remote.asked) < 30
+
+
+async def test_who_reads_when_the_budget_is_used_up_is_told_so_and_what_is_hot_is_read(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"cold", DATA)
+        await put(store, b"hot", DATA)
+        await move(store, "cold", "cold")
+    budget = RecallBudget(1000.0, waits=False)
+    async with running_store(tmp_path, offsite=replace(offsite(tmp_path, remote), budget=budget)) as store:
+        assert len(await get(store, b"cold", 0, 10)) == 10
+        with pytest.raises(StoreBusy, match="recall_bytes_day"):
+            await get(store, b"cold", 2_000_000, 2_000_010)
+        assert await get(store, b"hot") == DATA
+        assert store.remotes["cold"].statistics()["recalled_bytes"] > 1000
+
+
+class Opening(RecallBudget):
+    """Closed for the first who asks, for a moment."""
+
+    asked = 0
+
+    def closed_s(self) -> float:
+        self.asked += 1
+        return 0.001 if self.asked == 1 else 0.0
+
+
+async def test_who_may_wait_for_the_budget_waits(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"cold", DATA)
+        await move(store, "cold", "cold")
+    for waits in (True, False):
+        budget = Opening(waits=waits)
+        async with running_store(tmp_path, offsite=replace(offsite(tmp_path, remote), budget=budget)) as store:
+            if waits:
+                assert await get(store, b"cold", 0, 10) == DATA[:10]
+            else:
+                with pytest.raises(StoreBusy):
+                    await get(store, b"cold", 0, 10)
+
+
+def keeping(folder: Path, remote: MemoryRemote, keep_s: float = 3600.0) -> Offsite:
+    return replace(offsite(folder, remote), clean_s=keep_s)
+
+
+async def test_what_was_brought_back_goes_there_again_without_an_upload(tmp_path: Path, no_grace: None) -> None:
+    remote = Asked()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"key", DATA)
+        await put(store, b"other", DATA)
+        await acts.move(store, "bucket", "cold")
+    async with running_store(tmp_path, offsite=keeping(tmp_path, remote)) as store:
+        await move(store, "key", "hot")
+        await move(store, "other", "hot")
+        await store.maintenance.round()
+        there = {name for name in remote.objects if "/volumes/" in name}
+        assert there
+        await acts.delete(store, "bucket/other")  # and writes anew, in part
+        before = store.remotes["cold"].uploads
+        again = await move(store, "key", "cold")
+        assert again.moved == len(DATA)
+        assert store.remotes["cold"].uploads == before
+        assert {name for name in remote.objects if "/volumes/" in name} == there
+        hot = [row.id for row in await store.catalog.read(volumes, SEALED) if not row.remote]
+        hot += [row.id for row in await store.catalog.read(volumes, OPEN)]
+        assert hot
+    async with running_store(tmp_path, offsite=keeping(tmp_path, remote)) as store:
+        assert await get(store, b"key") == DATA
+
+
+async def test_what_it_came_from_waits_for_an_image_that_knows_where_it_is(tmp_path: Path, no_grace: None) -> None:
+    remote = MemoryRemote()
+    async with running_store(tmp_path, offsite=keeping(tmp_path, remote)) as store:
+        await store.objects.create_bucket("bucket", 1)
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+        await move(store, "key", "hot")
+        await store.writer.volumes.seal_idle(0)
+        [hot] = [row for row in await store.catalog.read(volumes, SEALED) if row.live and not row.remote]
+        await move(store, "key", "cold")
+        for _ in range(2):
+            await store.maintenance.round()
+        assert hot.id in [row.id for row in await store.catalog.read(volumes, FREED)]
+        assert store.imager.wanted
+        await store.imager.write(paced=False)
+        for _ in range(2):
+            await store.maintenance.round()
+        assert hot.id not in [row.id for row in await store.catalog.read(volumes, FREED)]
+        assert await get(store, b"key") == DATA
+
+
+async def test_a_clean_copy_that_is_not_there_any_more_is_not_believed(tmp_path: Path, no_grace: None) -> None:
+    remote = MemoryRemote()
+    async with running_store(tmp_path, offsite=keeping(tmp_path, remote)) as store:
+        await store.objects.create_bucket("bucket", 1)
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+        await move(store, "key", "hot")
+        [name] = [name for name in remote.objects if "/volumes/" in name]
+        del remote.objects[name]
+        assert (await move(store, "key", "cold")).moved == len(DATA)
+        assert await get(store, b"key") == DATA
+        assert len([name for name in remote.objects if "/volumes/" in name]) == 1
+
+
+async def test_an_overwrite_goes_there_and_only_the_rest_is_there_already(tmp_path: Path, no_grace: None) -> None:
+    remote = MemoryRemote()
+    async with running_store(tmp_path, offsite=keeping(tmp_path, remote)) as store:
+        await store.objects.create_bucket("bucket", 1)
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+        await move(store, "key", "hot")
+        ino, new = await acts.find(store, "bucket/key"), b"n" * 300_000
+        await acts.publish(store, ino, [(1_000_000, new)], len(DATA), durable=True)
+        uploaded = store.remotes["cold"].uploaded_bytes
+        await move(store, "key", "cold")
+        assert store.remotes["cold"].uploaded_bytes - uploaded < 2 * len(new)
+        assert await get(store, b"key") == DATA[:1_000_000] + new + DATA[1_300_000:]
+
+
+async def test_a_copy_goes_when_its_time_is_over(
+    tmp_path: Path, no_grace: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = MemoryRemote()
+    async with running_store(tmp_path, offsite=keeping(tmp_path, remote)) as store:
+        await store.objects.create_bucket("bucket", 1)
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+        await move(store, "key", "hot")
+        await store.maintenance.round()
+        assert len([name for name in remote.objects if "/volumes/" in name]) == 1
+        now_ns = time.time_ns()
+        monkeypatch.setattr(maintenance.time, "time_ns", lambda: now_ns + int(3601e9))
+        await no_volumes_left(store)
+        assert [*remote.objects] == [MARKER]

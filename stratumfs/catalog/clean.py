@@ -1,0 +1,122 @@
+"""Where, in the cold tier, bytes lie yet that were brought back: for a while, so that going there again costs nothing.
+
+A row says of a run of bytes on devices that a run in a cold volume has the same. Both are places whose bytes never
+change, so that a row is right as long as both volumes are there; what became of the files meanwhile does not matter.
+"""
+
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from blake3 import blake3
+
+from stratumfs.catalog.transaction import Transaction
+from stratumfs.cold_limits import CLEAN_ROWS_MAX, CLEAN_RUN_MIN
+from stratumfs.errors import CatalogCorrupt
+from stratumfs.ids import Nonce, StripeNo, VolumeId
+from stratumfs.limits import STRIPE_PAYLOAD_MAX, VOLUME_PAYLOAD_SEAL
+from stratumfs.location import NONCE_MASK, Location
+from stratumfs.values import MovedRun
+
+_PLACE = "16sqqqqq"
+_SUM = struct.Struct(f"<{_PLACE}q{_PLACE}q")
+_SIGN = 1 << 63
+_REACH_MAX = VOLUME_PAYLOAD_SEAL // STRIPE_PAYLOAD_MAX
+
+Run = tuple[Location, int]
+
+
+def clean_room(tx: Transaction) -> int:
+    """How many rows more there may be."""
+    row = tx.one("select count(*) from (select 1 from clean limit ?)", (CLEAN_ROWS_MAX,))
+    assert row is not None
+    return CLEAN_ROWS_MAX - int(row[0])
+
+
+def keep_clean(tx: Transaction, run: MovedRun, until_ns: int) -> None:
+    """The bytes of *run*, which lies in a cold volume, lie on devices too from now on. Short ones are not
+    remembered."""
+    if run.length < CLEAN_RUN_MIN:
+        return
+    here, there = _place(run.target), _place(run.source)
+    tx.run("delete from clean where volume = ? and stripe = ? and skip = ?", (here[0], here[1], here[4]))
+    tx.run(
+        f"insert into clean values ({', '.join('?' * 15)})",  # noqa: S608
+        (*here, run.length, *there, until_ns, _sum(here, run.length, there, until_ns)),
+    )
+
+
+def clean_runs(tx: Transaction, runs: Sequence[Run], now_ns: int) -> list[MovedRun]:
+    """What of *runs* lies in sealed cold volumes too, in order."""
+    found = []
+    for at, length in runs:
+        last = at.advanced(length - 1)
+        rows = tx.all(
+            "select c.* from clean c join volume v on v.id = c.cold where c.volume = ? and c.stripe between ? and ?"
+            " and v.state = 'sealed' and c.until_ns > ? order by c.stripe, c.skip",
+            (at.volume, at.stripe - _REACH_MAX, last.stripe, now_ns),
+        )
+        done = 0
+        for row in rows:
+            with suppress(CatalogCorrupt):
+                clean = _checked(row)
+                offset = _distance(at, clean.source)
+                if offset is None:
+                    continue
+                start, stop = max(done, offset), min(length, offset + clean.length)
+                if start < stop:
+                    found.append(MovedRun(at.advanced(start), stop - start, clean.target.advanced(start - offset)))
+                    done = stop
+    return found
+
+
+def forget_clean(tx: Transaction, now_ns: int, limit: int = 200) -> int:
+    """Those whose time is over. Returns how many."""
+    rows = tx.all("select volume, stripe, skip from clean where until_ns <= ? limit ?", (now_ns, limit))
+    for row in rows:
+        tx.run("delete from clean where volume = ? and stripe = ? and skip = ?", row)
+    return len(rows)
+
+
+def has_stale(tx: Transaction, now_ns: int) -> bool:
+    """Whether the time of some is over."""
+    return tx.one("select 1 from clean where until_ns <= ? limit 1", (now_ns,)) is not None
+
+
+def _distance(at: Location, other: Location) -> int | None:
+    """How many bytes behind the first of a run another one begins, if it is of the same; negative: before it."""
+    steps = other.stripe - at.stripe
+    same = (
+        other.cell_size == at.cell_size
+        and other.position - at.position == steps * at.stride
+        and (other.nonce - at.nonce - steps) & NONCE_MASK == 0
+    )
+    return steps * STRIPE_PAYLOAD_MAX + other.skip - at.skip if same else None
+
+
+def _checked(row: tuple[Any, ...]) -> MovedRun:
+    """Raises: CatalogCorrupt."""
+    here, length, there, until_ns, found = row[:6], row[6], row[7:13], row[13], row[14]
+    try:
+        right = _sum(here, length, there, until_ns) == found
+    except (struct.error, TypeError):
+        right = False
+    if not right:
+        raise CatalogCorrupt("a row of a clean copy fails its check")
+    return MovedRun(_location(here), length, _location(there))
+
+
+def _place(at: Location) -> tuple[Any, ...]:
+    nonce = at.nonce - (1 << 64) if at.nonce & _SIGN else at.nonce
+    return at.volume, at.stripe, at.position, at.cell_size, at.skip, nonce
+
+
+def _location(place: tuple[Any, ...]) -> Location:
+    volume, stripe, position, cell_size, skip, nonce = place
+    return Location(VolumeId(volume), StripeNo(stripe), position, cell_size, skip, Nonce(nonce & NONCE_MASK))
+
+
+def _sum(here: tuple[Any, ...], length: int, there: tuple[Any, ...], until_ns: int) -> int:
+    packed = _SUM.pack(*here, length, *there, until_ns)
+    return int.from_bytes(blake3(packed).digest(8), "little", signed=True)

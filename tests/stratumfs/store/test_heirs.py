@@ -1,0 +1,54 @@
+"""What must be told of before the place that it was moved from is removed."""
+
+from stratumfs.ids import VolumeId
+from stratumfs.store.heirs import Heirs
+
+A, B, C, D = (VolumeId(bytes([number]) * 16) for number in range(4))
+
+
+def test_a_source_waits_until_all_of_its_heirs_have_their_tables() -> None:
+    heirs = Heirs()
+    heirs.moved([A], [B], {B}, 1)
+    heirs.moved([A], [C], {C}, 2)
+    assert heirs.wait_for(A) == {B, C}
+    heirs.ended(B, True)
+    assert heirs.wait_for(A) == {C}
+    heirs.ended(C, True)
+    assert heirs.wait_for(A) is None
+
+
+def test_what_will_never_be_in_a_table_waits_for_an_image() -> None:
+    heirs = Heirs()
+    heirs.moved([A], [B], {B}, 5)
+    heirs.moved([D], [C], (), 6)  # it was sealed already
+    heirs.ended(B, False)
+    assert heirs.wait_for(A) == heirs.wait_for(D) == frozenset()
+    heirs.imaged(5)
+    assert heirs.wait_for(A) is None
+    assert heirs.wait_for(D) is not None
+    heirs.imaged(6)
+    assert heirs.wait_for(D) is None
+
+
+def test_what_is_moved_on_before_its_table_is_made_has_the_last_heirs() -> None:
+    heirs = Heirs()
+    heirs.moved([A], [B], {B}, 1)
+    heirs.moved([B], [C], {C}, 2)
+    heirs.ended(B, True)
+    assert heirs.wait_for(A) == heirs.wait_for(B) == {C}
+    heirs.ended(C, True)
+    assert heirs.wait_for(A) is heirs.wait_for(B) is None
+
+
+def test_what_stays_in_its_own_volume_waits_for_nothing() -> None:
+    heirs = Heirs()
+    heirs.moved([A], [A], {A}, 1)
+    heirs.moved([A], [], (), 2)
+    assert heirs.wait_for(A) is None
+
+
+def test_a_volume_that_is_gone_is_forgotten() -> None:
+    heirs = Heirs()
+    heirs.moved([A], [B], {B}, 1)
+    heirs.forget(A)
+    assert heirs.wait_for(A) is None

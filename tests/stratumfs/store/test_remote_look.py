@@ -1,0 +1,235 @@
+"""What looks at a tier in somebody's S3 find, and what they remove."""
+
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from stratumfs.catalog.claims import claims, forget_claims
+from stratumfs.catalog.scrubs import looked_at, verified_at
+from stratumfs.catalog.volumes import SEALED
+from stratumfs.cold_limits import SWEEP_GRACE_S, SWEEP_SKEW_S
+from stratumfs.ids import CellIndex, VolumeId
+from stratumfs.shards.encrypted import HEADER_SIZE, encrypt
+from stratumfs.shards.layout import ShardName
+from stratumfs.shards.remote_shards import object_name
+from stratumfs.store import remote_look, remote_scrub
+from stratumfs.store.remote_look import Looked
+from stratumfs.store.remote_scrub import RemoteScrubber
+from stratumfs.store.store import Store
+from tests.faults import acts
+from tests.remotes import MemoryRemote
+from tests.stores import STORE
+from tests.stratumfs.store.helpers import put
+from tests.stratumfs.store.test_remote_tier import (
+    DATA,
+    MASTER,
+    Refusing,
+    move,
+    no_grace,
+    no_volumes_of,
+    rows,
+    with_cold,
+)
+
+__all__ = ["no_grace"]  # a fixture
+
+
+async def look(store: Store, *, full: bool = False) -> Looked:
+    async def step(_: float, __: int) -> None: ...
+
+    found = store.remotes["cold"].look
+    assert found is not None
+    return await found.look(full=full, step=step)
+
+
+async def filled(store: Store) -> VolumeId:
+    await put(store, b"key", DATA)
+    await move(store, "key", "cold")
+    [row] = await rows(store, SEALED)
+    return row.id
+
+
+def changed(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+async def test_what_is_as_it_was_put_is_well_and_all_of_it_is_read_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    async with with_cold(tmp_path, MemoryRemote()) as store:
+        ident = await filled(store)
+        quick, whole = await look(store), await look(store, full=True)
+        assert (quick.volumes, quick.bytes, quick.bad, quick.unknown) == (1, 0, {}, [])
+        assert (whole.volumes, whole.bad, whole.unknown) == (1, {}, [])
+        assert whole.bytes > len(DATA)
+        assert set(await store.catalog.read(verified_at, ident)) == {CellIndex(0)}
+
+
+async def test_a_missing_a_cut_and_another_object_are_found_by_a_quick_look(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        ident = await filled(store)
+        name = object_name(STORE, MASTER, ident)
+        data = remote.objects[name]
+        for what, wrong in {
+            "has no": None,
+            "bytes where": data[:-1],
+            "is damaged": changed(data, 40),
+        }.items():
+            if wrong is None:
+                del remote.objects[name]
+            else:
+                remote.objects[name] = wrong
+            assert what in (await look(store)).bad[ident]
+        remote.objects[name] = data
+        assert (await look(store)).bad == {}
+
+
+async def test_a_flipped_bit_is_found_by_who_reads_all(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        ident = await filled(store)
+        name = object_name(STORE, MASTER, ident)
+        data = remote.objects[name]
+        for at in (HEADER_SIZE, len(data) // 2, len(data) - 1):
+            remote.objects[name] = changed(data, at)
+            assert (await look(store)).bad == {}
+            assert "segment" in (await look(store, full=True)).bad[ident]
+
+
+async def test_an_object_whose_cells_or_table_are_not_what_rows_say_is_found(tmp_path: Path) -> None:
+    """It decrypts, for it was put with the key."""
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        ident = await filled(store)
+        name = object_name(STORE, MASTER, ident)
+        data = remote.objects[name]
+        found = store.remotes["cold"].look
+        assert found is not None
+        length = found._length(ident, None)
+        plain = found._shards.read_at(ShardName(ident, CellIndex(0)), 0, length)
+        for at in (500, length - 10):
+            remote.objects[name] = bytes(encrypt(MASTER, STORE, ident, changed(plain, at)))
+            assert ident in (await look(store, full=True)).bad
+        remote.objects[name] = data
+        assert (await look(store, full=True)).bad == {}
+
+
+async def test_what_is_freed_is_not_missed(tmp_path: Path, no_grace: None) -> None:
+    remote = Refusing()
+    async with with_cold(tmp_path, remote) as store:
+        await filled(store)
+        await acts.delete(store, "bucket/key")
+        await store.maintenance.reap()
+        remote.refuses.add("delete")
+        await store.maintenance.round()
+        for name in [name for name in remote.objects if "/volumes/" in name]:
+            del remote.objects[name]
+        found = await look(store)
+        assert (found.bad, found.unknown) == ({}, [])
+        remote.refuses.clear()
+        await no_volumes_of(store, "freed")
+
+
+def left_there(remote: MemoryRemote, number: int, age_s: float) -> str:
+    """A volume that no row knows."""
+    ident = VolumeId(bytes([number]) * 16)
+    name = object_name(STORE, MASTER, ident)
+    remote.put(name, encrypt(MASTER, STORE, ident, b"left"))
+    remote.ages_s[name] = age_s
+    return name
+
+
+def later(age_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This catalog has claimed the tier so long ago."""
+    now = time.time()
+    for module in (remote_look, remote_scrub):
+        monkeypatch.setattr(module, "now_s", lambda: now + age_s)
+
+
+async def test_what_no_row_knows_goes_if_it_is_ours_and_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        await filled(store)
+        young = left_there(remote, 1, SWEEP_GRACE_S - 1)
+        old = left_there(remote, 2, SWEEP_GRACE_S + 1)
+        before = left_there(remote, 3, 2 * SWEEP_GRACE_S)  # another catalog may know it
+        strange = f"{STORE.hex()}/volumes/strange"
+        remote.put(strange, b"what is this?")
+        remote.ages_s[strange] = SWEEP_GRACE_S + 1
+        later(SWEEP_GRACE_S + SWEEP_SKEW_S + 10, monkeypatch)
+        found = {each.name: each for each in (await look(store)).unknown}
+        assert {name for name, each in found.items() if each.stale} == {old}
+        assert {name for name, each in found.items() if each.ours} == {young, old}
+        assert found.keys() == {young, old, before, strange}
+        scrubber = store.remote_scrubbers["cold"]
+        await scrubber.round()
+        assert {young, before, strange} <= remote.objects.keys()
+        assert old not in remote.objects
+        assert store.remotes["cold"].statistics()["unknown_objects"] == 3
+        assert (await look(store)).bad == {}
+
+
+async def test_nothing_goes_that_came_before_the_tier_was_claimed_or_is_another_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        await filled(store)
+        name = left_there(remote, 1, SWEEP_GRACE_S + 1)
+        await store.catalog.commit(forget_claims, "cold")  # as of a catalog that was made again
+        later(100 * SWEEP_GRACE_S, monkeypatch)
+        await store.remote_scrubbers["cold"].round()
+        assert name in remote.objects
+        assert store.remotes["cold"].statistics()["unknown_objects"] == 1
+    monkeypatch.undo()
+    async with with_cold(tmp_path, remote) as store:
+        await store.remotes["cold"].claim.check(take=True)
+        await store.remote_scrubbers["cold"].round(at_once=True)
+        assert name in remote.objects
+        assert (await store.catalog.read(claims, "cold")).kept is not None
+
+
+async def test_looks_come_once_in_a_period_and_are_remembered(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        ident = await filled(store)
+        tier = store.remotes["cold"]
+        scrubber = RemoteScrubber(tier, store.catalog, store.observer, 1000.0)
+        await scrubber.round()
+        assert await store.catalog.read(looked_at, "cold") is not None
+        del remote.objects[object_name(STORE, MASTER, ident)]
+        await scrubber.round()
+        assert tier.bad == {}
+        await scrubber.round(at_once=True)
+        assert tier.bad.keys() == {ident}
+        assert tier.statistics()["damaged_volumes"] == 1
+
+
+class Counting(MemoryRemote):
+    """read: bytes."""
+
+    read = 0
+
+    def get(self, name: str, offset: int, length: int) -> bytes:
+        self.read += length
+        return super().get(name, offset, length)
+
+
+async def test_all_is_read_once_in_a_slow_period(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = Counting()
+    async with with_cold(tmp_path, remote) as store:
+        for number in range(3):
+            await put(store, f"key{number}".encode(), DATA)
+            await move(store, f"key{number}", "cold")
+        scrubber = RemoteScrubber(store.remotes["cold"], store.catalog, store.observer, 1e9)
+        scrubber._reread_s = 3 * 3600.0  # one an hour
+        await scrubber.round()
+        remote.read = 0
+        await scrubber.round()
+        assert remote.read == 0  # they are younger
+        later(4 * 3600.0, monkeypatch)
+        for hour in range(3):
+            await scrubber.round()
+            assert hour * len(DATA) < remote.read < (hour + 1.5) * len(DATA)
+            await trio.lowlevel.checkpoint()
