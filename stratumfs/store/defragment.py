@@ -211,14 +211,12 @@ class Defragmenter:
                 copied.append((stream.taken, chunk))
                 await stream.write(data)
             await stream.finish()
-            try:
+            sources = set[VolumeId]().union(*(volumes_of(chunk) for _, chunk in copied))
+            with writer.inheriting(sources, volumes_of(stream.extents), lambda: self._catalog.statistics().sequence):
                 for at, chunk in copied:
                     places = located(at, _size(chunk), stream.extents)
                     new = [NewExtent(chunk[0].offset + start - at, length, place) for start, length, place in places]
                     joined += await self._swap(ino, chunk, new)
-            finally:
-                sources = set[VolumeId]().union(*(volumes_of(chunk) for _, chunk in copied))
-                writer.inherit(sources, volumes_of(stream.extents), self._catalog.statistics().sequence)
         return joined
 
     async def _read(self, chunk: Sequence[Extent]) -> bytes | None:

@@ -6,10 +6,11 @@ lost is made again from what tables and images say. Nothing of this is written d
 has written to, and so does the next one for an owner that died.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from stratumfs.ids import VolumeId
+from stratumfs.ids import VolumeId, random_id
 
 
 @dataclass(slots=True)
@@ -22,7 +23,7 @@ class _Left:
 
 
 class Heirs:
-    """Of what is moved into the volumes of one tier. On the loop."""
+    """One a store, for what is moved on to another tier has heirs there. On the loop."""
 
     def __init__(self) -> None:
         self._left: dict[VolumeId, _Left] = {}
@@ -35,12 +36,31 @@ class Heirs:
         heirs = set(to)
         own = set(sources) - heirs
         # What was moved to one of them before, and may be moved on now, has these heirs too.
-        own |= {ident for ident, left in self._left.items() if not left.heirs.isdisjoint(own)}
+        own |= {ident for ident, left in self._left.items() if not left.heirs.isdisjoint(own)} - heirs
         for ident in own if heirs else ():
             left = self._left.setdefault(ident, _Left())
             left.heirs |= heirs.intersection(telling)
             left.untabled |= not heirs.issubset(telling)
             left.sequence = max(left.sequence, sequence)
+
+    @contextmanager
+    def moving(
+        self,
+        sources: Collection[VolumeId],
+        to: Collection[VolumeId],
+        telling: Callable[[], Collection[VolumeId]],
+        sequence: Callable[[], int],
+    ) -> Iterator[None]:
+        """As `moved`, around the transactions that swap the rows: one that is sealed between two of them has a table
+        that does not tell of all, and what waits for it waits on."""
+        step = VolumeId(random_id())  # stands for *to* until then
+        self.moved(sources, [step], [step], sequence())
+        try:
+            yield
+        finally:
+            waiting = {ident for ident, left in self._left.items() if step in left.heirs}
+            self.moved(waiting.union(sources), to, telling(), sequence())
+            self.ended(step, True)
 
     def ended(self, heir: VolumeId, tabled: bool) -> None:
         """One of them was sealed, and has its table, or never will."""

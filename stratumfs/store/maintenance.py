@@ -1,7 +1,7 @@
 """What the store tidies behind its users: inodes without a name, large truncates, uploads, empty and idle volumes."""
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import structlog
 import trio
@@ -44,7 +44,7 @@ class Maintenance:
     writer     of the tier that takes new data; writers: of all tiers
     forgotten  told of each volume that is gone
     unnamed    volumes that rows may be about to name
-    heirs      of all tiers
+    heirs      of what was moved, in all tiers
 
     want_image is called where a volume waits for a namespace image.
     """
@@ -58,7 +58,7 @@ class Maintenance:
         free_shards: FreeShards,
         forgotten: Forgotten,
         unnamed: Callable[[], frozenset[VolumeId]],
-        heirs: Callable[[], Iterator[Heirs]],
+        heirs: Heirs,
     ) -> None:
         self.holds = Holds(self._released)
         self._catalog, self._reader, self._free_shards = catalog, reader, free_shards
@@ -197,8 +197,7 @@ class Maintenance:
             for row in due:
                 if await self._free_shards(row) and await self._catalog.write(forget_volume, row.id, row.devices):
                     self._unkept.discard(row.id)
-                    for each in self._heirs():
-                        each.forget(row.id)
+                    self._heirs.forget(row.id)
                     self._forgotten(row.id)
             await trio.lowlevel.checkpoint()
 
@@ -208,15 +207,17 @@ class Maintenance:
 
         An image needs room, so that a tier that is nearly full waits for none.
         """
-        for writer in self._writers:
-            for heir in writer.heirs.wait_for(row.id) or ():
+        for heir in self._heirs.wait_for(row.id) or ():
+            for writer in self._writers:
                 if writer.read_only is None:
                     await writer.volumes.seal(heir)
-        waits = [found for each in self._heirs() if (found := each.wait_for(row.id)) is not None]
-        if any(not found for found in waits):
-            self.want_image()
-        pressed = any(writer.tier == row.tier and writer.space.short for writer in self._writers)
-        return not any(found or not pressed for found in waits)
+        waits = self._heirs.wait_for(row.id)
+        if waits is None:
+            return True
+        if waits:
+            return False
+        self.want_image()
+        return any(writer.tier == row.tier and writer.space.short for writer in self._writers)
 
     async def _wanted_room(self, grace_ns: int, window_ns: int) -> set[VolumeId]:
         """What is kept for backups alone, and whose room a tier needs more."""

@@ -8,8 +8,8 @@ as all volumes go that nothing points at. Deletes are those rows: one that fails
 
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -90,6 +90,7 @@ class RemoteTier:
         inline: InlineBytes,
         naming: Naming,
         nursery: trio.Nursery,
+        heirs: Heirs,
     ) -> None:
         self.tier, self.inline, self.label = offsite.tier, inline, offsite.remote.label
         self.naming = naming
@@ -110,7 +111,7 @@ class RemoteTier:
         self._wake = trio.Event()
         self._said = ""
         self._shards: RemoteShards | None = None
-        self.heirs = Heirs()
+        self._heirs = heirs
         self.clean_s = 0.0
         self.bad: dict[VolumeId, str] = {}
         self.unknown: list[Unknown] = []
@@ -138,13 +139,17 @@ class RemoteTier:
         """See `RepackTarget`."""
         return RemoteStream(self)
 
-    def inherit(
-        self, sources: Collection[VolumeId], to: Collection[VolumeId], sequence: int, *, again: bool = False
-    ) -> None:
+    def inheriting(
+        self,
+        sources: Collection[VolumeId],
+        to: Collection[VolumeId],
+        sequence: Callable[[], int],
+        *,
+        again: bool = False,
+    ) -> AbstractContextManager[None]:
         """See `RepackTarget`. Each object has its table before any row names it; but that of what goes there again is
         older than an image that knows of the way back, and would not be asked."""
-        if again:
-            self.heirs.moved(sources, to, (), sequence)
+        return self._heirs.moving(sources, to, frozenset, sequence) if again else nullcontext()
 
     async def has(self, runs: Sequence[Run]) -> Sequence[MovedRun]:
         """See `RepackTarget`. That an object is there, and whose it is, is asked of the service."""

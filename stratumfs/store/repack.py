@@ -160,20 +160,19 @@ class Repack:
                 assert extent.data is not None
                 packed.append((await _write_whole(stream, extent.data), extent))
             await stream.settle(plan)
-            try:
+            sources = {run[0].volume for _, run in moved}
+            with self._target.inheriting(sources, volumes_of(stream.extents), self._sequence):
                 await self._swap(moved_runs(moved, stream.extents))
-            finally:
-                sources = {run[0].volume for _, run in moved}
-                self._target.inherit(sources, volumes_of(stream.extents), self._catalog.statistics().sequence)
             await self._swap_inline(packed_extents(packed, stream.extents))
 
     async def _swap_there(self, there: tuple[MovedRun, ...]) -> None:
         """These lie in the target already."""
-        try:
+        sources, to = {run.source.volume for run in there}, {run.target.volume for run in there}
+        with self._target.inheriting(sources, to, self._sequence, again=True):
             await self._swap(there)
-        finally:
-            sources, to = {run.source.volume for run in there}, {run.target.volume for run in there}
-            self._target.inherit(sources, to, self._catalog.statistics().sequence, again=True)
+
+    def _sequence(self) -> int:
+        return self._catalog.statistics().sequence
 
     async def _read(self, piece: Run) -> Buffer | None:
         """None if it cannot be read: it stays where it is."""

@@ -1,6 +1,6 @@
 """The store: what both doors are given."""
 
-from collections.abc import AsyncIterator, Iterator, Set
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 
 import structlog
@@ -78,6 +78,7 @@ class Store:
         self._scrub_period_s = scrub_period_s
         self._remote_targets: dict[str, tuple[RepackTarget, Gain]] = {}
         self.naming = Naming()
+        self.heirs = Heirs()
         self.volume_reader = VolumeReader(ident, Everywhere(fleet.devices, self.remotes), self._damaged)
         self.writers = {name: self._writer(name, nursery) for name in fleet.codes}
         self.writer = self.writers[tier]
@@ -125,10 +126,10 @@ class Store:
             self._free_shards,
             self.repairer.forget,
             self._unnamed,
-            self._heirs,
+            self.heirs,
         )
         self.imager = Imager(ident, catalog, fleet, self.writer, self.observer, self.maintenance.keep_not, self.naming)
-        self.imager.named, self.maintenance.want_image = self._imaged, self._want_image
+        self.imager.named, self.maintenance.want_image = self.heirs.imaged, self._want_image
         self.holds = self.maintenance.holds
         self.objects = Objects(
             Committer(catalog, self.changes, self.maintenance.wake),
@@ -152,7 +153,8 @@ class Store:
 
     def add_remote(self, offsite: Offsite) -> None:
         """A tier in somebody's S3, from now on."""
-        remote = RemoteTier(self.id, self.catalog, offsite, self.writer.inline, self.naming, self._nursery)
+        inline, naming = self.writer.inline, self.naming
+        remote = RemoteTier(self.id, self.catalog, offsite, inline, naming, self._nursery, self.heirs)
         self.remotes[offsite.tier] = self.targets[offsite.tier] = remote
         self._remote_targets[offsite.tier] = remote, offsite.gain
         for writer in self.writers.values():
@@ -206,7 +208,8 @@ class Store:
         code = self.fleet.codes[tier]
         volumes = VolumeWriter(self.id, tier, code, self.fleet, CatalogLedger(self.catalog))
         self.fleet.writers.append(volumes)
-        return Writer(volumes, Space(self.fleet, tier, code, lambda: self.catalog.folder, nursery), self.fleet, nursery)
+        space = Space(self.fleet, tier, code, lambda: self.catalog.folder, nursery)
+        return Writer(volumes, space, self.fleet, nursery, self.heirs)
 
     async def _seal(self, volume: VolumeId) -> None:
         for writer in self.writers.values():
@@ -222,14 +225,6 @@ class Store:
             )
         if isinstance(error, DeviceError):
             self.fleet.suspect(volume.devices[index], str(error))
-
-    def _imaged(self, sequence: int) -> None:
-        for heirs in self._heirs():
-            heirs.imaged(sequence)
-
-    def _heirs(self) -> Iterator[Heirs]:
-        yield from (writer.heirs for writer in self.writers.values())
-        yield from (remote.heirs for remote in self.remotes.values())
 
     def _want_image(self) -> None:
         self.imager.wanted = True

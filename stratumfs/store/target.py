@@ -66,11 +66,16 @@ class RepackTarget(Protocol):
         """Raises: StoreReadOnly."""
         ...
 
-    def inherit(
-        self, sources: Collection[VolumeId], to: Collection[VolumeId], sequence: int, *, again: bool = False
-    ) -> None:
-        """Rows that named *sources* name volumes of this target instead, *to*, as of transaction *sequence*. *again*:
-        they did so before, and nothing was written there."""
+    def inheriting(
+        self,
+        sources: Collection[VolumeId],
+        to: Collection[VolumeId],
+        sequence: Callable[[], int],
+        *,
+        again: bool = False,
+    ) -> AbstractContextManager[None]:
+        """A context in which rows that named *sources* come to name volumes of this target instead, *to*. *sequence*:
+        of the last transaction. *again*: they did so before, and nothing was written there."""
         ...
 
     async def has(self, runs: Sequence[Run]) -> Sequence[MovedRun]:

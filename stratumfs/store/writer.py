@@ -5,7 +5,7 @@ object visible; its round is synced; the door answers. ``finish`` ends after the
 in a row before.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -87,14 +87,15 @@ class Writer:
         space: Space,
         fleet: Fleet,
         nursery: trio.Nursery,
+        heirs: Heirs,
     ) -> None:
         self.volumes = volumes
         self.space = space
         self.nursery = nursery
         self.inline = InlineBytes()
         self.clean_s = 0.0
-        self.heirs = Heirs()
-        volumes.ended = self.heirs.ended
+        self._heirs = heirs
+        volumes.ended = heirs.ended
         self.unsynced_bytes = 0
         self._fleet = fleet
         self._refused: str | None = None
@@ -175,11 +176,16 @@ class Writer:
         """See `RepackTarget`."""
         return self.stream(copying=True, freeing=freeing)
 
-    def inherit(
-        self, sources: Collection[VolumeId], to: Collection[VolumeId], sequence: int, *, again: bool = False
-    ) -> None:
+    def inheriting(
+        self,
+        sources: Collection[VolumeId],
+        to: Collection[VolumeId],
+        sequence: Callable[[], int],
+        *,
+        again: bool = False,
+    ) -> AbstractContextManager[None]:
         """See `RepackTarget`."""
-        self.heirs.moved(sources, to, self.volumes.untold(), sequence)
+        return self._heirs.moving(sources, to, self.volumes.untold, sequence)
 
     async def has(self, runs: Sequence[Run]) -> Sequence[MovedRun]:
         """See `RepackTarget`."""

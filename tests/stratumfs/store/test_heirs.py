@@ -30,6 +30,39 @@ def test_what_will_never_be_in_a_table_waits_for_an_image() -> None:
     assert heirs.wait_for(D) is None
 
 
+def test_what_goes_back_to_where_it_was_has_it_for_an_heir_no_more() -> None:
+    heirs = Heirs()
+    heirs.moved([A], [B], {B}, 1)
+    heirs.moved([B], [A], (), 2)
+    heirs.ended(B, True)
+    assert heirs.wait_for(A) is None
+    assert heirs.wait_for(B) == frozenset()
+
+
+def test_what_is_sealed_while_its_rows_are_swapped_tells_for_nobody() -> None:
+    heirs, sequence = Heirs(), 5
+    heirs.moved([A], [B], {B}, 1)
+    with heirs.moving([B], [C], lambda: {C}, lambda: sequence):
+        heirs.ended(B, True)
+        assert heirs.wait_for(A)
+        heirs.imaged(1)
+    assert heirs.wait_for(A) == heirs.wait_for(B) == {C}
+    sequence = 6
+    with heirs.moving([C], [D], tuple, lambda: sequence):
+        heirs.ended(C, True)
+    assert heirs.wait_for(A) == heirs.wait_for(B) == heirs.wait_for(C) == frozenset()
+    heirs.imaged(6)
+    assert heirs.wait_for(A) is heirs.wait_for(C) is None
+
+
+def test_an_image_that_is_made_while_rows_are_swapped_is_older_than_that() -> None:
+    heirs, sequence = Heirs(), 1
+    with heirs.moving([A], [B], lambda: {B}, lambda: sequence):
+        heirs.imaged(1)
+        sequence = 2
+    assert heirs.wait_for(A) == {B}
+
+
 def test_what_is_moved_on_before_its_table_is_made_has_the_last_heirs() -> None:
     heirs = Heirs()
     heirs.moved([A], [B], {B}, 1)

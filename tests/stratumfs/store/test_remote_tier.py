@@ -32,7 +32,7 @@ from stratumfs.volumes.toc import attributes
 from stratumfs.volumes.walk import read_toc
 from tests.faults import acts
 from tests.remotes import MemoryRemote
-from tests.stores import STORE, make_store, running_store
+from tests.stores import STORE, make_store, make_warm, running_store
 from tests.stratumfs.store.helpers import get, put
 
 PATIENCE_S = 60.0
@@ -617,6 +617,24 @@ async def test_what_it_came_from_waits_for_an_image_that_knows_where_it_is(tmp_p
             await store.maintenance.round()
         assert hot.id not in [row.id for row in await store.catalog.read(volumes, FREED)]
         assert await get(store, b"key") == DATA
+
+
+async def test_what_it_came_from_waits_for_tables_in_all_tiers_that_it_went_on_to(
+    tmp_path: Path, no_grace: None
+) -> None:
+    remote = MemoryRemote()
+    make_warm(tmp_path)
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"key", DATA)
+        for tier in ("cold", "hot", "warm"):
+            await move(store, "key", tier)
+        still_open = {row.tier for row in await store.catalog.read(volumes, OPEN) if row.live or row.tier == "hot"}
+        assert still_open == {"hot", "warm"}
+        await store.maintenance.round()
+        told = store.remotes["cold"].statistics()
+        assert told["deletes_waiting"] + told["deletes"] == 1
+        [heir] = [row for state in (OPEN, SEALED) for row in await store.catalog.read(volumes, state) if row.live]
+        assert (heir.tier, heir.state) == ("warm", SEALED)
 
 
 async def test_a_clean_copy_that_is_not_there_any_more_is_not_believed(tmp_path: Path, no_grace: None) -> None:
