@@ -131,7 +131,7 @@ class RemoteLook:
                     await step(trio.current_time() - began, found.volumes)
             await trio.lowlevel.checkpoint()
         for row in rows.values():
-            if row.state == SEALED and await self._is_sealed(row.volume):
+            if row.state == SEALED and await self.is_sealed(row.volume):
                 # Listings are not vouched for: each that is missing there is asked for once more.
                 await self._one(row, None, found, full=full)
         for entry in strange:
@@ -152,6 +152,10 @@ class RemoteLook:
         except (ShardMissing, ShardCorrupt):
             return False
         return True
+
+    async def is_sealed(self, ident: VolumeId) -> bool:
+        row = await self._catalog.read(volume, ident)
+        return row is not None and row.state == SEALED
 
     async def remove(self, unknown: Unknown) -> bool:
         """If no row knows it still. The caller has looked that the tier is ours. Raises: DeviceError."""
@@ -187,7 +191,7 @@ class RemoteLook:
                 reason = await self._damage(row, length, found)
         except (ShardMissing, ShardCorrupt) as error:
             reason = str(error)
-        if reason is not None and await self._is_sealed(row.volume):
+        if reason is not None and await self.is_sealed(row.volume):
             found.bad[row.volume] = reason
 
     async def _damage(self, row: _Row, length: int, found: Looked) -> str | None:
@@ -226,10 +230,6 @@ class RemoteLook:
             return damage.reason
         table = table_damage(plain, self._store, info, _CELL, end)
         return table.reason if table is not None else None
-
-    async def _is_sealed(self, ident: VolumeId) -> bool:
-        row = await self._catalog.read(volume, ident)
-        return row is not None and row.state == SEALED
 
     async def _unknown(self, entry: Listed, found: Looked) -> Unknown | None:
         """None if a row knows it, which came while others were looked at, or if it is gone."""

@@ -49,17 +49,19 @@ class RemoteScrubber:
         async with self._turn:
             last_s = await self._catalog.read(looked_at, self._tier.tier)
             if at_once or last_s is None or not 0 <= now_s() - last_s < self._period_s:
-                self._take(await look.look(full=False, step=Pace(self._foreground, lambda _: None)))
+                await self._take(look, await look.look(full=False, step=Pace(self._foreground, lambda _: None)))
                 await self._sweep(look)
                 await self._catalog.write(save_looked, self._tier.tier, int(now_s()))
             if self._reread_s:
                 await self._reread(look)
 
-    def _take(self, found: Looked) -> None:
-        for ident, reason in found.bad.items():
-            if ident not in self._tier.bad:
-                _log.error("remote_volume_damaged", tier=self._tier.tier, volume=ident.hex(), reason=reason)
-        self._tier.bad, self._tier.unknown = found.bad, found.unknown
+    async def _take(self, look: RemoteLook, found: Looked) -> None:
+        for ident in self._tier.bad.look(found.bad):
+            self._tell_damaged(ident, found.bad[ident])
+        for ident in self._tier.bad.met():
+            if not await look.is_sealed(ident):
+                self._tier.bad.forget(ident)
+        self._tier.unknown = found.unknown
         for each in found.unknown:
             _log.warning("unknown_object", tier=self._tier.tier, name=each.name, bytes=each.size, age_s=each.age_s)
         _log.info(
@@ -69,6 +71,9 @@ class RemoteScrubber:
             bad=len(found.bad),
             unknown=len(found.unknown),
         )
+
+    def _tell_damaged(self, ident: VolumeId, reason: str) -> None:
+        _log.error("remote_volume_damaged", tier=self._tier.tier, volume=ident.hex(), reason=reason)
 
     async def _sweep(self, look: RemoteLook) -> None:
         """Of what no row knows that goes which is ours, and old enough."""
@@ -88,13 +93,16 @@ class RemoteScrubber:
         wrapped = False
         while left > 0:
             rows, last = await self._catalog.read(unverified_behind, self._tier.tier, self._after, before_ns)
+            # One that was found damaged is due all the time, and each byte of it costs money.
+            rows = [row for row in rows if not self._tier.bad.met_within(row.id, now_s(), self._reread_s)]
             for row in rows[:left]:
+                self._after = row.id  # also if it cannot be read: others are to have their turn
                 began = trio.current_time()
                 reason = await look.read(row)
-                if reason is not None:
-                    _log.error("remote_volume_damaged", tier=self._tier.tier, volume=row.id.hex(), reason=reason)
-                    self._tier.bad[row.id] = reason
-                self._after = row.id
+                if reason is None:
+                    self._tier.bad.forget(row.id)
+                elif self._tier.bad.meet(row.id, reason, now_s()):
+                    self._tell_damaged(row.id, reason)
                 await pace(trio.current_time() - began, 0)
             left -= len(rows)
             if left > 0:

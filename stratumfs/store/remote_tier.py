@@ -30,6 +30,7 @@ from stratumfs.store.claim import Claim
 from stratumfs.store.compact_remote import Gain, never
 from stratumfs.store.heirs import Heirs
 from stratumfs.store.inline import InlineBytes
+from stratumfs.store.known_bad import KnownBad
 from stratumfs.store.ledger import CatalogLedger
 from stratumfs.store.naming import Naming
 from stratumfs.store.remote_look import RemoteLook, Unknown
@@ -79,7 +80,8 @@ class RemoteTier:
     freed and whose object is to go, ``_gone`` those whose object went.
 
     look          at all that lies there; None if the tier is locked
-    bad, unknown  what the last look has found
+    bad           volumes that are known to be damaged, whoever has found it
+    unknown       what the last look has found that no row knows
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class RemoteTier:
         self._shards: RemoteShards | None = None
         self._heirs = heirs
         self.clean_s = 0.0
-        self.bad: dict[VolumeId, str] = {}
+        self.bad = KnownBad()
         self.unknown: list[Unknown] = []
         self.look: RemoteLook | None = None
         if offsite.master is not None:
@@ -152,7 +154,8 @@ class RemoteTier:
         return self._heirs.moving(sources, to, frozenset, sequence) if again else nullcontext()
 
     async def has(self, runs: Sequence[Run]) -> Sequence[MovedRun]:
-        """See `RepackTarget`. That an object is there, and whose it is, is asked of the service."""
+        """See `RepackTarget`. That an object is there, and whose it is, is asked of the service; of what is known
+        to be damaged nothing is there."""
         found: list[MovedRun] = []
         for start in range(0, len(runs), SWAP_ROWS):
             found += await self._catalog.read(clean_runs, runs[start : start + SWAP_ROWS], time.time_ns())
@@ -165,6 +168,7 @@ class RemoteTier:
             there = {ident for ident in there if await self.look.is_there(ident)}
         except DeviceError as error:
             raise ColdUnavailable(str(error)) from error
+        there -= self.bad.keys()
         return [each for each in found if each.target.volume in there]
 
     def unnamed(self) -> frozenset[VolumeId]:
@@ -259,6 +263,7 @@ class RemoteTier:
                     continue
                 self.deletes += 1
                 self._gone.add(ident)
+                self.bad.forget(ident)
             self._due.discard(ident)
         if failed is not None:
             raise failed

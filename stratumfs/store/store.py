@@ -9,7 +9,7 @@ import trio
 from stratumfs.catalog.engine import Catalog, Touched
 from stratumfs.catalog.volumes import VolumeRow
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceError, StratumError
+from stratumfs.errors import DeviceError, ShardCorrupt, ShardMissing, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
 from stratumfs.limits import SCRUB_PERIOD_S
 from stratumfs.repair.fleet import Folders
@@ -36,6 +36,7 @@ from stratumfs.store.observer import AccessObserver, Foreground, NullObserver
 from stratumfs.store.pace import Pace
 from stratumfs.store.pack import Packer
 from stratumfs.store.reader import Reader
+from stratumfs.store.remote_look import now_s
 from stratumfs.store.remote_scrub import RemoteScrubber
 from stratumfs.store.remote_tier import Everywhere, Offsite, RemoteTier
 from stratumfs.store.space import SPACE_FIRST_S, Space
@@ -216,8 +217,12 @@ class Store:
             await writer.volumes.seal(volume)
 
     def _damaged(self, volume: VolumeInfo, index: CellIndex, error: StratumError) -> None:
-        if volume.tier in self.remotes:
-            _log.error("a volume elsewhere is damaged", volume=volume.id.hex(), reason=str(error))
+        remote = self.remotes.get(volume.tier)
+        if remote is not None:
+            new = isinstance(error, ShardCorrupt) and remote.bad.meet(volume.id, str(error), now_s())
+            new = new or (isinstance(error, ShardMissing) and remote.bad.miss(volume.id, str(error)))
+            if new:
+                _log.error("a volume elsewhere is damaged", volume=volume.id.hex(), reason=str(error))
             return
         if self.repairer.damaged(volume.id, index, str(error)):
             _log.warning(

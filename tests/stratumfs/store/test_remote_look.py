@@ -1,6 +1,8 @@
 """What looks at a tier in somebody's S3 find, and what they remove."""
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from stratumfs.catalog.claims import claims, forget_claims
 from stratumfs.catalog.scrubs import looked_at, verified_at
 from stratumfs.catalog.volumes import SEALED
 from stratumfs.cold_limits import SWEEP_GRACE_S, SWEEP_SKEW_S
+from stratumfs.errors import TooFewShards
 from stratumfs.ids import CellIndex, VolumeId
 from stratumfs.shards.encrypted import HEADER_SIZE, encrypt
 from stratumfs.shards.layout import ShardName
@@ -20,12 +23,13 @@ from stratumfs.store.remote_scrub import RemoteScrubber
 from stratumfs.store.store import Store
 from tests.faults import acts
 from tests.remotes import MemoryRemote
-from tests.stores import STORE
-from tests.stratumfs.store.helpers import put
+from tests.stores import STORE, running_store
+from tests.stratumfs.store.helpers import get, put
 from tests.stratumfs.store.test_remote_tier import (
     DATA,
     MASTER,
     Refusing,
+    keeping,
     move,
     no_grace,
     no_volumes_of,
@@ -233,3 +237,115 @@ async def test_all_is_read_once_in_a_slow_period(tmp_path: Path, monkeypatch: py
             await scrubber.round()
             assert hour * len(DATA) < remote.read < (hour + 1.5) * len(DATA)
             await trio.lowlevel.checkpoint()
+
+
+def rotten(remote: MemoryRemote, ident: VolumeId) -> None:
+    """A segment of it, which its header does not tell."""
+    name = object_name(STORE, MASTER, ident)
+    remote.objects[name] = changed(remote.objects[name], len(remote.objects[name]) // 2)
+
+
+@asynccontextmanager
+async def brought_back(folder: Path, remote: MemoryRemote) -> AsyncIterator[tuple[Store, VolumeId]]:
+    """What lies in a cold volume lies on devices too, and may go there again by a swap alone."""
+    async with with_cold(folder, remote) as store:
+        ident = await filled(store)
+    async with running_store(folder, offsite=keeping(folder, remote)) as store:
+        await move(store, "key", "hot")
+        yield store, ident
+
+
+def reread(store: Store) -> RemoteScrubber:
+    """All that is due, at once."""
+    scrubber = RemoteScrubber(store.remotes["cold"], store.catalog, store.observer, 1e9)
+    scrubber._reread_s = 3600.0
+    return scrubber
+
+
+async def test_a_kept_copy_that_a_reread_found_damaged_is_not_gone_back_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = MemoryRemote()
+    async with brought_back(tmp_path, remote) as (store, ident):
+        rotten(remote, ident)
+        later(2 * 3600.0, monkeypatch)
+        scrubber = reread(store)
+        await scrubber.round()
+        assert store.remotes["cold"].bad.keys() == {ident}
+        await scrubber.round(at_once=True)  # headers do not tell, and take nothing back
+        assert store.remotes["cold"].bad.keys() == {ident}
+        before = store.remotes["cold"].uploads
+        assert (await move(store, "key", "cold")).moved == len(DATA)
+        assert store.remotes["cold"].uploads == before + 1
+    async with with_cold(tmp_path, remote) as store:
+        assert await get(store, b"key") == DATA
+
+
+async def test_a_kept_copy_that_a_reader_met_damaged_is_not_gone_back_to(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        for key in (b"key", b"other"):
+            await put(store, key, DATA)
+        await acts.move(store, "bucket", "cold")
+        [row] = await rows(store, SEALED)
+    async with running_store(tmp_path, offsite=keeping(tmp_path, remote)) as store:
+        await move(store, "key", "hot")
+        name = object_name(STORE, MASTER, row.id)
+        good = remote.objects[name]
+        remote.objects[name] = changed(good, len(good) - len(DATA) // 4)
+        with pytest.raises(TooFewShards):
+            await get(store, b"other")
+        tier = store.remotes["cold"]
+        assert "segment" in tier.bad[row.id]
+        assert tier.statistics()["damaged_volumes"] == 1
+        before = tier.uploads
+        await move(store, "key", "cold")
+        assert tier.uploads == before + 1
+        await store.remote_scrubbers["cold"].round(at_once=True)
+        assert row.id in tier.bad
+
+
+async def test_what_is_found_whole_or_goes_is_damaged_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        ident = await filled(store)
+        name = object_name(STORE, MASTER, ident)
+        good = remote.objects[name]
+        tier, scrubber = store.remotes["cold"], reread(store)
+        rotten(remote, ident)
+        later(2 * 3600.0, monkeypatch)
+        await scrubber.round(at_once=True)
+        assert tier.bad.keys() == {ident}
+        remote.objects[name] = good
+        later(4 * 3600.0, monkeypatch)
+        await scrubber.round()
+        assert tier.bad == {}
+        rotten(remote, ident)
+        later(8 * 3600.0, monkeypatch)
+        await scrubber.round()
+        assert tier.bad.keys() == {ident}
+        await acts.delete(store, "bucket/key")
+        await store.maintenance.reap()
+        await store.maintenance.round()
+        await scrubber.round(at_once=True)
+        assert tier.bad == {}
+
+
+async def test_a_damaged_object_is_not_read_again_before_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Counting()
+    async with with_cold(tmp_path, remote) as store:
+        ident = await filled(store)
+        rotten(remote, ident)
+        later(2 * 3600.0, monkeypatch)
+        scrubber = reread(store)
+        await scrubber.round()
+        assert remote.read > len(DATA) // 2
+        remote.read = 0
+        for _ in range(3):
+            await scrubber.round()
+        assert remote.read == 0
+        later(3 * 3600.0 + 10, monkeypatch)
+        await scrubber.round()
+        assert remote.read > len(DATA) // 2
