@@ -23,7 +23,7 @@ from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.scrubs import save_verified
 from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, volume, volumes
 from stratumfs.cold_limits import SWEEP_GRACE_S, SWEEP_SKEW_S
-from stratumfs.errors import DataError, ShardCorrupt, ShardMissing
+from stratumfs.errors import CatalogCorrupt, DataError, ShardCorrupt, ShardMissing
 from stratumfs.ids import CellIndex, StoreId, VolumeId
 from stratumfs.limits import LIST_MAX, TRANSACTION_ROWS_MAX
 from stratumfs.repair.inspect import shard_damage, table_damage
@@ -189,7 +189,7 @@ class RemoteLook:
                 reason = f"it has {length} bytes where {row.length} were written"
             elif full:
                 reason = await self._damage(row, length, found)
-        except (ShardMissing, ShardCorrupt) as error:
+        except (ShardMissing, ShardCorrupt, CatalogCorrupt) as error:  # of rows that are lost, too
             reason = str(error)
         if reason is not None and await self.is_sealed(row.volume):
             found.bad[row.volume] = reason

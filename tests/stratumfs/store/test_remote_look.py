@@ -10,6 +10,7 @@ import trio
 
 from stratumfs.catalog.claims import claims, forget_claims
 from stratumfs.catalog.scrubs import looked_at, verified_at
+from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.volumes import SEALED
 from stratumfs.cold_limits import SWEEP_GRACE_S, SWEEP_SKEW_S
 from stratumfs.errors import TooFewShards
@@ -349,3 +350,31 @@ async def test_a_damaged_object_is_not_read_again_before_its_turn(
         later(3 * 3600.0 + 10, monkeypatch)
         await scrubber.round()
         assert remote.read > len(DATA) // 2
+
+
+async def test_a_volume_of_which_a_row_is_lost_is_told_of_and_stops_no_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Counting()
+    async with with_cold(tmp_path, remote) as store:
+        for number in range(3):
+            await put(store, f"key{number}".encode(), DATA)
+            await move(store, f"key{number}", "cold")
+        lost = min(row.id for row in await rows(store, SEALED))
+        await store.catalog.commit(lose_shard, lost)
+        found = await look(store, full=True)
+        assert found.bad.keys() == {lost}
+        assert "fsck" in found.bad[lost]
+        assert found.volumes == 3
+        later(2 * 3600.0, monkeypatch)
+        remote.read = 0
+        scrubber = reread(store)
+        await scrubber.round()
+        assert store.remotes["cold"].bad.keys() == {lost}
+        later(4 * 3600.0, monkeypatch)
+        await scrubber.round()
+        assert remote.read > 2 * len(DATA)
+
+
+def lose_shard(tx: Transaction, ident: VolumeId) -> None:
+    tx.run("delete from shard where volume = ?", (ident,))
