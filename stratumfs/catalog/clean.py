@@ -5,24 +5,26 @@ change, so that a row is right as long as both volumes are there; what became of
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 from blake3 import blake3
 
 from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.volumes import SEALED
 from stratumfs.cold_limits import CLEAN_ROWS_MAX, CLEAN_RUN_MIN
 from stratumfs.errors import CatalogCorrupt
 from stratumfs.ids import Nonce, StripeNo, VolumeId
-from stratumfs.limits import STRIPE_PAYLOAD_MAX, VOLUME_PAYLOAD_SEAL
+from stratumfs.limits import STRIPE_PAYLOAD_MAX, TRANSACTION_ROWS_MAX
 from stratumfs.location import NONCE_MASK, Location
 from stratumfs.values import MovedRun
 
 _PLACE = "16sqqqqq"
 _SUM = struct.Struct(f"<{_PLACE}q{_PLACE}q")
 _SIGN = 1 << 63
-_REACH_MAX = VOLUME_PAYLOAD_SEAL // STRIPE_PAYLOAD_MAX
+_RUN_ROWS = 5
+"""Rows that are looked at in the time that a statement takes by itself."""
 
 Run = tuple[Location, int]
 
@@ -47,28 +49,63 @@ def keep_clean(tx: Transaction, run: MovedRun, until_ns: int) -> None:
     )
 
 
-def clean_runs(tx: Transaction, runs: Sequence[Run], now_ns: int) -> list[MovedRun]:
-    """What of *runs* lies in sealed cold volumes too, in order."""
-    found = []
-    for at, length in runs:
-        last = at.advanced(length - 1)
-        rows = tx.all(
-            "select c.* from clean c join volume v on v.id = c.cold where c.volume = ? and c.stripe between ? and ?"
-            " and v.state = 'sealed' and c.until_ns > ? order by c.stripe, c.skip",
-            (at.volume, at.stripe - _REACH_MAX, last.stripe, now_ns),
-        )
+def clean_runs(
+    tx: Transaction, runs: Sequence[Run], now_ns: int, limit: int = TRANSACTION_ROWS_MAX
+) -> tuple[list[MovedRun], list[Run]]:
+    """What of *runs* lies in sealed cold volumes too, in order; and what of them is to be asked for yet.
+
+    About *limit* rows are looked at, where each run counts for _RUN_ROWS more.
+    """
+    found: list[MovedRun] = []
+    for number, (at, length) in enumerate(runs):
+        if limit <= 0:
+            return found, list(runs[number:])
+        rows = _rows(tx, at, length, limit)
+        stop = _stop(at, length, rows, limit)
+        limit -= _RUN_ROWS + len(rows)
         done = 0
-        for row in rows:
-            with suppress(CatalogCorrupt):
-                clean = _checked(row)
-                offset = _distance(at, clean.source)
-                if offset is None:
-                    continue
-                start, stop = max(done, offset), min(length, offset + clean.length)
-                if start < stop:
-                    found.append(MovedRun(at.advanced(start), stop - start, clean.target.advanced(start - offset)))
-                    done = stop
-    return found
+        for offset, clean in _good(at, rows, now_ns):
+            first, last = max(done, offset), min(stop, offset + clean.length)
+            if first < last:
+                found.append(MovedRun(at.advanced(first), last - first, clean.target.advanced(first - offset)))
+                done = last
+        if stop < length:
+            return found, [(at.advanced(stop), length - stop), *runs[number + 1 :]]
+    return found, []
+
+
+def _rows(tx: Transaction, at: Location, length: int, limit: int) -> list[tuple[Any, ...]]:
+    """Those that may have some of a run, in order. Rows of a volume do not overlap, so no more than one of them begins
+    before it."""
+    last = at.advanced(length - 1)
+    rows = tx.all(
+        "select c.*, v.state from (select * from (select * from clean where volume = ?1 and (stripe, skip) <= (?2, ?3)"
+        " order by stripe desc, skip desc limit 1) union all select * from (select * from clean where volume = ?1"
+        " and (stripe, skip) > (?2, ?3) and (stripe, skip) <= (?4, ?5) order by stripe, skip limit ?6)) c"
+        " left join volume v on v.id = c.cold",
+        (at.volume, at.stripe, at.skip, last.stripe, last.skip, limit),
+    )
+    return sorted(rows, key=lambda row: row[1:5:3])
+
+
+def _stop(at: Location, length: int, rows: Sequence[tuple[Any, ...]], limit: int) -> int:
+    """Up to which byte of a run these are all; where there may be more, up to the last of them. What a damaged row
+    hides is only uploaded anew."""
+    behind = [row for row in rows if row[1:5:3] > (at.stripe, at.skip)]
+    if len(behind) < limit:
+        return length
+    offset = (behind[-1][1] - at.stripe) * STRIPE_PAYLOAD_MAX + behind[-1][4] - at.skip
+    return offset if 0 < offset < length else length
+
+
+def _good(at: Location, rows: Sequence[tuple[Any, ...]], now_ns: int) -> Iterator[tuple[int, MovedRun]]:
+    """With the distance of each from the beginning of the run."""
+    for *row, state in rows:
+        with suppress(CatalogCorrupt):
+            clean = _checked(tuple(row))
+            offset = _distance(at, clean.source)
+            if offset is not None and state == SEALED and row[13] > now_ns:
+                yield offset, clean
 
 
 def forget_clean(tx: Transaction, now_ns: int, limit: int = 200) -> int:

@@ -157,8 +157,11 @@ class RemoteTier:
         """See `RepackTarget`. That an object is there, and whose it is, is asked of the service; of what is known
         to be damaged nothing is there."""
         found: list[MovedRun] = []
-        for start in range(0, len(runs), SWAP_ROWS):
-            found += await self._catalog.read(clean_runs, runs[start : start + SWAP_ROWS], time.time_ns())
+        rest = list(runs)
+        while rest:
+            more, left = await self._catalog.read(clean_runs, rest[:SWAP_ROWS], time.time_ns())
+            found += more
+            rest[:SWAP_ROWS] = left
             await trio.lowlevel.checkpoint()
         if not found or self.look is None:
             return ()
