@@ -118,12 +118,15 @@ class RemoteTier:
         self.bad = KnownBad()
         self.unknown: list[Unknown] = []
         self.look: RemoteLook | None = None
+        self._asked: RemoteLook | None = None
         if offsite.master is not None:
             shards = self._shards = RemoteShards(offsite.remote, offsite.master, store, offsite.budget)
             self.source: RemoteSource | LockedSource = RemoteSource(
                 self.ident, self.label, shards, offsite.deadline_s, Ahead(shards, nursery), offsite.budget
             )
             self.look = RemoteLook(store, offsite.tier, catalog, offsite.remote, offsite.master)
+            # With a thread of its own: who moves does not wait for one who reads all that lies there.
+            self._asked = RemoteLook(store, offsite.tier, catalog, offsite.remote, offsite.master)
         else:
             self.source = LockedSource(str(offsite.locked))
 
@@ -163,12 +166,12 @@ class RemoteTier:
             found += more
             rest[:SWAP_ROWS] = left
             await trio.lowlevel.checkpoint()
-        if not found or self.look is None:
+        if not found or self._asked is None:
             return ()
         try:
             await self.claim.check()
             there = {each.target.volume for each in found}
-            there = {ident for ident in there if await self.look.is_there(ident)}
+            there = {ident for ident in there if await self._asked.is_there(ident)}
         except DeviceError as error:
             raise ColdUnavailable(str(error)) from error
         there -= self.bad.keys()

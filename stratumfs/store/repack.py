@@ -17,7 +17,7 @@ from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.extents import END, layout
 from stratumfs.catalog.swap import IDS_PER_SWAP, Place, inline_extents, swap_inline, swap_runs
 from stratumfs.catalog.volumes import readable_extents_in
-from stratumfs.errors import TooFewShards
+from stratumfs.errors import TooFewShards, WriteConflict
 from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
 from stratumfs.limits import REPACK_BYTES, REPACK_RUNS, SWAP_ROWS
 from stratumfs.store.reader import Reader, volumes_of
@@ -141,8 +141,7 @@ class Repack:
             return moved_runs(moved, extents)
 
         payload = self._target.packed_payload
-        if runs and (there := tuple(await self._target.has(runs))):
-            await self._swap_there(there)
+        if runs and (there := tuple(await self._target.has(runs))) and await self._swap_there(there):
             runs = without(runs, there)
         if not runs and not inline:
             return
@@ -165,11 +164,17 @@ class Repack:
                 await self._swap(moved_runs(moved, stream.extents))
             await self._swap_inline(packed_extents(packed, stream.extents))
 
-    async def _swap_there(self, there: tuple[MovedRun, ...]) -> None:
-        """These lie in the target already."""
+    async def _swap_there(self, there: tuple[MovedRun, ...]) -> bool:
+        """These lie in the target already. False if a place was freed meanwhile, for nobody keeps it: all of them are
+        to be copied then, and rows that were swapped are found no more."""
         sources, to = {run.source.volume for run in there}, {run.target.volume for run in there}
         with self._target.inheriting(sources, to, self._sequence, again=True):
-            await self._swap(there)
+            try:
+                await self._swap(there)
+            except WriteConflict as error:
+                _log.info("bytes_not_there_any_more", tier=self._target.tier, reason=str(error))
+                return False
+        return True
 
     def _sequence(self) -> int:
         return self._catalog.statistics().sequence

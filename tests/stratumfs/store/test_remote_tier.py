@@ -13,7 +13,7 @@ import trio
 
 from stratumfs.catalog.epochs import NamedImage
 from stratumfs.catalog.extents import layout
-from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, volumes
+from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, free_volumes, volumes
 from stratumfs.errors import ColdUnavailable, DeviceFailed, StoreBusy, StoreReadOnly, TooFewShards
 from stratumfs.ids import Buffer, CellIndex, VolumeId
 from stratumfs.owner.cold import places_of
@@ -649,6 +649,34 @@ async def test_a_clean_copy_that_is_not_there_any_more_is_not_believed(tmp_path:
         assert (await move(store, "key", "cold")).moved == len(DATA)
         assert await get(store, b"key") == DATA
         assert len([name for name in remote.objects if "/volumes/" in name]) == 1
+
+
+class Going(MemoryRemote):
+    """asked: called when it is asked for a header, once."""
+
+    asked: Callable[[], None] | None = None
+
+    def get(self, name: str, offset: int, length: int) -> bytes:
+        if self.asked is not None and "/volumes/" in name:
+            asked, self.asked = self.asked, None
+            asked()
+        return super().get(name, offset, length)
+
+
+async def test_what_is_freed_while_the_service_is_asked_for_it_is_put_anew(tmp_path: Path, no_grace: None) -> None:
+    remote = Going()
+    async with running_store(tmp_path, offsite=keeping(tmp_path, remote)) as store:
+        await store.objects.create_bucket("bucket", 1)
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+        await move(store, "key", "hot")
+        [cold] = await rows(store, SEALED)
+        before = store.remotes["cold"].uploads
+        remote.asked = lambda: trio.from_thread.run(store.catalog.write, free_volumes, (cold.id,), time.time_ns())
+        assert (await move(store, "key", "cold")).moved == len(DATA)
+        assert store.remotes["cold"].uploads == before + 1
+        assert cold.id in [row.id for row in await store.catalog.read(volumes, FREED)]
+        assert await get(store, b"key") == DATA
 
 
 async def test_an_overwrite_goes_there_and_only_the_rest_is_there_already(tmp_path: Path, no_grace: None) -> None:
