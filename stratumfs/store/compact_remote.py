@@ -63,6 +63,7 @@ class RemoteCompactor:
         self.work: Work | None = None
         self._catalog, self._reader, self._targets, self._foreground = catalog, reader, targets, foreground
         self._put_off: dict[VolumeId, float] = {}
+        self._turn = trio.Lock()  # two rounds at once would choose the same volumes
 
     async def serve(self) -> None:
         """Until cancelled. An owner that opened the store for one question does not begin."""
@@ -72,12 +73,13 @@ class RemoteCompactor:
 
     async def round(self) -> None:
         """All that pays, of each tier. What meets an error waits for the next round."""
-        for tier, (target, gain) in tuple(self._targets.items()):
-            try:
-                if not self._catalog.read_only and target.read_only is None:
-                    await self._tier(tier, target, gain)
-            except StratumError as error:
-                _log.warning("compaction stopped, and goes on later", tier=tier, error=str(error))
+        async with self._turn:
+            for tier, (target, gain) in tuple(self._targets.items()):
+                try:
+                    if not self._catalog.read_only and target.read_only is None:
+                        await self._tier(tier, target, gain)
+                except StratumError as error:
+                    _log.warning("compaction stopped, and goes on later", tier=tier, error=str(error))
 
     async def _tier(self, tier: str, target: RepackTarget, gain: Gain) -> None:
         now = trio.current_time()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import trio
 
 from stratumfs.catalog.volumes import SEALED
 from stratumfs.store.compact_remote import Held, RemoteCompactor
@@ -59,6 +60,21 @@ async def test_what_pays_is_written_anew_together(tmp_path: Path, no_grace: None
         assert len([name for name in remote.objects if "/volumes/" in name]) == 1
         for number in range(3):
             assert await get(store, f"d{number}/v{number}-0".encode()) == bytes([number]) * SIZE
+
+
+async def test_two_rounds_at_once_do_not_write_the_same_anew(tmp_path: Path, no_grace: None) -> None:
+    async with with_cold(tmp_path, MemoryRemote()) as store:
+        await half_dead(store, 2)
+        before = store.remotes["cold"].uploads
+        found, _ = compactor(store, pays=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(found.round)
+            nursery.start_soon(found.round)
+        # What the first one has made would pay again, by these prices.
+        volumes = [row for row in await rows(store, SEALED) if row.live]
+        assert sum(row.live for row in volumes) == 2 * SIZE
+        assert sum(row.length for row in volumes) < 3 * SIZE
+        assert store.remotes["cold"].uploads - before == 1
 
 
 async def test_what_does_not_pay_is_left(tmp_path: Path, no_grace: None) -> None:
