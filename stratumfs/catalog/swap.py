@@ -25,6 +25,7 @@ from stratumfs.catalog.extents import (
     point_at,
 )
 from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.untold import note_untold
 from stratumfs.config import REMOTE_TIERS
 from stratumfs.errors import CatalogCorrupt
 from stratumfs.ids import ExtentId, InodeNo, StripeNo, VolumeId
@@ -64,12 +65,14 @@ def swap_runs(
     move: bytes | None,
     now_ns: int,
     clean_ns: int = 0,
+    untold: bool = False,
 ) -> Swapped:
     """Swap a chunk of the extents that point into *runs*, each in one volume, from *start* on.
 
     Takes ``IDS_PER_SWAP`` ids. An extent of an inode with a void is left where only a part of it lies in a run: new ids
     could bring to light what the void hides, or hide what it does not. *move*: the row that the move is recorded under.
-    *clean_ns*: so long what is brought back from somebody's S3 is remembered to lie there too.
+    *clean_ns*: so long what is brought back from somebody's S3 is remembered to lie there too. *untold*: no table of
+    contents will tell of it.
     """
     ids = iter(range(first_id, first_id + IDS_PER_SWAP))
     left, moved = SWAP_ROWS, 0
@@ -95,6 +98,8 @@ def swap_runs(
         if left:
             place = Place(place.run + 1) if place.run + 1 < len(runs) else None
     pointed.count(tx)
+    if untold and moved:
+        note_untold(tx)
     return Swapped(moved, place)
 
 

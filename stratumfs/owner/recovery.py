@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from stratumfs.catalog.engine import Catalog
+from stratumfs.catalog.untold import note_untold
 from stratumfs.catalog.volumes import OPEN, VolumeRow, readable_extents_in, volumes
 from stratumfs.errors import DeviceFailed, StratumError
 from stratumfs.ids import DeviceId, StoreId
@@ -50,12 +51,15 @@ async def _seal_volumes_left_open(
                 continue
             if not row.placed:
                 _log.error("volume_sealed_without_a_table", volume=row.id.hex(), error="rows of its shards are lost")
+                await catalog.commit(note_untold)
                 await ledger.sealed(row.id, length, stripes)
                 continue
             info = volume_info(row)
             failures = await seal_left_open(store, info, length, stripes, devices, ledger, threads)
             for error in failures.values():
                 _log.warning("volume_sealed_without_a_table", volume=row.id.hex(), error=str(error))
+            if len(failures) >= sum(each in devices for each in info.devices):
+                await catalog.commit(note_untold)
             failed |= _failed(failures)
             count += 1
     if count:

@@ -2,8 +2,8 @@
 
 What lies in a volume its table of contents says, which it is given when it is sealed; a namespace image says it too.
 Until one of them tells of bytes that were moved, the volume that they came from is not removed, for a catalog that is
-lost is made again from what tables and images say. Nothing of this is written down: an owner that ends seals what it
-has written to, and so does the next one for an owner that died.
+lost is made again from what tables and images say. An owner that ends seals what it has written to, and so does the
+next one for an owner that died; that something waits for an image is written down, but not what.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -23,10 +23,20 @@ class _Left:
 
 
 class Heirs:
-    """One a store, for what is moved on to another tier has heirs there. On the loop."""
+    """One a store, for what is moved on to another tier has heirs there. On the loop.
+
+    untold  how often it was found that something is to wait for an image
+    """
 
     def __init__(self) -> None:
+        self.untold = 0
         self._left: dict[VolumeId, _Left] = {}
+        self._before = 0  # the last transaction of an earlier owner of which only an image tells
+
+    def begun(self, sequence: int) -> None:
+        """An earlier owner has left something to wait for an image that shows transaction *sequence*: it may be any
+        volume, for one is removed long after the first bytes of it were moved away."""
+        self._before = sequence
 
     def moved(
         self, sources: Iterable[VolumeId], to: Iterable[VolumeId], telling: Collection[VolumeId], sequence: int
@@ -40,7 +50,9 @@ class Heirs:
         for ident in own if heirs else ():
             left = self._left.setdefault(ident, _Left())
             left.heirs |= heirs.intersection(telling)
-            left.untabled |= not heirs.issubset(telling)
+            if not heirs.issubset(telling):
+                left.untabled = True
+                self.untold += 1
             left.sequence = max(left.sequence, sequence)
 
     @contextmanager
@@ -67,7 +79,9 @@ class Heirs:
         for ident, left in list(self._left.items()):
             if heir in left.heirs:
                 left.heirs.discard(heir)
-                left.untabled |= not tabled
+                if not tabled:
+                    left.untabled = True
+                    self.untold += 1
                 if not left.heirs and not left.untabled:
                     del self._left[ident]
 
@@ -75,11 +89,15 @@ class Heirs:
         """A namespace image shows all up to transaction *sequence*, and every place that is there names it."""
         for ident in [ident for ident, left in self._left.items() if left.sequence <= sequence]:
             del self._left[ident]
+        if self._before <= sequence:
+            self._before = 0
 
     def wait_for(self, ident: VolumeId) -> frozenset[VolumeId] | None:
         """None: it may go. Else the volumes that are to be sealed first; none of them: an image must come first."""
         left = self._left.get(ident)
-        return frozenset(left.heirs) if left is not None else None
+        if left is not None:
+            return frozenset(left.heirs)
+        return frozenset() if self._before else None
 
     def forget(self, ident: VolumeId) -> None:
         """It has gone."""

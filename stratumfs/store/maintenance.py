@@ -10,6 +10,7 @@ from stratumfs.catalog.clean import forget_clean, has_stale
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.extents import clear_void, voided_inodes
 from stratumfs.catalog.reap import inline_bytes, orphans, reap
+from stratumfs.catalog.untold import note_untold, untold
 from stratumfs.catalog.uploads import drop_parts, forget_uploads, old_uploads, stale_uploads
 from stratumfs.catalog.volumes import FREED, VolumeRow, empty_volumes, forget_volume, free_volumes, volumes
 from stratumfs.errors import StratumError
@@ -68,6 +69,8 @@ class Maintenance:
         """So long shards of freed volumes stay where there is room: an older catalog, brought back from a backup, names
         them."""
         self._heirs = heirs
+        self._noted = 0
+        self._begun = False
         self._unkept: set[VolumeId] = set()
         self._due = trio.Event()
         self._waiting: set[InodeNo] = set()
@@ -169,6 +172,7 @@ class Maintenance:
 
     async def _free_volumes(self) -> None:
         """Empty volumes are marked; their shards go after the sync of that and the grace period, then their rows."""
+        await self._note_untold()
         now_ns = time.time_ns()
         while await self._catalog.read(has_stale, now_ns):  # a store that nobody uses writes nothing
             await self._catalog.write(forget_clean, now_ns)
@@ -179,6 +183,17 @@ class Maintenance:
         if free := [ident for ident in empty if ident not in spare]:
             await self._catalog.write(free_volumes, tuple(free), now_ns)
         await self._unlink_freed(now_ns - int(VOLUME_FREE_GRACE_S * 1e9), now_ns - int(self.keep_s * 1e9))
+
+    async def _note_untold(self) -> None:
+        """That something waits for an image is known to the next owner, and to this one of the last."""
+        if not self._begun:
+            newest = max((image.sequence for image in self._catalog.aside.images), default=0)
+            if (sequence := await self._catalog.read(untold)) > newest:
+                self._heirs.begun(sequence)
+            self._begun = True
+        if self._noted != (found := self._heirs.untold):
+            await self._catalog.write(note_untold)
+            self._noted = found
 
     async def _unlink_freed(self, grace_ns: int, window_ns: int) -> None:
         """Those that cannot be unlinked everywhere are tried again in the next round, and hold up none.

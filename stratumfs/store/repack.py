@@ -170,7 +170,7 @@ class Repack:
         sources, to = {run.source.volume for run in there}, {run.target.volume for run in there}
         with self._target.inheriting(sources, to, self._sequence, again=True):
             try:
-                await self._swap(there)
+                await self._swap(there, untold=True)
             except WriteConflict as error:
                 _log.info("bytes_not_there_any_more", tier=self._target.tier, reason=str(error))
                 return False
@@ -196,12 +196,14 @@ class Repack:
             self.moved += swapped
             await trio.lowlevel.checkpoint()
 
-    async def _swap(self, runs: tuple[MovedRun, ...]) -> None:
+    async def _swap(self, runs: tuple[MovedRun, ...], *, untold: bool = False) -> None:
         place = Place() if runs else None
         while place is not None:
             first = await self._catalog.ids.extents(IDS_PER_SWAP)
             clean_ns = int(self._target.clean_s * 1e9)
-            swapped = await self._catalog.write(swap_runs, runs, place, first, self._move, time.time_ns(), clean_ns)
+            swapped = await self._catalog.write(
+                swap_runs, runs, place, first, self._move, time.time_ns(), clean_ns, untold
+            )
             self.moved += swapped.bytes
             place = swapped.resume
             await trio.lowlevel.checkpoint()

@@ -63,6 +63,19 @@ def test_an_image_that_is_made_while_rows_are_swapped_is_older_than_that() -> No
     assert heirs.wait_for(A) == {B}
 
 
+def test_what_an_earlier_owner_has_left_waits_for_an_image_whatever_it_is() -> None:
+    heirs = Heirs()
+    heirs.begun(5)
+    heirs.moved([A], [B], {B}, 6)
+    assert heirs.wait_for(A) == {B}
+    heirs.ended(B, True)
+    heirs.imaged(4)
+    assert heirs.wait_for(A) == heirs.wait_for(D) == frozenset()
+    heirs.imaged(5)
+    assert heirs.wait_for(A) is heirs.wait_for(D) is None
+    assert heirs.untold == 0
+
+
 def test_what_is_moved_on_before_its_table_is_made_has_the_last_heirs() -> None:
     heirs = Heirs()
     heirs.moved([A], [B], {B}, 1)

@@ -619,6 +619,31 @@ async def test_what_it_came_from_waits_for_an_image_that_knows_where_it_is(tmp_p
         assert await get(store, b"key") == DATA
 
 
+async def test_the_wait_for_an_image_outlasts_its_owner(tmp_path: Path, no_grace: None) -> None:
+    remote = MemoryRemote()
+    async with running_store(tmp_path, offsite=keeping(tmp_path, remote)) as store:
+        await store.objects.create_bucket("bucket", 1)
+        for key in ("key", "other"):
+            await put(store, key.encode(), DATA)
+            await move(store, key, "cold")
+            await move(store, key, "hot")
+        await store.writer.volumes.seal_idle(0)
+        [hot] = [row for row in await store.catalog.read(volumes, SEALED) if row.live and not row.remote]
+        await move(store, "key", "cold")
+    async with running_store(tmp_path, offsite=keeping(tmp_path, remote)) as store:
+        await acts.delete(store, "bucket/other")  # only now it is empty
+        await store.maintenance.reap()
+        for _ in range(2):
+            await store.maintenance.round()
+        assert hot.id in [row.id for row in await store.catalog.read(volumes, FREED)]
+        assert store.imager.wanted
+        await store.imager.write(paced=False)
+        for _ in range(2):
+            await store.maintenance.round()
+        assert hot.id not in [row.id for row in await store.catalog.read(volumes, FREED)]
+        assert await get(store, b"key") == DATA
+
+
 async def test_what_it_came_from_waits_for_tables_in_all_tiers_that_it_went_on_to(
     tmp_path: Path, no_grace: None
 ) -> None:
