@@ -32,7 +32,7 @@ REMOTE_LOOK_FIRST_S, REMOTE_LOOK_S = 600.0, 3600.0
 SWEEP_GRACE_S = 7 * 86400.0
 """An object of ours that no row knows is not removed before it is so old …"""
 SWEEP_SKEW_S = 86400.0
-"""… and was put so long after this catalog has claimed the tier: clocks differ."""
+"""… and was put so long after this catalog has claimed the tier: those of a service differ."""
 
 assert REPACK_BYTES + RECALL_PIECE < RECALLED_BYTES
 assert RECALL_KEPT < RECALL_PIECE <= RECALL_AHEAD

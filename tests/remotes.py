@@ -1,6 +1,7 @@
 """Somebody's S3, for tests: a real service on loopback, and one in memory."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,12 +89,14 @@ def cold(tmp_path: Path, service: Endpoint, service_keys: Path) -> Iterator[Door
 
 
 class MemoryRemote:
-    """A `Remote` in memory. *objects*, and how old listings say that they are, may be changed by tests."""
+    """A `Remote` in memory. *objects*, how old listings say that they are, and how far its clock is ahead may be
+    changed by tests."""
 
     def __init__(self, label: str = "memory") -> None:
         self.label = label
         self.objects: dict[str, bytes] = {}
         self.ages_s: dict[str, float] = {}
+        self.ahead_s = 0.0
         self._lock = threading.Lock()
 
     def put(self, name: str, source: Buffer) -> None:
@@ -120,7 +123,8 @@ class MemoryRemote:
 
     def listed(self, prefix: str) -> Iterator[Listed]:
         for name in self.names(prefix):
-            yield Listed(name, len(self.objects[name]), self.ages_s.get(name, 0.0))
+            age_s = self.ages_s.get(name, 0.0)
+            yield Listed(name, len(self.objects[name]), age_s, time.time() + self.ahead_s - age_s)
 
     def close(self) -> None:
         pass

@@ -30,15 +30,16 @@ def announce_claim(tx: Transaction, tier: str, number: int) -> None:
     _set(tx, f"{tier}_{_NEXT}", number)
 
 
-def confirm_claim(tx: Transaction, tier: str, number: int, now_s: int) -> None:
-    """It was."""
+def confirm_claim(tx: Transaction, tier: str, number: int, put_s: int | None = None) -> None:
+    """It was, then by the clock of the service; None: nobody has asked it."""
     _set(tx, f"{tier}_{_KEPT}", number)
-    if claimed_since(tx, tier) is None:
-        _set(tx, f"{tier}_{_SINCE}", now_s)
+    if put_s is not None and claimed_since(tx, tier) is None:
+        _set(tx, f"{tier}_{_SINCE}", put_s)
 
 
 def claimed_since(tx: Transaction, tier: str) -> int | None:
-    """Since when this very catalog knows of all that is put there, in seconds; None: it does not claim the tier."""
+    """Since when this very catalog knows of all that is put there, in seconds by the clock of the service, for ours may
+    have been wrong then; None: it does not claim the tier."""
     row = tx.one("select value from counter where name = ?", (f"{tier}_{_SINCE}",))
     return int(row[0]) if row is not None else None
 

@@ -44,11 +44,13 @@ _KMS = "aws:kms"
 
 
 class Listed(NamedTuple):
-    """An object by the word of a listing. age_s: since it was put there, by the clock of the service."""
+    """An object by the word of a listing. put_s: when it was put there, and age_s: how long ago, both by the clock
+    of the service; 0.0 both if it does not say."""
 
     name: str
     size: int
     age_s: float
+    put_s: float
 
 
 class Remote(Protocol):
@@ -390,10 +392,11 @@ def _time_there(answer: Any) -> datetime:
 def _listed(said: Any, now: datetime) -> Listed:
     """One that is younger than it says does no harm: an age is a reason to remove something."""
     try:
-        age_s = max(0.0, (now - said["LastModified"]).total_seconds())
-    except (KeyError, TypeError):
-        age_s = 0.0
-    return Listed(str(said["Key"]), int(said.get("Size", 0)), age_s)
+        put = said["LastModified"]
+        age_s, put_s = max(0.0, (now - put).total_seconds()), float(put.timestamp())
+    except (AttributeError, KeyError, TypeError):
+        age_s = put_s = 0.0
+    return Listed(str(said["Key"]), int(said.get("Size", 0)), age_s, put_s)
 
 
 def _check_length(answer: Any, length: int) -> None:

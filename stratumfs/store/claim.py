@@ -6,13 +6,13 @@ deletes nothing any more: the objects may be the other's. A copy that would be t
 is one that the marker was written from. Only a whole machine that is copied is not told apart.
 """
 
+import math
 import secrets
-import time
 
 import msgspec
 import trio
 
-from stratumfs.catalog.claims import Claims, announce_claim, claims, confirm_claim, renew_claim
+from stratumfs.catalog.claims import Claims, announce_claim, claimed_since, claims, confirm_claim, renew_claim
 from stratumfs.catalog.engine import Catalog
 from stratumfs.errors import DeviceError, ShardMissing, StoreReadOnly
 from stratumfs.ids import StoreId
@@ -68,7 +68,7 @@ class Claim:
             if self._number is None or take or found is None:
                 if found is not None and found.number == known.next:
                     # It lies there, whatever became of who wrote it; the next one takes its place in the catalog.
-                    await self._catalog.commit(confirm_claim, self._tier, found.number, int(time.time()))
+                    await self._catalog.commit(confirm_claim, self._tier, found.number)
                 if take:
                     await self._catalog.commit(renew_claim, self._tier)
                 await self._take()
@@ -98,8 +98,19 @@ class Claim:
         marker = msgspec.json.encode(Marker(self._store.hex(), number, tuple(sorted(self._places))))
         name = f"{folder(self._store)}{_MARKER}"
         await in_thread(self._remote.put, name, marker, limiter=self._threads)
-        await self._catalog.commit(confirm_claim, self._tier, number, int(time.time()))
+        put_s = None
+        if await self._catalog.read(claimed_since, self._tier) is None:
+            put_s = await in_thread(self._put_s, name, limiter=self._threads, abandon_on_cancel=True)
+        await self._catalog.commit(confirm_claim, self._tier, number, put_s)
         self._number = number
+
+    def _put_s(self, name: str) -> int | None:
+        """When, by the clock of the service; None if it does not say: what no row knows is kept then. Blocking."""
+        try:
+            times = [each.put_s for each in self._remote.listed(name) if each.name == name]
+        except DeviceError:
+            return None
+        return math.ceil(times[0]) if times and times[0] > 0 else None
 
     def _found(self) -> Marker | None:
         name = f"{folder(self._store)}{_MARKER}"

@@ -247,12 +247,8 @@ class RemoteLook:
         if ident is not None and await self._catalog.read(volume, ident) is not None:
             return None
         since_s = await self._catalog.read(claimed_since, self._tier)
-        ours = since_s is not None and entry.age_s + SWEEP_SKEW_S < now_s() - since_s
+        ours = since_s is not None and entry.put_s > since_s + SWEEP_SKEW_S
         return Unknown(entry.name, entry.size, entry.age_s, ident, ours and ident is not None)
-
-
-def now_s() -> float:
-    return time.time()
 
 
 def _some(entries: Iterator[Listed]) -> list[Listed]:

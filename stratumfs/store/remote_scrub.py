@@ -1,6 +1,7 @@
 """Looks now and then at what lies in a tier in somebody's S3, and removes there what nobody needs."""
 
 import math
+import time
 
 import structlog
 import trio
@@ -13,7 +14,7 @@ from stratumfs.errors import StratumError
 from stratumfs.ids import VolumeId
 from stratumfs.store.observer import Foreground
 from stratumfs.store.pace import Pace
-from stratumfs.store.remote_look import Looked, RemoteLook, now_s
+from stratumfs.store.remote_look import Looked, RemoteLook
 from stratumfs.store.remote_tier import RemoteTier
 
 _log = structlog.get_logger(__name__)
@@ -111,3 +112,7 @@ class RemoteScrubber:
                 wrapped |= last is None
                 self._after = last or VolumeId(b"")
             await trio.lowlevel.checkpoint()
+
+
+def now_s() -> float:
+    return time.time()

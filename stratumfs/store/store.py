@@ -36,8 +36,7 @@ from stratumfs.store.observer import AccessObserver, Foreground, NullObserver
 from stratumfs.store.pace import Pace
 from stratumfs.store.pack import Packer
 from stratumfs.store.reader import Reader
-from stratumfs.store.remote_look import now_s
-from stratumfs.store.remote_scrub import RemoteScrubber
+from stratumfs.store.remote_scrub import RemoteScrubber, now_s
 from stratumfs.store.remote_tier import Everywhere, Offsite, RemoteTier
 from stratumfs.store.space import SPACE_FIRST_S, Space
 from stratumfs.store.target import RepackTarget

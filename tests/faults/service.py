@@ -68,7 +68,7 @@ class FolderRemote:
     def listed(self, prefix: str) -> Iterator[Listed]:
         for name in self.names(prefix):
             found = (self._root / name).stat()
-            yield Listed(name, found.st_size, max(0.0, time.time() - found.st_mtime))
+            yield Listed(name, found.st_size, max(0.0, time.time() - found.st_mtime), found.st_mtime)
 
     def close(self) -> None:
         pass

@@ -59,6 +59,17 @@ class RemoteSuite:
         assert set(remote.names("odd")) == {"odd name+%&é"}
         assert list(remote.names("absent/")) == []
 
+    def test_a_listing_says_when_what_was_put_was_put(self, remote: Remote) -> None:
+        """By one clock for all of them."""
+        remote.put("said/first", b"x")
+        [first] = remote.listed("said/")
+        remote.put("said/then", b"xy")
+        found = {each.name: each for each in remote.listed("said/")}
+        assert first.put_s > 0
+        assert found["said/then"].size == 2
+        assert first.put_s <= found["said/then"].put_s <= first.put_s + 3600
+        assert 0 <= found["said/then"].age_s < 3600
+
     def test_a_long_listing_is_whole(self, remote: Remote) -> None:
         """Several pages of LISTED_AT_ONCE."""
         wanted = {f"many/{number:02}" for number in range(35)}

@@ -18,7 +18,7 @@ from stratumfs.ids import CellIndex, VolumeId
 from stratumfs.shards.encrypted import HEADER_SIZE, encrypt
 from stratumfs.shards.layout import ShardName
 from stratumfs.shards.remote_shards import object_name
-from stratumfs.store import remote_look, remote_scrub
+from stratumfs.store import remote_scrub
 from stratumfs.store.remote_look import Looked
 from stratumfs.store.remote_scrub import RemoteScrubber
 from stratumfs.store.store import Store
@@ -146,13 +146,12 @@ def left_there(remote: MemoryRemote, number: int, age_s: float) -> str:
 
 
 def later(age_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This catalog has claimed the tier so long ago."""
+    """By our clock."""
     now = time.time()
-    for module in (remote_look, remote_scrub):
-        monkeypatch.setattr(module, "now_s", lambda: now + age_s)
+    monkeypatch.setattr(remote_scrub, "now_s", lambda: now + age_s)
 
 
-async def test_what_no_row_knows_goes_if_it_is_ours_and_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_no_row_knows_goes_if_it_is_ours_and_old(tmp_path: Path) -> None:
     remote = MemoryRemote()
     async with with_cold(tmp_path, remote) as store:
         await filled(store)
@@ -162,7 +161,7 @@ async def test_what_no_row_knows_goes_if_it_is_ours_and_old(tmp_path: Path, monk
         strange = f"{STORE.hex()}/volumes/strange"
         remote.put(strange, b"what is this?")
         remote.ages_s[strange] = SWEEP_GRACE_S + 1
-        later(SWEEP_GRACE_S + SWEEP_SKEW_S + 10, monkeypatch)
+        remote.ahead_s = SWEEP_GRACE_S + SWEEP_SKEW_S + 10  # since the tier was claimed
         found = {each.name: each for each in (await look(store)).unknown}
         assert {name for name, each in found.items() if each.stale} == {old}
         assert {name for name, each in found.items() if each.ours} == {young, old}
@@ -175,24 +174,36 @@ async def test_what_no_row_knows_goes_if_it_is_ours_and_old(tmp_path: Path, monk
         assert (await look(store)).bad == {}
 
 
-async def test_nothing_goes_that_came_before_the_tier_was_claimed_or_is_another_s(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nothing_goes_that_came_before_the_tier_was_claimed_or_is_another_s(tmp_path: Path) -> None:
     remote = MemoryRemote()
     async with with_cold(tmp_path, remote) as store:
         await filled(store)
         name = left_there(remote, 1, SWEEP_GRACE_S + 1)
         await store.catalog.commit(forget_claims, "cold")  # as of a catalog that was made again
-        later(100 * SWEEP_GRACE_S, monkeypatch)
+        remote.ahead_s = 100 * SWEEP_GRACE_S
         await store.remote_scrubbers["cold"].round()
         assert name in remote.objects
         assert store.remotes["cold"].statistics()["unknown_objects"] == 1
-    monkeypatch.undo()
     async with with_cold(tmp_path, remote) as store:
         await store.remotes["cold"].claim.check(take=True)
         await store.remote_scrubbers["cold"].round(at_once=True)
         assert name in remote.objects
         assert (await store.catalog.read(claims, "cold")).kept is not None
+
+
+async def test_what_came_before_the_claim_stays_though_our_clock_was_wrong_when_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = MemoryRemote()
+    remote.ahead_s = 10 * SWEEP_GRACE_S  # by which ours is set only later
+    async with with_cold(tmp_path, remote) as store:
+        name = left_there(remote, 1, 2 * SWEEP_GRACE_S)
+        await filled(store)
+        later(10 * SWEEP_GRACE_S, monkeypatch)
+        [found] = (await look(store)).unknown
+        assert not found.ours
+        await store.remote_scrubbers["cold"].round(at_once=True)
+        assert name in remote.objects
 
 
 async def test_looks_come_once_in_a_period_and_are_remembered(tmp_path: Path) -> None:
