@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from stratumfs.errors import StoreBusy
+
 DAY_S = 86_400.0
 
 
@@ -62,12 +64,29 @@ class RecallBudget:
         self.bytes, self.usd = Budget(bytes_day, clock), Budget(usd_day, clock)
         self.waits = waits
         self._usd_get, self._usd_byte = usd_get, usd_byte
+        self._lock = threading.Lock()
 
     def spend(self, count: int) -> None:
         """One request for so many bytes."""
         self.bytes.spend(count)
         self.usd.spend(self._usd_get + self._usd_byte * count)
 
+    def take(self, count: int) -> float:
+        """The same, if something may be read now: 0; else how long not. Of many who ask at once one goes beyond it."""
+        with self._lock:
+            closed_s = self.closed_s()
+            if not closed_s:
+                self.spend(count)
+            return closed_s
+
     def closed_s(self) -> float:
         """How long nothing may be read; 0: something may be now."""
         return max(self.bytes.closed_s(), self.usd.closed_s())
+
+
+def used_up(label: str, closed_s: float) -> StoreBusy:
+    """What whoever may not read is told."""
+    return StoreBusy(
+        f"{label}: what may be recalled in a day is used up: something may be again in {closed_s:.0f} s "
+        "(cold.recall_bytes_day and cold.recall_usd_day)"
+    )

@@ -9,7 +9,7 @@ from stratumfs.cold_limits import RECALL_KEPT, RECALLED_BYTES
 from stratumfs.errors import ShardCorrupt, ShardMissing
 from stratumfs.ids import StoreId, VolumeId
 from stratumfs.limits import REMOTE_VERB_S, REMOTE_VOLUMES_KNOWN
-from stratumfs.shards.budget import RecallBudget
+from stratumfs.shards.budget import RecallBudget, used_up
 from stratumfs.shards.encrypted import HEADER_SIZE, SEGMENT, MasterKey, Opened, open_header
 from stratumfs.shards.layout import ShardName
 from stratumfs.shards.recalled import Piece, Recalled
@@ -33,7 +33,7 @@ class RemoteShards:
     """A `ShardReader`. What headers say is kept: each was a request. Raises ShardCorrupt, too.
 
     recalled  what was fetched ahead, and what lies beside what was read
-    budget    what is fetched is taken from it; nobody is refused for that here
+    budget    what is fetched is taken from it; StoreBusy when nothing is left
     """
 
     def __init__(self, remote: Remote, master: MasterKey, store: StoreId, budget: RecallBudget | None = None) -> None:
@@ -76,11 +76,13 @@ class RemoteShards:
         offset, count = opened.range(start, stop - start)
         path = object_name(self._store, self._master, opened.volume)
 
+        if closed_s := self.budget.take(count):
+            raise used_up(self._remote.label, closed_s)
+
         def get() -> bytes:
-            self.budget.spend(count)
             return opened.decrypt(self._store, start, stop - start, self._remote.get(path, offset, count))
 
-        return _right(get)
+        return _right(get, lambda: self.budget.spend(count))
 
     def read_nowait(self, name: ShardName, position: int, parts: Sequence[memoryview]) -> bool:
         return False
@@ -131,12 +133,14 @@ class RemoteShards:
         return opened
 
 
-def _right(asked: Callable[[], T]) -> T:
-    """What came wrong may have been changed on its way, and there is no other shard: it is asked for once more.
+def _right(asked: Callable[[], T], again: Callable[[], None] = lambda: None) -> T:
+    """What came wrong may have been changed on its way, and there is no other shard: it is asked for once more, behind
+    *again*.
 
     Raises: ShardCorrupt if it is wrong again; what *asked* raises.
     """
     try:
         return asked()
     except ShardCorrupt:
+        again()
         return asked()

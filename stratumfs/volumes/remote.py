@@ -16,7 +16,7 @@ from stratumfs.ids import Buffer, CellIndex, DeviceId, Nonce, StoreId, StripeNo,
 from stratumfs.limits import REMOTE_READS_WAITING_MAX, REMOTE_THREADS, STRIPE_PAYLOAD_MAX
 from stratumfs.location import NONCE_MASK, Location
 from stratumfs.shards.backend import ShardReader
-from stratumfs.shards.budget import RecallBudget
+from stratumfs.shards.budget import RecallBudget, used_up
 from stratumfs.shards.recalled import Piece, Recalled
 from stratumfs.share import OF_MOUNT
 from stratumfs.threads import in_thread
@@ -50,6 +50,10 @@ class _Turn:
     def begin(self) -> None:
         self.begun = True
         self.scope.deadline = trio.current_time() + self._patience_s
+
+    def again(self) -> None:
+        """It was not to be read yet."""
+        self.begun, self.scope = False, trio.CancelScope()
 
     def refuse(self) -> None:
         """It waits for nothing: the service has failed."""
@@ -92,17 +96,14 @@ class RemoteSource:
         if self._ahead is not None and not self._breaker.refuses_s(trio.current_time()) and not self._budget.closed_s():
             self._ahead.expect(volume, spans)
 
-    async def _wait_budget(self) -> None:
-        """Raises: StoreBusy."""
+    async def _wait_budget(self, until: float) -> None:
+        """Raises: StoreBusy, if it may not be waited for or not before *until*."""
         closed_s = self._budget.closed_s()
-        if closed_s and self._budget.waits and closed_s < self._deadline_s:
+        while closed_s and self._budget.waits and trio.current_time() + closed_s < until:
             await trio.sleep(closed_s)
             closed_s = self._budget.closed_s()
         if closed_s:
-            raise StoreBusy(
-                f"{self.label}: what may be recalled in a day is used up: something may be again in {closed_s:.0f} s "
-                "(cold.recall_bytes_day and cold.recall_usd_day)"
-            )
+            raise used_up(self.label, closed_s)
 
     async def read(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Raises: ColdUnavailable, DeviceUnasked; StoreBusy where too many wait already, or one had no turn in time;
@@ -113,6 +114,7 @@ class RemoteSource:
             raise StoreBusy(f"{waiting} reads wait for {self.label} already")
         self._check_breaker()
         turn, tried = _Turn(self._deadline_s), False
+        until = trio.current_time() + self._deadline_s  # the budget is waited for
         token = trio.lowlevel.current_trio_token()
 
         def call() -> T:
@@ -123,14 +125,24 @@ class RemoteSource:
         self._waiting[of_mount].add(turn)
         self.reads += 1
         try:
-            await self._wait_budget()
-            self._check_breaker()
-            tried = self._breaker.begin()
-            turn.queue()
-            with turn.scope:
-                found = await in_thread(call, limiter=self._threads, abandon_on_cancel=True)
-                self._breaker.answered()
-                return found
+            while True:
+                await self._wait_budget(until)
+                self._check_breaker()
+                tried = self._breaker.begin()
+                turn.queue()
+                try:
+                    with turn.scope:
+                        found = await in_thread(call, limiter=self._threads, abandon_on_cancel=True)
+                        self._breaker.answered()
+                        return found
+                except StoreBusy:  # others who waited for the budget came first
+                    if not self._budget.waits or trio.current_time() >= until:
+                        raise
+                    self._breaker.left(tried)
+                    tried = False
+                    turn.again()
+                else:
+                    break
             if turn.refused:
                 raise ColdUnavailable(self._reason)
             if turn.begun:

@@ -1,5 +1,7 @@
 """What may be spent in a day."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from stratumfs.shards.budget import DAY_S, Budget, RecallBudget
 
 
@@ -40,3 +42,13 @@ def test_bytes_and_money_are_both_bounds() -> None:
     budget.spend(100)
     assert DAY_S / 2 <= budget.closed_s() <= DAY_S / 2 + 2
     assert budget.bytes.closed_s() == 0.0
+
+
+def test_of_many_who_ask_at_once_one_goes_beyond_it() -> None:
+    budget = RecallBudget(100.0, 1.0, usd_byte=0.001, clock=Clock())
+    budget.spend(99)
+    with ThreadPoolExecutor(16) as pool:
+        closed = list(pool.map(lambda _: budget.take(1000), range(200)))
+    assert closed.count(0.0) == 1
+    assert budget.bytes.spent == 1099
+    assert budget.usd.spent == 1.099

@@ -10,14 +10,21 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from stratumfs.cold_limits import REMOTE_READS_OF_MOUNT_MAX
 from stratumfs.errors import ColdUnavailable, DeviceFailed, StoreBusy, StratumError
-from stratumfs.ids import DeviceId
+from stratumfs.ids import CellIndex, DeviceId, VolumeId
 from stratumfs.limits import REMOTE_FAILURES, REMOTE_THREADS
+from stratumfs.shards.budget import DAY_S, RecallBudget
+from stratumfs.shards.encrypted import MasterKey, encrypt
+from stratumfs.shards.layout import ShardName
 from stratumfs.shards.memory import MemoryShards
+from stratumfs.shards.remote_shards import RemoteShards, object_name
 from stratumfs.share import OF_MOUNT
 from stratumfs.volumes.remote import RemoteSource
+from tests.remotes import MemoryRemote
+from tests.stores import STORE
 
 DEADLINE_S = 60.0
 PATIENCE_S = 60.0
+MASTER = MasterKey(bytes(range(32)))
 
 
 class Stalled:
@@ -144,6 +151,55 @@ async def test_of_a_mount_only_so_many_wait_and_others_go_on() -> None:
             calls.go.set()
     assert others == ["read"]
     assert found.count("read") == REMOTE_READS_OF_MOUNT_MAX
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+READ = 400_000  # more than is kept for its neighbours
+RATE = 10_000.0
+
+
+async def test_of_a_herd_that_waits_for_the_budget_no_more_read_than_it_has(mock_clock: MockClock) -> None:
+    remote, clock, found = MemoryRemote(), Clock(), list[object]()
+    budget = RecallBudget(RATE * DAY_S, clock=clock)
+    shards = RemoteShards(remote, MASTER, STORE, budget)
+    ident = VolumeId(bytes(16))
+    remote.put(object_name(STORE, MASTER, ident), encrypt(MASTER, STORE, ident, bytes(READ)))
+    asked = RemoteSource(DeviceId(bytes(16)), "s3://bucket", shards, DEADLINE_S, None, budget)
+    budget.spend(int(RATE * (DAY_S + 10)))
+    before = budget.bytes.spent
+
+    async def read() -> None:
+        try:
+            found.append(await asked.read(shards.read_at, ShardName(ident, CellIndex(0)), 0, READ))
+        except StratumError as error:
+            found.append(error)
+
+    async def later(seconds: float) -> None:
+        clock.now += seconds
+        mock_clock.jump(seconds)
+        await wait_all_tasks_blocked()
+        while asked._threads.borrowed_tokens:  # a thread's end tells nobody
+            await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        assert found == []
+        await later(11.5)
+        assert found == [bytes(READ)]
+        await later(41.0)
+    assert found.count(bytes(READ)) == 2
+    assert [type(each) for each in found].count(StoreBusy) == 98  # it opens when their time is over
+    assert budget.bytes.spent - before < 2.1 * READ
+    assert asked.failures == 0
 
 
 async def test_what_fails_in_a_row_is_refused_and_counted_once_each(mock_clock: MockClock) -> None:
