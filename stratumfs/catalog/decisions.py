@@ -1,7 +1,7 @@
 """What the tier engine decided to move, and why: a bounded log, and what the next owner goes on with.
 
-A decision has a row from before its first byte moves. Those that are carried out together share a batch, which the
-rows of ``moved`` name: so that of each inode it is known which decision took its bytes along.
+A decision has a row from before its first byte moves. Those that are carried out together share a batch. What a batch
+takes along is in no row of ``moved`` any more: of such an inode the last decision that was carried out says why.
 """
 
 from collections.abc import Sequence
@@ -104,12 +104,6 @@ def decisions_since(
     return _found(tx, "ino = ? and at_ns >= ? and id < ? order by id desc limit ?", (ino, since_ns, upto, limit))
 
 
-def decision_of(tx: Transaction, ino: InodeNo, batch: bytes) -> Decision | None:
-    """Why a batch took bytes of an inode along; None for one that shares bytes with one that was decided upon."""
-    found = _found(tx, "ino = ? and batch = ? order by id desc limit 1", (ino, batch))
-    return found[0] if found else None
-
-
 def last_decision(tx: Transaction, ino: InodeNo, until_ns: int | None = None) -> Decision | None:
     """Of those that were carried out, by *until_ns* if that is given."""
     until = until_ns if until_ns is not None else (1 << 62)
@@ -126,31 +120,18 @@ def decision_after(tx: Transaction, ino: InodeNo, after_ns: int) -> Decision | N
 def trim_decisions(tx: Transaction, keep: int, before_ns: int, limit: int = 50) -> bool:
     """Forget a chunk of those that have ended: all but the newest *keep*, and those from before *before_ns*.
 
-    What has not ended is passed over: it may wait for as long as a tier cannot be reached. What says of an
-    inode that such a batch moved it goes first. True if there is more to do.
+    What has not ended is passed over: it may wait for as long as a tier cannot be reached. True if there is more to do.
     """
     row = tx.one("select max(id) from decision")
     newest = row[0] if row is not None and row[0] is not None else 0
-    rows = tx.all("select id, batch, at_ns from decision where ended_ns is not null order by id limit ?", (limit,))
+    rows = tx.all("select id, at_ns from decision where ended_ns is not null order by id limit ?", (limit,))
     gone = 0
-    for ident, batch, at_ns in rows:
+    for ident, at_ns in rows:
         if (ident > newest - keep and at_ns >= before_ns) or ident == newest:
             return False
-        if batch is not None and not _let_go(tx, ident, batch, limit):
-            return True
         tx.run("delete from decision where id = ?", (ident,))
         gone += 1
     return gone == limit
-
-
-def _let_go(tx: Transaction, ident: int, batch: bytes, limit: int) -> bool:
-    """False while there are more rows of inodes than one transaction should touch."""
-    if tx.one("select 1 from decision where batch = ? and id != ? limit 1", (batch, ident)) is not None:
-        return True
-    inos = tx.all("select ino from moved where move = ? limit ?", (batch, limit))
-    for (ino,) in inos:
-        tx.run("delete from moved where ino = ?", (ino,))
-    return len(inos) < limit
 
 
 def _found(tx: Transaction, where: str, args: Sequence[int | str | bytes]) -> list[Decision]:

@@ -64,17 +64,15 @@ DECISION_TABLES = (
         at_ns    integer not null,
         source   text not null,           -- the tier that it was to leave
         target   text not null,
-        cause    text not null,           -- placed, policy, pressure, pin
+        cause    text not null,           -- placed, policy, pressure, pin, restored, gathered
         size     integer not null,        -- bytes
         inputs   text not null,           -- JSON: all that the verdict was made from
-        batch    blob,                    -- 128 random bits: what `moved` names; null: it has not begun
+        batch    blob,                    -- 128 random bits: carried out together; null: it has not begun
         ended_ns integer,                 -- null: not ended, the next owner goes on
         outcome  text not null            -- done, superseded, gone, or what it failed of; empty until it ends
     )""",
     "create index decision_ino on decision (ino)",
-    "create index decision_batch on decision (batch) where batch is not null",
     "create index decision_open on decision (id) where ended_ns is null",
-    "create index moved_move on moved (move)",
 )
 
 SCRUB_TABLES = (
@@ -253,11 +251,11 @@ TABLES: tuple[str, ...] = (
         bytes    integer not null         -- that extents point at in the new place now
     ) without rowid""",
     "create index move_ended on move (ended_ns)",
-    # The last move that took bytes of an inode along.
+    # The last move that took bytes of an inode along; none where the tier engine has moved them since.
     """
     create table moved (
         ino    integer primary key,
-        move   blob not null,             -- a row of `move`, or a batch of `decision`
+        move   blob not null,             -- a row of `move`
         source text not null,             -- the tier that they came from
         at_ns  integer not null
     )""",

@@ -70,9 +70,11 @@ def swap_runs(
     """Swap a chunk of the extents that point into *runs*, each in one volume, from *start* on.
 
     Takes ``IDS_PER_SWAP`` ids. An extent of an inode with a void is left where only a part of it lies in a run: new ids
-    could bring to light what the void hides, or hide what it does not. *move*: the row that the move is recorded under.
-    *clean_ns*: so long what is brought back from somebody's S3 is remembered to lie there too. *untold*: no table of
-    contents will tell of it.
+    could bring to light what the void hides, or hide what it does not.
+
+    move      the row that the move is recorded under; a batch of decisions is no such row, and ends what was recorded
+    clean_ns  so long what is brought back from somebody's S3 is remembered to lie there too
+    untold    no table of contents will tell of it
     """
     ids = iter(range(first_id, first_id + IDS_PER_SWAP))
     left, moved = SWAP_ROWS, 0
@@ -273,9 +275,11 @@ def _record(tx: Transaction, run: MovedRun, found: dict[InodeNo, int], move: byt
     if move is not None and total:
         row = tx.one("select tier from volume where id = ?", (run.source.volume,))
         assert row is not None
+        asked = tx.one("select 1 from move where id = ?", (move,)) is not None  # else the log of decisions says why
         for ino, count in found.items():
             if count:
                 tx.run("delete from moved where ino = ?", (ino,))
-                tx.run("insert into moved values (?, ?, ?, ?)", (ino, move, row[0], now_ns))
+                if asked:
+                    tx.run("insert into moved values (?, ?, ?, ?)", (ino, move, row[0], now_ns))
         tx.run("update move set bytes = bytes + ? where id = ?", (total, move))
     return total

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from stratumfs.catalog import schema
 from stratumfs.catalog.engine import Catalog, Transaction
-from stratumfs.catalog.migrations import Migration, due
+from stratumfs.catalog.migrations import MIGRATIONS, Migration, due
 from stratumfs.errors import ConfigError
+from stratumfs.limits import CATALOG_PAGE_SIZE
 from tests.stratumfs.catalog.toy import PAGE, SCHEMA, everything
 
 
@@ -52,3 +54,26 @@ async def test_an_older_catalog_is_not_opened_read_only(tmp_path: Path) -> None:
 def test_a_missing_step_is_named() -> None:
     with pytest.raises(ConfigError, match="version 3"):
         due(1, 3, [Migration(2, add_one)])
+
+
+async def test_the_log_of_decisions_is_added_in_a_step_that_does_not_grow_with_the_store(tmp_path: Path) -> None:
+    older = [statement for statement in schema.TABLES if statement not in schema.DECISION_TABLES]
+    Catalog.create(tmp_path / "c", (*older, *schema.ROWS), 5, page_size=CATALOG_PAGE_SIZE)
+    catalog = await Catalog.open(tmp_path / "c", 5)
+    await catalog.write(_many_moves)
+    before = await catalog.read(_pages)
+    await catalog.close()
+    catalog = await Catalog.open(tmp_path / "c", 6, MIGRATIONS)
+    assert await catalog.read(_pages) - before < 20
+    await catalog.close()
+
+
+def _pages(tx: Transaction) -> int:
+    row = tx.one("pragma page_count")
+    assert row is not None
+    return int(row[0])
+
+
+def _many_moves(tx: Transaction) -> None:
+    for ino in range(20_000):
+        tx.run("insert into moved values (?, randomblob(16), 'hot', 1)", (ino,))
