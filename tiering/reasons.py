@@ -61,7 +61,7 @@ def landed(tier: str) -> dict[str, Any]:
 
 def forgotten(tier: str | None) -> dict[str, Any]:
     """Of what was moved, in days of which the log knows no more. *tier*: None if that is not known either."""
-    reason = "moved, and the log does not go back so far"
+    reason = "written there by a hint or a pin, or moved when the log does not go back to"
     return {"tier": tier, "since": None, "by": "moved", "reason": reason, "decision": None}
 
 

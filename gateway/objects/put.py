@@ -13,7 +13,7 @@ async def put_object(call: Call) -> None:
     headers = call.request.headers
     key, conditions, spec = call.new_key, write_conditions(headers), object_spec(headers)
     admit_body(call)
-    async with call.store.objects.put(call.bucket) as writer:
+    async with call.store.objects.put(call.bucket, key, spec) as writer:
         await writer.fill(call.body, call.body.length or 0)
         written = await writer.finish()
         call.body.check_md5(written.md5)

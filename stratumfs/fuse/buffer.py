@@ -56,6 +56,7 @@ class FileBuffer:
         self._frozen: Layer | None = None
         self._digest = WholeDigest(store.writer.digest, size)
         self._sender = StripeSender(store.writer, background, memory)
+        self._chosen, self._choosing = False, trio.Lock()
         self._full = store.writer.stripe_payload
 
     @property
@@ -101,7 +102,9 @@ class FileBuffer:
 
     async def write(self, offset: int, data: bytes) -> None:
         """Take *data*, which is never changed afterwards. Raises: StoreFull, StoreReadOnly; what publishing raises."""
-        self._store.writer.reserve(len(data))
+        if not self._chosen:
+            await self._choose_writer()
+        self._sender.writer.reserve(len(data))
         layer = self._touch()
         before = layer.pieces.own_bytes
         stripes = layer.write(offset, data, self._full)
@@ -115,6 +118,13 @@ class FileBuffer:
             layer = self._current
         if layer.extents >= PENDING_EXTENTS_MAX or len(layer.stripes) * self._full >= PENDING_BYTES_MAX:
             await self.publish(durable=False)
+
+    async def _choose_writer(self) -> None:
+        """Once, before the first stripe: all of a buffer's lie in one tier. Raises: what the catalog raises."""
+        async with self._choosing:
+            if not self._chosen:
+                self._sender.writer = await self._store.landing.of_file(self.ino)
+                self._chosen = True
 
     def truncate(self, size: int) -> None:
         layer = self._touch()
@@ -202,7 +212,7 @@ class FileBuffer:
 
     async def _stored_extents(self, layer: Layer) -> Sequence[NewExtent]:
         """All bytes of a layer as extents in write order; what is in volumes is synced."""
-        writer = self._store.writer
+        writer = self._sender.writer
         await self._sender.idle()
         inline: list[NewExtent] = []
         longer: list[tuple[int, Buffer]] = []

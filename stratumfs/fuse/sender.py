@@ -17,11 +17,12 @@ class StripeSender:
 
     A payload stays in memory until it is on stable storage. Bounds: ``STRIPES_IN_FLIGHT`` stripes that wait, and
     ``UNSYNCED_BYTES_MAX`` of payload; ``wait_room`` waits for them. Owned by one buffer, used on the loop. A stripe
-    that could not be written is written by the next sync, or that raises why not.
+    that could not be written is written by the next sync, or that raises why not. *writer* is another one before the
+    first stripe alone.
     """
 
     def __init__(self, writer: Writer, background: Starter, memory: Memory) -> None:
-        self._writer, self._background, self._memory = writer, background, memory
+        self.writer, self._background, self._memory = writer, background, memory
         self._queue: deque[Stripe] = deque()
         self._unsynced: list[Stripe] = []  # appended, or failed to be
         self.held_bytes = 0
@@ -75,7 +76,7 @@ class StripeSender:
 
     @property
     def _unsynced_bytes(self) -> int:
-        return len(self._unsynced) * self._writer.stripe_payload
+        return len(self._unsynced) * self.writer.stripe_payload
 
     def _start(self, task: Callable[[], Awaitable[None]]) -> None:
         self._running += 1
@@ -102,7 +103,7 @@ class StripeSender:
             self.forget(stripe)
             return
         try:
-            await self._writer.append(stripe.pending, self._after)
+            await self.writer.append(stripe.pending, self._after)
         except Exception as error:  # whoever finishes the file raises it
             self._error, self._after = error, None
             return
@@ -116,7 +117,7 @@ class StripeSender:
         self._syncing = True
         batch = [stripe for stripe in self._unsynced if stripe.wanted]
         try:
-            await self._writer.sync([stripe.pending for stripe in batch])
+            await self.writer.sync([stripe.pending for stripe in batch])
         except Exception as error:  # as above
             self._error = error
         else:

@@ -5,13 +5,14 @@ from pathlib import Path
 import structlog
 import trio
 
-from stratumfs.config import Settings
+from stratumfs.config import COLD, HOT, WARM, Settings
 from stratumfs.errors import ConfigError, StoreBusy
 from stratumfs.limits import SURVEY_WAIT_S
 from stratumfs.store.store import Store
 from tiering import engine
 from tiering.accesses import Accesses
 from tiering.costs import price_list
+from tiering.landing import HintedLanding
 from tiering.prices import DAY_S
 from tiering.worths import PolicySettings
 
@@ -77,6 +78,17 @@ class Tiers:
                 )
                 await self.engine.measure()
             return self.engine
+
+
+def land_by_hints(store: Store, tiers: Tiers | None) -> None:
+    """What is new is written where its pin or hint says, of a store with more than one tier on devices."""
+    names = [name for name in (HOT, WARM, COLD) if name in store.targets]
+
+    def pins() -> bool:
+        return tiers is not None and tiers.enabled and tiers.engine is not None and bool(tiers.engine.facts.pins)
+
+    if len(store.writers) > 1:
+        store.landing.landing = HintedLanding(store.catalog, names, len(store.writers), pins)
 
 
 def tiers_of(tiers: Tiers | None) -> Tiers:

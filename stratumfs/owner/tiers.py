@@ -16,6 +16,7 @@ from stratumfs.owner.cold import begin_cold, open_cold
 from stratumfs.owner.exchange import in_time, is_used_up
 from stratumfs.owner.messages import AddCold, AddDevice, AddWarm, ClaimCold, TierChange
 from stratumfs.owner.places import listed, travelling_files
+from stratumfs.owner.tier_engine import land_by_hints
 from stratumfs.owner.wire import Running
 from stratumfs.store.remote_tier import Offsite
 from stratumfs.store.space import SPACE_FIRST_S
@@ -47,6 +48,7 @@ async def _add(running: Running, request: AddCold) -> dict[str, Any]:
     async with running.folders.turn:
         await running.store.catalog.change_places(listed(running.folders.identity), None)
     running.store.add_remote(offsite)
+    land_by_hints(running.store, running.tiers)
     _log.info("cold_tier_added", at=cold.to)
     return {"tier": COLD, "at": cold.to, "key_file": cold.key_file}
 
@@ -73,6 +75,7 @@ async def _add_warm(running: Running, request: AddWarm) -> dict[str, Any]:
         await in_thread(_append_settings, folders.folder, config.render_tier(WARM, config.Tier(k=code.k, m=code.m)))
         running.files.update(await in_thread(travelling_files, running.folder))
         await store.add_tier(WARM, code)
+        land_by_hints(store, running.tiers)
     for path in paths:
         found_device = await add_device(running, AddDevice(WARM, str(path)))
         if found_device["warning"]:

@@ -48,7 +48,7 @@ from stratumfs.owner.places import IdentityPlace, listed, place_of, travelling_f
 from stratumfs.owner.recovery import mend
 from stratumfs.owner.stand_in import is_stand_in
 from stratumfs.owner.standings import StandingsLedger
-from stratumfs.owner.tier_engine import Tiers
+from stratumfs.owner.tier_engine import Tiers, land_by_hints
 from stratumfs.store.fleet import Absent, Fleet
 from stratumfs.store.observer import NullObserver
 from stratumfs.store.remote_tier import Offsite
@@ -171,6 +171,7 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
         )
         async with opening as store:
             tiers = Tiers(accesses, store, folders.folder, settings) if accesses is not None else None
+            land_by_hints(store, tiers)
             prices = price_list(settings.priced, settings.tiering.usd_wait_hour).tiers
             engine = tiers.made if tiers is not None else None
             explainer = Explainer(store, folders.entry, folders.attached.refused, prices, engine)

@@ -96,8 +96,10 @@ class Uploads:
     async def part(self, bucket: str, key: bytes, ident: UploadId) -> AsyncIterator[PartWriter]:
         """Raises: NoSuchBucket, NoSuchUpload, StoreReadOnly, StoreFull."""
         self.objects.writer.reserve(0)
-        await self.get(bucket, key, ident)
-        with self.objects.writer.stream() as stream:
+        info = await self.get(bucket, key, ident)
+        place = await self.objects.bucket(bucket)
+        writer = await self.objects.landing.of_object(place.ino, key, info.spec)
+        with writer.stream() as stream:
             yield PartWriter(self, ident, stream)
 
     async def copy_part(

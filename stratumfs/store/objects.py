@@ -18,6 +18,7 @@ from stratumfs.store.committer import Committer
 from stratumfs.store.content import Staging, shared
 from stratumfs.store.holds import Holds
 from stratumfs.store.known import Found, KnownBuckets, KnownObjects
+from stratumfs.store.landing import Writers
 from stratumfs.store.observer import Foreground
 from stratumfs.store.reader import OpenContent, Reader
 from stratumfs.store.writer import ByteSource, StripeStream, Writer
@@ -127,10 +128,12 @@ class Objects:
         holds: Holds,
         observer: Foreground,
         *,
+        landing: Writers | None = None,
         tiered: Callable[[], bool] = lambda: False,
     ) -> None:
         self.committer, self.writer, self.reader = committer, writer, reader
         self.catalog: Catalog = committer.catalog
+        self.landing = landing or Writers({}, writer)
         self.holds, self.observer, self.tiered = holds, observer, tiered
         self.known, self._buckets = KnownObjects(), KnownBuckets()
         self.catalog.listen(self.known.heed)
@@ -177,9 +180,10 @@ class Objects:
         self.writer.check_writable()
         return await self.committer.commit(_keep_restored, bucket, key, until_ns)
 
-    def put(self, bucket: str) -> "_Writing":
-        """To be entered. Raises: NoSuchBucket, StoreReadOnly, StoreFull."""
-        return _Writing(self, bucket)
+    def put(self, bucket: str, key: bytes | None = None, spec: ObjectSpec | None = None) -> "_Writing":
+        """To be entered. *key*, *spec*: of the object that it is to become, as far as they are known: its bytes are
+        written where those say. Raises: NoSuchBucket, StoreReadOnly, StoreFull."""
+        return _Writing(self, bucket, key, spec)
 
     async def delete(self, bucket: str, key: bytes, conditions: Conditions, now_ns: int) -> bool:
         """False if there was nothing. Raises: NoSuchBucket, NoSuchObject, PreconditionFailed."""
@@ -313,15 +317,18 @@ class _Opened(AbstractAsyncContextManager[ObjectReader]):
 class _Writing(AbstractAsyncContextManager[ObjectWriter]):
     """Keeps what a writer has written, as long as it is entered. By hand, as the other one."""
 
-    __slots__ = ("_bucket", "_objects", "_stream")
+    __slots__ = ("_bucket", "_key", "_objects", "_spec", "_stream")
 
-    def __init__(self, objects: Objects, bucket: str) -> None:
-        self._objects, self._bucket = objects, bucket
+    def __init__(self, objects: Objects, bucket: str, key: bytes | None, spec: ObjectSpec | None) -> None:
+        self._objects, self._bucket, self._key, self._spec = objects, bucket, key, spec
 
     async def __aenter__(self) -> ObjectWriter:
         self._objects.writer.reserve(0)
         place = await self._objects.bucket(self._bucket)
-        self._stream = self._objects.writer.stream().__enter__()
+        writer = self._objects.writer
+        if self._key is not None and self._spec is not None:
+            writer = await self._objects.landing.of_object(place.ino, self._key, self._spec)
+        self._stream = writer.stream().__enter__()
         return ObjectWriter(self._objects, place, self._stream)
 
     async def __aexit__(self, *error: object) -> None:

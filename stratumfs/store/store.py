@@ -25,6 +25,7 @@ from stratumfs.store.defragment import Defragmenter
 from stratumfs.store.fleet import Fleet
 from stratumfs.store.heirs import Heirs
 from stratumfs.store.imager import Imager
+from stratumfs.store.landing import Writers
 from stratumfs.store.ledger import CatalogLedger
 from stratumfs.store.locks import InodeLocks
 from stratumfs.store.maintenance import Maintenance
@@ -53,9 +54,9 @@ class Store:
     """Catalog and volumes, and the two ways to use them: ``objects`` and ``uploads``, and ``files``.
 
     Made by ``opened_store`` and used on its loop. ``read_only`` is why nothing is written, once there is a reason. New
-    data goes to the tier whose name, code, space and writer are attributes here; ``writers`` has those of all tiers,
-    and a tier that cannot be written to is no reason for the store. ``remotes`` are tiers on none of its devices, and
-    ``targets`` all that bytes may be moved to.
+    data goes to the tier whose name, code, space and writer are attributes here, unless ``landing`` says otherwise;
+    ``writers`` has those of all tiers, and a tier that cannot be written to is no reason for the store. ``remotes`` are
+    tiers on none of its devices, and ``targets`` all that bytes may be moved to.
     """
 
     def __init__(
@@ -83,6 +84,9 @@ class Store:
         self.writers = {name: self._writer(name, nursery) for name in fleet.codes}
         self.writer = self.writers[tier]
         self.volume_writer, self.space = self.writer.volumes, self.writer.space
+        for each in self.writers.values():
+            each.inline = self.writer.inline  # of all that is in the catalog, whoever wrote it
+        self.landing = Writers(self.writers, self.writer)
         self.targets: dict[str, RepackTarget] = {**self.writers}
         self._nursery = nursery
         if offsite is not None:
@@ -137,6 +141,7 @@ class Store:
             self.reader,
             self.holds,
             self.observer,
+            landing=self.landing,
             tiered=lambda: len(self.targets) > 1,
         )
         self.uploads = Uploads(self.objects)
@@ -168,6 +173,7 @@ class Store:
         self.fleet.add_tier(tier, code)
         writer = self._writer(tier, self._nursery)
         writer.clean_s = self.writer.clean_s
+        writer.inline = self.writer.inline
         self.writers[tier] = self.targets[tier] = writer
         await writer.space.refresh(SPACE_FIRST_S)
         self._nursery.start_soon(writer.space.serve)

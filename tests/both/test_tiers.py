@@ -136,7 +136,7 @@ def test_the_cold_tier_is_one_of_them_and_the_report_says_what_left_the_site(off
         assert client.get_object(Bucket="bucket", Key="file")["Body"].read() == data
 
 
-def test_a_living_store_is_given_a_warm_tier(doors: Doors) -> None:
+def test_a_living_store_is_given_a_warm_tier_that_new_data_lands_in_by_its_hint(doors: Doors) -> None:
     client, bucket = doors.client(), doors.mount / "bucket"
     client.create_bucket(Bucket="bucket")
     data = os.urandom(3_000_000)
@@ -148,12 +148,15 @@ def test_a_living_store_is_given_a_warm_tier(doors: Doors) -> None:
     added = json.loads(run([BIN / "stratumfs", "tier", "add", doors.store, *words]))
     assert (added["devices"], added["k"], added["m"]) == ([str(each) for each in warm], 2, 1)
     run([BIN / "stratum-tier", "move", bucket / "before", "--to", "warm"])
+    client.put_object(Bucket="bucket", Key="hinted", Body=data, Metadata={"stratum-hint": "cold"})
     client.put_object(Bucket="bucket", Key="plain", Body=data)
-    assert [tier_of(bucket / name) for name in ("before", "plain")] == ["warm", "hot"]
+    assert [tier_of(bucket / name) for name in ("before", "hinted", "plain")] == ["warm", "warm", "hot"]
     doors.restart()
     run([BIN / "stratum-tier", "pin", bucket, "--to", "warm"])
     wait_in(bucket / "plain", "warm")
-    for name in ("before", "plain"):
+    (bucket / "written").write_bytes(data)
+    assert tier_of(bucket / "written") == "warm"
+    for name in ("before", "hinted", "plain", "written"):
         assert (bucket / name).read_bytes() == data
         assert doors.client().get_object(Bucket="bucket", Key=name)["Body"].read() == data
 
