@@ -113,7 +113,8 @@ def test_pins_and_heat_outlast_the_owner(pressed: Doors) -> None:
     with pytest.raises(OSError, match="Invalid argument"):
         os.setxattr(bucket / "kept" / "file", "user.stratum.pin", b"lukewarm")
     assert ask(pressed, "unpin", "s3://bucket/kept/")["before"] == "warm"
-    assert [move["cause"] for move in ask(pressed, "log")["moves"]][-3:] == ["pin", "placed", "pin"]
+    # What is new lands there at once, and is not moved.
+    assert [move["cause"] for move in ask(pressed, "log")["moves"]][-2:] == ["pin", "pin"]
 
 
 def test_the_cold_tier_is_one_of_them_and_the_report_says_what_left_the_site(offsite: Doors) -> None:
