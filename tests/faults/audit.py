@@ -28,7 +28,10 @@ _TIDY: Mapping[str, str] = {
     "parts of uploads that are done": (
         "select p.upload from part p join upload u on u.id = p.upload where u.state = 'done'"
     ),
-    "empty volumes that are not freed": "select hex(id) from volume where state = 'sealed' and live = 0",
+    "empty volumes that are not freed": (
+        "select hex(id) from volume where state = 'sealed' and live = 0"
+        " and not exists (select 1 from clean where cold = volume.id)"
+    ),
 }
 """Queries that find nothing once everything is tidied, if nobody holds anything; at any time the product's own do."""
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from stratumfs.config import SETTINGS_FILE, Cold, render_cold
 from stratumfs.devices.identity import read_identity, sync_folder
 from stratumfs.errors import DeviceFailed, ShardMissing, of_device
@@ -92,7 +94,7 @@ def folder_remote(root: Path) -> FolderRemote | None:
     return FolderRemote(root) if (root / FOLDER).exists() else None
 
 
-def add_cold(root: Path) -> None:
+def add_cold(root: Path, keep_days: float = 0.0) -> None:
     """A cold tier, for the store below *root*, as if it had been made with one; its secret is no secret."""
     store = root / "store"
     ident = read_identity(store).store
@@ -102,7 +104,7 @@ def add_cold(root: Path) -> None:
     key = cold_key.make_key(ident, secret.read_text().strip())
     for folder in (store, *_devices(root)):
         cold_key.write_wrapped(folder, key)
-    text = render_cold(COLD).replace("/nowhere", str(secret))
+    text = render_cold(msgspec.structs.replace(COLD, keep_days=keep_days)).replace("/nowhere", str(secret))
     with (store / SETTINGS_FILE).open("a") as file:
         file.write(text)
         file.flush()

@@ -1,5 +1,7 @@
 """Write paths of the cold tier: to somebody's S3, back, what is deleted there."""
 
+from stratumfs.catalog import clean
+from stratumfs.catalog.volumes import FREED, OPEN, volumes
 from stratumfs.store import repack
 from stratumfs.store.store import Store
 from tests.faults import acts
@@ -25,6 +27,25 @@ async def recall(run: Run) -> None:
         with at_once(), run.recording():
             await acts.move(store, "main/striped", "hot")
             await tidied(store)
+
+
+async def cold_again(run: Run) -> None:
+    """What was brought back goes there again, where it lies yet: rows are swapped, and nothing is put; the volume that
+    is left waits for an image."""
+    add_cold(run.root, keep_days=1.0)
+    async with run.opened() as store:
+        with smaller(clean, CLEAN_RUN_MIN=1):
+            for tier in ("cold", "hot"):
+                await acts.move(store, "main/striped", tier)
+        put, left = store.remotes["cold"].uploads, {row.id for row in await store.catalog.read(volumes, OPEN)}
+        with at_once(), run.recording():
+            await acts.move(store, "main/striped", "cold")
+            for _ in range(2):
+                await store.writer.volumes.seal_idle(0.0)
+                await store.maintenance.round()
+            assert store.remotes["cold"].uploads == put
+            assert left & {row.id for row in await store.catalog.read(volumes, FREED)}
+            assert store.imager.wanted
 
 
 async def cold_freed(run: Run) -> None:
