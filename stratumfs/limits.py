@@ -132,9 +132,9 @@ BACKUP_RENEW = 4
 """A series of the backup whose log is so many times as long as its base ends, and another one begins."""
 BACKUP_LOG_MIN = 64 * MIB
 """… but not before its log is so long."""
-SPOOL_SPARE_BYTES = 2 * GIB
-"""Of the catalog's disk, or a share of it if that is less: what waits for a backup leaves it free, for a disk that has
-half as much takes no new data (`store.space`)."""
+SPOOL_SPARE_BYTES, SPOOL_SPARE_LOG_BYTES = 2 * GIB, 512 * MIB
+"""Of the catalog's disk: the first, or a share of it if that is less, but the second, or half of it, at least. What
+waits for a backup leaves it free, for a disk that has half as much takes no new data (`store.space`)."""
 SPOOL_SPARE_SHARE = 20
 SPOOL_SMALL_SHARE = 16
 """… but such a share of what is free may always wait."""

@@ -8,8 +8,10 @@ import apsw
 
 from stratumfs.errors import CatalogCorrupt, CatalogRefused, StoreBusy, StoreFull, StratumError
 from stratumfs.ids import KIB
-from stratumfs.limits import CATALOG_CACHE_BYTES
+from stratumfs.limits import CATALOG_CACHE_BYTES, CHECKPOINT_BYTES
 
+LOG_BYTES_KEPT = CHECKPOINT_BYTES * 3 // 2
+"""Of the log's file, when it is started over: what a late checkpoint made longer goes back to the disk."""
 DATABASE = "catalog.db"
 WAL = f"{DATABASE}-wal"
 VFS = "unix-excl"
@@ -52,6 +54,7 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
             "temp_store = memory",  # else savepoints spill into a temporary file, on the loop
             "trusted_schema = off",
             f"cache_size = -{CATALOG_CACHE_BYTES // KIB}",
+            f"journal_size_limit = {LOG_BYTES_KEPT}",
             f"query_only = {int(read_only)}",
         ):
             db.execute(f"pragma {pragma}").fetchall()

@@ -56,6 +56,13 @@ def count_inodes(tx: Transaction, after: InodeNo, limit: int) -> tuple[int, Inod
     return row[0], InodeNo(row[1]) if row[0] == limit else None
 
 
+def reusable_bytes(tx: Transaction) -> int:
+    """Of the database's file: pages that hold nothing, and are written again before it grows."""
+    row = tx.one("select freelist_count * page_size from pragma_freelist_count, pragma_page_size")
+    assert row is not None
+    return int(row[0])
+
+
 def inline_bytes(tx: Transaction) -> int:
     row = tx.one("select value from counter where name = 'inline_bytes'")
     assert row is not None

@@ -22,7 +22,14 @@ from stratumfs.catalog.chains import COPY_CHUNK, SALTS
 from stratumfs.catalog.connection import fsync_path
 from stratumfs.catalog.durability import Mark, Primary
 from stratumfs.errors import StoreBusy, StoreFull, StratumError
-from stratumfs.limits import BACKUP_LOG_MIN, BACKUP_RENEW, SPOOL_SMALL_SHARE, SPOOL_SPARE_BYTES, SPOOL_SPARE_SHARE
+from stratumfs.limits import (
+    BACKUP_LOG_MIN,
+    BACKUP_RENEW,
+    SPOOL_SMALL_SHARE,
+    SPOOL_SPARE_BYTES,
+    SPOOL_SPARE_LOG_BYTES,
+    SPOOL_SPARE_SHARE,
+)
 
 POSITION = "position.json"
 _UNFINISHED = "piece.new"
@@ -67,7 +74,7 @@ def parse_piece(name: str) -> Piece | None:
 
 def fits(count: int, waiting: int, free: int, total: int) -> bool:
     """Whether *count* bytes may be put beside *waiting* ones on a disk of the catalog's that has so much."""
-    spare = min(SPOOL_SPARE_BYTES, total // SPOOL_SPARE_SHARE)
+    spare = max(min(SPOOL_SPARE_BYTES, total // SPOOL_SPARE_SHARE), min(SPOOL_SPARE_LOG_BYTES, total // 2))
     return count <= free - spare or waiting + count <= free // SPOOL_SMALL_SHARE
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,14 +28,10 @@ _KEEP_LOG_BYTES = 256 * MIB
 
 
 def keep_free(total: int) -> int:
-    """Bytes of a device that new data leaves alone: for the catalog, deletes, and one repack."""
-    return min(_KEEP_BYTES, total // _KEEP_SHARE)
-
-
-def keep_for_catalog(total: int) -> int:
-    """Bytes that new data leaves alone where the catalog lies: a log as long as it may be is folded while it is there
-    still, and what comes within the second between two looks is small files, in the catalog itself."""
-    return max(keep_free(total), min(_KEEP_LOG_BYTES, total // 4))
+    """Bytes of a device, or of the catalog's disk, that new data leaves alone: for deletes, for one repack, and for the
+    catalog or a copy of it: a log as long as it may be is folded while it is there still, and what comes within the
+    second between two looks is small files, in the catalog itself."""
+    return max(min(_KEEP_BYTES, total // _KEEP_SHARE), min(_KEEP_LOG_BYTES, total // 4))
 
 
 def usable(free: list[int], code: Code) -> int:
@@ -81,11 +77,20 @@ class Space:
     without room takes no new data at all, so that deletes still find some.
     """
 
-    def __init__(self, fleet: Fleet, tier: str, code: Code, catalog: Callable[[], Path], nursery: trio.Nursery) -> None:
-        """*catalog* says where the catalog lies now."""
-        self._fleet, self._tier, self._code, self._catalog, self._nursery = fleet, tier, code, catalog, nursery
+    def __init__(
+        self,
+        fleet: Fleet,
+        tier: str,
+        code: Code,
+        catalog: Callable[[], Path],
+        reusable: Callable[[], Awaitable[int]],
+        nursery: trio.Nursery,
+    ) -> None:
+        """*catalog* says where the catalog lies now, *reusable* how many bytes of its file hold nothing."""
+        self._fleet, self._tier, self._code, self._nursery = fleet, tier, code, nursery
+        self._catalog, self._reusable = catalog, reusable
         self._sizes: dict[DeviceId, tuple[int, int]] = {}
-        self._catalog_size = (0, 0)
+        self._catalog_size, self._catalog_spare = (0, 0), 0
         self._taken = 0
         self._asking: dict[DeviceId | None, trio.Event] = {}
         self._catalog_limiter = trio.CapacityLimiter(1)
@@ -123,6 +128,7 @@ class Space:
                 self._catalog_size = await in_thread(
                     _folder_size, self._catalog(), limiter=self._catalog_limiter, abandon_on_cancel=True
                 )
+                self._catalog_spare = await self._reusable()
             else:
                 self._sizes[device.id] = await device.read(_device_sizes, device)
         except (OSError, StratumError) as error:
@@ -153,9 +159,11 @@ class Space:
         self._taken = 0
 
     def _catalog_has(self, part: int) -> bool:
-        """Whether its folder has more room than one *part* of what is kept free."""
+        """Whether it has more room than one *part* of what is kept free: some of that on its disk, for the log, and
+        the rest there or in its file, which does not shrink when something is deleted."""
         total, free = self._catalog_size
-        return free > keep_for_catalog(total) // part
+        keep = keep_free(total) // part
+        return free > keep // 2 and free + self._catalog_spare > keep
 
 
 def _folder_size(folder: Path) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import structlog
 import trio
 
 from stratumfs.catalog.engine import Catalog, Touched
+from stratumfs.catalog.reap import reusable_bytes
 from stratumfs.catalog.volumes import VolumeRow
 from stratumfs.erasure.code import Code
 from stratumfs.errors import DeviceError, ShardCorrupt, ShardMissing, StratumError
@@ -214,7 +215,8 @@ class Store:
         code = self.fleet.codes[tier]
         volumes = VolumeWriter(self.id, tier, code, self.fleet, CatalogLedger(self.catalog))
         self.fleet.writers.append(volumes)
-        space = Space(self.fleet, tier, code, lambda: self.catalog.folder, nursery)
+        catalog = self.catalog
+        space = Space(self.fleet, tier, code, lambda: catalog.folder, lambda: catalog.read(reusable_bytes), nursery)
         return Writer(volumes, space, self.fleet, nursery, self.heirs)
 
     async def _seal(self, volume: VolumeId) -> None:

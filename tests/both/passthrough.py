@@ -1,7 +1,8 @@
-"""A folder shown in another place by a process of its own: a device that hangs, fails or is full on demand.
+"""A folder shown in another place by a process of its own: a device that hangs, fails, is full or slow on demand.
 
 ``python -m tests.both.passthrough FOLDER MOUNT_POINT`` says READY once it is mounted, and ends when it is unmounted. A
-line with a number on its standard input makes it answer by that errno from then on, 0 by none; it says READY again.
+line with two numbers on its standard input makes it answer by that errno from then on, 0 by none, and take so many
+milliseconds longer for what it reads, writes and syncs; it says READY again.
 """
 
 import errno
@@ -33,7 +34,7 @@ class Passthrough(pyfuse3.Operations):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.error = 0
+        self.error, self.slow_s = 0, 0.0
         self._paths: dict[int, Path] = {pyfuse3.ROOT_INODE: folder}
 
     async def lookup(self, parent: int, name: bytes, ctx: object) -> pyfuse3.EntryAttributes:
@@ -74,15 +75,15 @@ class Passthrough(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=fh, direct_io=True), self._entry(path)
 
     async def read(self, fh: int, offset: int, size: int) -> bytes:
-        self._fail(errno.EIO)
+        await self._drag(errno.EIO)
         return _done(os.pread, fh, size, offset)
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
-        self._fail(errno.EIO, errno.ENOSPC)
+        await self._drag(errno.EIO, errno.ENOSPC)
         return _done(os.pwrite, fh, data, offset)
 
     async def fsync(self, fh: int, datasync: bool) -> None:
-        self._fail(errno.EIO)
+        await self._drag(errno.EIO)
         _done(os.fsync, fh)
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
@@ -130,6 +131,12 @@ class Passthrough(pyfuse3.Operations):
             setattr(found, f"f_{name}", getattr(seen, f"f_{name}"))
         return found
 
+    async def _drag(self, *errors: int) -> None:
+        """As `_fail`, when a slow disk would be through."""
+        if self.slow_s:
+            await trio.sleep(self.slow_s)
+        self._fail(*errors)
+
     def _fail(self, *errors: int) -> None:
         """What a disk with one of these errors cannot do."""
         if self.error in errors:
@@ -158,7 +165,8 @@ def _done(call: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
 class Device:
     """A mounted passthrough.
 
-    ``stall`` stops its process, so that whoever asks it waits, until ``go_on``; ``fail`` makes it answer by an error.
+    ``stall`` stops its process, so that whoever asks it waits, until ``go_on``; ``fail`` makes it answer by an error,
+    ``slow`` later.
     """
 
     def __init__(self, folder: Path, point: Path) -> None:
@@ -179,8 +187,15 @@ class Device:
 
     def fail(self, code: int) -> None:
         """EIO: of a disk that died. ENOSPC: of one that is full. 0: all is well again. One that stalls goes on."""
+        self._tell(code, 0)
+
+    def slow(self, milliseconds: int) -> None:
+        """It takes so much longer for what it reads, writes and syncs; ``fail(0)`` makes all well again."""
+        self._tell(0, milliseconds)
+
+    def _tell(self, code: int, milliseconds: int) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(b"%d\n" % code)
+        self._process.stdin.write(b"%d %d\n" % (code, milliseconds))
         self._process.stdin.flush()
         self.go_on()
         self._wait_ready()
@@ -239,7 +254,8 @@ async def _serve(shown: Passthrough) -> None:
 async def _listen(shown: Passthrough) -> None:
     async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stream:
         async for line in stream:  # one at a time: each is waited for
-            shown.error = int(line)
+            code, slow_ms = line.split()
+            shown.error, shown.slow_s = int(code), int(slow_ms) / 1000
             print("READY", flush=True)
 
 

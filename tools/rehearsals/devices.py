@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import Progress
@@ -170,9 +170,14 @@ class Rehearsal:
             self._wait_answered(workers, readers)
 
     @contextmanager
-    def _load(self) -> Iterator[tuple[list[Worker], list[StillReader]]]:
+    def _load(
+        self, number: int | None = None, *, refused: bool = False
+    ) -> Iterator[tuple[list[Worker], list[StillReader]]]:
+        """Writers and readers at both doors; the names of the writers have this *number*. Raises: Lost if one hangs,
+        or is *refused* where none may be."""
         stop = threading.Event()
-        workers, readers = self._workers(stop), self._readers(stop)
+        # Names of its own: what was compared stays as it is.
+        workers, readers = self._workers(stop, 2 * self.round if number is None else number), self._readers(stop)
         for each in (*workers, *readers):
             each.thread.start()
         try:
@@ -184,15 +189,14 @@ class Rehearsal:
         if any(each.thread.is_alive() for each in (*workers, *readers)):
             raise Lost("a call hangs")
         for each in (*workers, *readers):
-            if each.error is not None:
+            if each.error is not None and not refused:
                 raise Lost(f"a call was refused: {each.error!r}")
         self.counts["acknowledged"] += sum(worker.acknowledged for worker in workers)
         self.counts["bytes read meanwhile"] += sum(reader.bytes for reader in readers)
 
-    def _workers(self, stop: threading.Event) -> list[Worker]:
-        seed = f"{self._seed} {self.round}"
+    def _workers(self, stop: threading.Event, number: int) -> list[Worker]:
+        seed = f"{self._seed} {number}"
         client = self.doors.client(max_pool_connections=1, read_timeout=DEADLINE_S)
-        number = 2 * self.round  # names of its own: what was compared stays as it is
         mount = MountWorker(self._promises, stop, f"mount {seed}", number, self.doors.mount / BY_MOUNT)
         return [S3Worker(self._promises, stop, f"s3 {seed}", number, client, BY_S3), mount]
 
@@ -319,15 +323,18 @@ class Rehearsal:
         self._check_sound()
 
 
+R = TypeVar("R", bound=Rehearsal)
+
+
 @contextmanager
-def rehearsal(folder: Path, size: int, seed: int, seconds: float) -> Iterator[Rehearsal]:
+def rehearsal(folder: Path, size: int, seed: int, seconds: float, kind: type[R]) -> Iterator[R]:
     """A store in *folder*, made if it is not there, over devices of ours; audited at the end. Raises: Lost."""
     with devices(folder, len(PLACES)) as disks:
         (disks[STORE].point / "store").mkdir(exist_ok=True)
         if not (folder / "store").is_symlink():
             (folder / "store").symlink_to(disks[STORE].point / "store")
         with opened_doors(folder, [disk.point for disk in disks[:DEVICES]], seconds=seconds) as doors:
-            yield Rehearsal(doors, disks, size, seed, folder / "state.json")
+            yield kind(doors, disks, size, seed, folder / "state.json")
         if wrong := doors.audit(tables_missing=len(PLACES)):
             raise Lost(f"the audit finds: {wrong[0]}")
 
@@ -352,7 +359,7 @@ def main(argv: list[str]) -> int:
     at: tuple[Any, ...] = ()
     try:
         with (
-            rehearsal(folder, options.size * 10**6, options.seed, 600.0 * len(plan)) as found,
+            rehearsal(folder, options.size * 10**6, options.seed, 600.0 * len(plan), Rehearsal) as found,
             Progress(console=console) as progress,
         ):
             bar = progress.add_task("rounds", total=len(plan), completed=found.round)

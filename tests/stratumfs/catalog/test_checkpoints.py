@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from stratumfs.catalog import checkpoints
+from stratumfs.catalog import checkpoints, connection
 from stratumfs.catalog.durability import Checkpointer, Mark, Primary
 from stratumfs.catalog.engine import Catalog
 from stratumfs.errors import StoreBusy
@@ -22,7 +23,7 @@ from tests.stratumfs.catalog.somewhere import (
     unanswered,
     until,
 )
-from tests.stratumfs.catalog.toy import everything, put
+from tests.stratumfs.catalog.toy import everything, put, running
 
 
 @pytest.mark.parametrize("phase", ["pin", "bulk", "finish"])
@@ -155,3 +156,17 @@ async def test_whoever_copies_the_database_is_told_of_a_checkpoint_that_could_no
                             kept.check()
         async with catalog.aside.kept_log() as kept:
             kept.check()
+
+
+async def test_a_log_that_became_long_gives_its_room_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is started over, at the next commit."""
+    monkeypatch.setattr(connection, "LOG_BYTES_KEPT", 100_000)
+    log = tmp_path / "catalog.db-wal"
+    async with running(tmp_path) as catalog:
+        for ident in range(20):
+            await catalog.commit(put, ident, b"x" * 50_000)
+        assert log.stat().st_size > 1_000_000
+        assert await catalog.checkpoint()
+        await catalog.commit(put, 20, b"x" * 10)
+        assert log.stat().st_size <= 100_000
+        assert len(await catalog.read(everything)) == 21

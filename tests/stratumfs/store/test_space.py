@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from stratumfs.erasure.code import Code
 from stratumfs.errors import DeviceFailed, StoreFull
+from stratumfs.ids import GIB
+from stratumfs.store import space as space_module
 from stratumfs.store.fleet import Fleet
-from stratumfs.store.space import Space, usable
+from stratumfs.store.space import Space, keep_free, usable
 from stratumfs.values import Name
 from tests.stores import attached, make_store
-from tests.stratumfs.store.helpers import ANY, bucket, get, put
+from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
 from tests.suites.tier import Ledger
 
 
@@ -49,6 +51,42 @@ def test_narrower_volumes_fit_where_devices_are_full_or_missing() -> None:
     assert usable([100] * 2, code) == 0
 
 
+async def _nothing() -> int:
+    return 0
+
+
+def test_small_devices_keep_room_for_a_log_of_the_catalog() -> None:
+    assert [keep_free(size) for size in (400 * MIB, 4 * GIB, 25 * GIB, 1024 * GIB)] == [
+        100 * MIB,
+        256 * MIB,
+        512 * MIB,
+        GIB,
+    ]
+
+
+async def test_room_in_the_file_of_the_catalog_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not alone: its log needs some on the disk."""
+    size, free, spare = 10 * GIB, 0, 0
+    monkeypatch.setattr(space_module, "_folder_size", lambda folder: (size, free))
+
+    async def reusable() -> int:
+        return spare
+
+    make_store(tmp_path)
+    devices, code = attached(tmp_path), Code(4, 2)
+    async with trio.open_nursery() as nursery:
+        space = Space(Fleet(devices, {"hot": code}, Ledger()), "hot", code, lambda: tmp_path, reusable, nursery)
+        for free, spare, fits in (
+            (257 * MIB, 0, True),
+            (255 * MIB, 0, False),
+            (255 * MIB, 2 * MIB, True),
+            (129 * MIB, 200 * MIB, True),
+            (127 * MIB, 1 * GIB, False),
+        ):
+            await space.refresh()
+            assert (space.now.free > 0) == fits, (free, spare)
+
+
 async def test_a_device_that_fails_to_answer_keeps_its_last_number(tmp_path: Path) -> None:
     make_store(tmp_path)
     devices = attached(tmp_path)
@@ -58,7 +96,8 @@ async def test_a_device_that_fails_to_answer_keeps_its_last_number(tmp_path: Pat
 
     async with trio.open_nursery() as nursery:
         code = Code(4, 2)
-        space = Space(Fleet(devices, {"hot": code}, Ledger()), "hot", code, lambda: tmp_path / "catalog", nursery)
+        fleet = Fleet(devices, {"hot": code}, Ledger())
+        space = Space(fleet, "hot", code, lambda: tmp_path / "catalog", _nothing, nursery)
         await space.refresh()
         before = space.now
         assert before.free > 0
