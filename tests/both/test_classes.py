@@ -40,7 +40,9 @@ def test_a_class_is_where_the_bytes_are(tiered: Doors) -> None:
         (tiered.mount / "bucket" / "written").write_bytes(DATA)
         s3.put_object(Bucket="bucket", Key="small", Body=b"lies in the catalog", StorageClass="STANDARD_IA")
         hot = dict.fromkeys((*asked, "written"), "STANDARD") | {"own": "INTELLIGENT_TIERING", "small": "STANDARD_IA"}
-        assert classes(s3) == [hot] * 4
+        assert (
+            classes(s3) == [hot | {"ia": "STANDARD_IA", "zone": "ONEZONE_IA"}] * 4
+        )  # written where they are asked for
         move(tiered.mount / "bucket", "warm")
         warm = dict.fromkeys(hot, "STANDARD_IA") | {"zone": "ONEZONE_IA", "own": "INTELLIGENT_TIERING"}
         assert classes(s3) == [warm] * 4
