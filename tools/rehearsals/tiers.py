@@ -31,8 +31,9 @@ from tools.rehearsals.tree import BY_MOUNT, BY_S3, FILL_S, Different, Tell
 
 AWAY_S = 30.0
 KILLS = 4
-SETTINGS = f"deadline_s = {DEADLINE_S:.0f}\n"
-ORPHANS = "look for what nobody knows"
+SETTINGS = f"deadline_s = {DEADLINE_S:.0f}\nkeep_days = 0\n"
+"""Bytes go each way each time: none goes back by a swap alone."""
+KILL, ORPHANS = "kill the owner while it moves", "look for what nobody knows"
 TIDY_S = 300.0
 """Until objects are deleted whose bytes lie elsewhere by now: a minute is kept for readers."""
 _ROUNDS_MAX = 4
@@ -74,7 +75,7 @@ class Rehearsal(move.Rehearsal):
             "move from warm to cold": partial(self.move, "cold"),
             "use all tiers without the service": self.use_without_service,
             "move back to hot": partial(self.move, "hot"),
-            "kill the owner while it moves": self.kill_owner,
+            KILL: self.kill_owner,
             "compare": self.compare,
             ORPHANS: self.look_for_orphans,
         }
@@ -94,7 +95,7 @@ class Rehearsal(move.Rehearsal):
         kills = self.kills
         for _ in range(_ROUNDS_MAX * self._wanted * len(WAYS)):
             done = [min(kills.killed(way), self._wanted) for way in WAYS]
-            self._tell("kill the owner while it moves", sum(done), self._wanted * len(WAYS))
+            self._tell(KILL, sum(done), self._wanted * len(WAYS))
             if min(done) >= self._wanted:
                 break
             kills.run_round()
