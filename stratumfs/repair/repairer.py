@@ -179,6 +179,7 @@ class Repairer:
     async def round(self) -> None:
         """Look, and do all that can be done now."""
         if self._catalog.read_only:
+            self._wake = trio.Event()  # or who woke it once would keep it awake
             if await self._is_survey_due():
                 await self._survey()  # what cannot be mended can be said
             return

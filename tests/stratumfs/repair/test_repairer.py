@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from stratumfs.catalog.damage import damage_rows
+from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.volumes import OPEN, SEALED, volume, volumes
 from stratumfs.devices.health import DeviceState
@@ -600,3 +601,14 @@ async def test_a_device_that_did_not_say_what_it_has_is_asked_when_it_answers_ag
         await own.round()
         assert own.seen.knows(row.devices[0])
         assert file_of(store, row, 1).exists()
+
+
+async def test_regression_who_was_woken_in_a_store_that_is_read_only_sleeps_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_store(tmp_path) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(Catalog, "read_only", property(lambda _: True))
+            await store.repairer.wait_looked()
+            with trio.fail_after(10):
+                await trio.testing.wait_all_tasks_blocked(0.01)
