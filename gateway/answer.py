@@ -6,9 +6,9 @@ from typing import Any
 import trio
 
 from gateway.asgi import RECEIVE_INTO, RECEIVED_INTO, Message, Receive, ReceivedInto, ReceiveInto, Send
+from gateway.limits import REQUEST_DRAIN_MAX, REQUEST_DRAIN_S
 from gateway.request import RequestIds
 from gateway.response import Buffer, Response
-from stratumfs.limits import REQUEST_DRAIN_MAX, REQUEST_DRAIN_S
 
 _BODILESS = (204, 304)
 _WHOLE = (bytes, bytearray, memoryview)

@@ -3,12 +3,13 @@
 from gateway import xml, xml_requests
 from gateway.call import Call
 from gateway.errors import S3Error
+from gateway.limits import REQUEST_XML_SETTING_MAX
 from gateway.numbers import bounded
 from gateway.operations import Operation
 from gateway.owner import OWNER
 from gateway.paging import after_token, token_of
 from gateway.response import Response, xml_response
-from stratumfs.limits import BUCKETS_LIST_MAX, REQUEST_XML_SETTING_MAX
+from stratumfs.limits import BUCKETS_LIST_MAX
 from stratumfs.values import Conditions
 
 FORCE = "x-amz-stratum-force-delete"

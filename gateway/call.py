@@ -12,6 +12,7 @@ from gateway.errors import S3Error
 from gateway.operations import Operation
 from gateway.request import Request
 from gateway.response import Responder
+from gateway.turns import Turns
 from stratumfs.limits import KEY_MAX
 from stratumfs.store.restorer import Restorer
 from stratumfs.store.store import Store
@@ -25,11 +26,15 @@ class Call(msgspec.Struct, frozen=True):
 
     region   of this service: what GetBucketLocation and HeadBucket say
     hashing  limits the threads that hash what a copy reads and parse large documents
+    uploads, downloads
+             taken a turn of by who moves bytes of a body, or of a copy that reads them
     """
 
     store: Store
     region: str
     hashing: trio.CapacityLimiter
+    uploads: Turns
+    downloads: Turns
     request: Request
     principal: Principal
     body: Body

@@ -7,11 +7,12 @@ from gateway.call import Call
 from gateway.checksums import Algorithm
 from gateway.conditions import write_conditions
 from gateway.errors import S3Error
+from gateway.limits import REQUEST_XML_MAX
 from gateway.multipart import upload_id
 from gateway.response import xml_response
 from stratumfs.errors import NoSuchUpload
 from stratumfs.ids import UploadId
-from stratumfs.limits import LIST_MAX, OBJECT_MAX, REQUEST_XML_MAX
+from stratumfs.limits import LIST_MAX, OBJECT_MAX
 from stratumfs.threads import in_thread
 from stratumfs.values import Checksum, CompletedPart, PartInfo, UploadInfo
 

@@ -9,7 +9,7 @@ from gateway.checksums import Algorithm
 from gateway.errors import S3Error
 from gateway.headers import checksum_headers, object_spec
 from gateway.numbers import bounded, part_number
-from gateway.objects.put import admit_body
+from gateway.objects.put import admitted_length
 from gateway.objects.source import Source, from_source
 from gateway.owner import OWNER
 from gateway.paging import asked_page, url_encoded
@@ -42,11 +42,11 @@ async def create_upload(call: Call) -> None:
 
 async def upload_part(call: Call) -> None:
     ident, number = upload_id(call), part_number(call.request.query["partNumber"])
-    admit_body(call)
+    length = admitted_length(call)
     upload = await call.store.uploads.get(call.bucket, call.key, ident)
     _agree_on_checksum(call, upload)
-    async with call.store.uploads.part(call.bucket, call.key, ident) as writer:
-        await writer.fill(call.body, call.body.length or 0)
+    async with call.uploads.turn(length), call.store.uploads.part(call.bucket, call.key, ident, length) as writer:
+        await writer.fill(call.body, length)
         written = await writer.finish()
         call.body.check_md5(written.md5)
         part = await writer.commit(number, call.body.checksum, call.now_ns)
@@ -121,8 +121,9 @@ async def _copy_bytes(call: Call, upload: UploadInfo, number: int, source: Sourc
     algorithm = Algorithm(upload.checksum_algorithm or "")
     hasher = checksums.hasher(algorithm)
     async with (
+        call.uploads.turn(stop - start),
         call.store.objects.open(source.bucket, source.key, source.unchanged) as reader,
-        call.store.uploads.part(call.bucket, call.key, upload.id) as writer,
+        call.store.uploads.part(call.bucket, call.key, upload.id, stop - start) as writer,
     ):
         async for chunk in reader.chunks(start, stop):
             await in_thread(hasher.update, chunk, limiter=call.hashing)

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.asgi import CHECKED
 from gateway.errors import S3Error
+from gateway.limits import REQUEST_HEADERS_MAX, REQUEST_TARGET_MAX
 from gateway.operations import (
     BUCKET_DEFAULT,
     BUCKET_SUBRESOURCES,
@@ -21,7 +22,6 @@ from gateway.operations import (
     Operation,
 )
 from gateway.request import Query, Request, RequestIds
-from stratumfs.limits import REQUEST_HEADERS_MAX, REQUEST_TARGET_MAX
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _BAD_TARGET = re.compile(rb"[^\x21-\x7e]|#")

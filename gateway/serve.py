@@ -32,8 +32,9 @@ from gateway.http.connection import Connection
 from gateway.http.exchange import Place
 from gateway.http.source import Stream, close, socket_of
 from gateway.http.waiting import Waiting
+from gateway.limits import ANSWER_IDLE_S, REQUEST_DRAIN_S, SHUTDOWN_GRACE_S
 from stratumfs.errors import ConfigError
-from stratumfs.limits import ANSWER_IDLE_S, CONNECTIONS_MAX, REQUEST_DRAIN_S, SHUTDOWN_GRACE_S
+from stratumfs.limits import CONNECTIONS_MAX
 
 _log = structlog.get_logger("gateway")
 _BACKLOG = 1024

@@ -8,6 +8,7 @@ from gateway import buckets, completion, multipart
 from gateway.auth.principal import Authenticated, Principal
 from gateway.call import Authoriser, Call, Handler
 from gateway.errors import S3Error
+from gateway.limits import DOWNLOADS_MAX, HASH_THREADS, UPLOADS_MAX
 from gateway.objects.copy import copy_object
 from gateway.objects.delete import delete_object, delete_objects
 from gateway.objects.explain import explain
@@ -20,7 +21,7 @@ from gateway.operations import Operation
 from gateway.refusals import refuse_what_is_not_done
 from gateway.request import Request
 from gateway.response import Responder
-from stratumfs.limits import HASH_THREADS
+from gateway.turns import Turns
 from stratumfs.store.restorer import Restorer
 from stratumfs.store.store import Store
 
@@ -60,7 +61,7 @@ def root_may_all(principal: Principal, operation: Operation, bucket: str | None,
 
 
 class StoreService:
-    """``gateway.response.S3Service`` over a store. Has no state of its own."""
+    """``gateway.response.S3Service`` over a store. Has no state of its own but who has a turn."""
 
     def __init__(
         self,
@@ -73,12 +74,15 @@ class StoreService:
         self._region = region
         self._authorise = authorise
         self._hashing = trio.CapacityLimiter(HASH_THREADS)
+        self.uploads, self.downloads = Turns(UPLOADS_MAX), Turns(DOWNLOADS_MAX)
 
     async def handle(self, request: Request, caller: Authenticated, send: Responder) -> None:
         call = Call(
             self._store,
             self._region,
             self._hashing,
+            self.uploads,
+            self.downloads,
             request,
             caller.principal,
             caller.body,

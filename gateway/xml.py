@@ -10,7 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from time import gmtime, strftime
+from typing import cast
 from urllib.parse import quote
 
 from gateway.checksums import Algorithm
@@ -22,6 +24,8 @@ from stratumfs.values import BucketInfo, Checksum, ListedObject, PartInfo, Uploa
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _SPECIAL = re.compile('[&<>"\x00-\x1f\x7f\ufffe\uffff]')
+_PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'&<>"'))
+"""Bytes that are never escaped, whatever is beside them."""
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 """What XML 1.0 cannot hold, not even as a reference."""
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
@@ -70,6 +74,13 @@ def timestamp(time_ns: int) -> str:
     return _timestamp(time_ns // 1_000_000_000)
 
 
+def _timestamps(times_ns: Sequence[int]) -> list[str]:
+    """Of many, that have few seconds among them."""
+    seconds = [time_ns // 1_000_000_000 for time_ns in times_ns]
+    texts = {second: _timestamp(second) for second in set(seconds)}
+    return list(map(texts.__getitem__, seconds))
+
+
 @lru_cache(maxsize=8192)
 def _timestamp(seconds: int) -> str:
     minute, second = divmod(seconds, 60)
@@ -93,16 +104,9 @@ def _key_writer(url: bool) -> Callable[[bytes], str]:
 
 def _key_texts(keys: Sequence[bytes], url: bool) -> list[str]:
     """As ``_key_writer`` has them; where no key of the page holds anything special, that is found out once."""
-    if url or not _is_plain(b"/".join(keys).decode()):
+    if url or b"/".join(keys).translate(None, _PLAIN):
         return list(map(_key_writer(url), keys))
-    return list(map(bytes.decode, keys))
-
-
-def _is_plain(text: str) -> bool:
-    """Whether nothing in it is to be escaped. Of ASCII the methods of a string know it in half the time."""
-    if text.isascii():
-        return text.isprintable() and not ("&" in text or "<" in text or ">" in text or '"' in text)
-    return _SPECIAL.search(text) is None
+    return b"\n".join(keys).decode().split("\n")
 
 
 def _element(name: str, text: str | None) -> str:
@@ -212,17 +216,48 @@ def _listing(
     page: Page, head: str, objects: Sequence[ListedObject], prefixes: Iterable[bytes], owner: Owner | None
 ) -> bytes:
     key = _key_writer(page.url)
-    owned = owner.xml() if owner else ""
-    # ETags are hex digits with perhaps a hyphen: nothing in them is to be escaped.
-    names = _key_texts([item.key for item in objects], page.url)
-    rows = [
-        f"<Contents><Key>{name}</Key><LastModified>{_timestamp(modified_ns // 1_000_000_000)}</LastModified>"
-        f"<ETag>&quot;{etag}&quot;</ETag>{_checksum_kind(checksum) if checksum else ''}<Size>{size}</Size>{owned}"
-        f"<StorageClass>{shown_class(storage_class, tier) if tier else storage_class}</StorageClass></Contents>"
-        for name, (_, size, etag, modified_ns, storage_class, checksum, tier) in zip(names, objects, strict=True)
-    ]
-    content = f"{_page(page, 'MaxKeys', key)}{head}{''.join(rows)}{_prefixes(prefixes, key)}"
+    content = f"{_page(page, 'MaxKeys', key)}{head}{_contents(objects, page.url, owner)}{_prefixes(prefixes, key)}"
     return _document("ListBucketResult", content)
+
+
+def _contents(objects: Sequence[ListedObject], url: bool, owner: Owner | None) -> str:
+    if not objects:
+        return ""
+    keys, sizes, etags, modified_ns, classes, checksums, tiers = zip(*objects, strict=True)
+    if any(tiers):
+        classes = tuple(map(shown_class, classes, tiers))
+    # ETags are hex digits with perhaps a hyphen: nothing in them is to be escaped.
+    return _repeated(
+        "<Contents><Key>",
+        _key_texts(keys, url),
+        "</Key><LastModified>",
+        _timestamps(modified_ns),
+        "</LastModified><ETag>&quot;",
+        etags,
+        "&quot;</ETag>",
+        list(map(_checksum_kind, checksums)) if any(checksums) else "",
+        "<Size>",
+        list(map(str, sizes)),
+        f"</Size>{owner.xml() if owner else ''}<StorageClass>",
+        classes if len(set(classes)) > 1 else classes[0],
+        "</StorageClass></Contents>",
+    )
+
+
+def _repeated(*parts: str | Sequence[str]) -> str:
+    """All *parts* again and again; of those that are no text there is one for each time. No step of Python's for each:
+    a page has a thousand."""
+    texts: list[str] = []
+    columns: dict[int, Sequence[str]] = {}
+    for text, group in groupby(parts, lambda part: isinstance(part, str)):
+        for part in group if not text else ["".join(cast(Iterable[str], group))]:
+            if not text:
+                columns[len(texts)] = part
+            texts.append(part if isinstance(part, str) else "")
+    rows = texts * len(next(iter(columns.values())))
+    for at, column in columns.items():
+        rows[at :: len(texts)] = column
+    return "".join(rows)
 
 
 def list_versions(

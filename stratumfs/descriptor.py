@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
+from trio.lowlevel import in_trio_run
+
 
 class Descriptor:
     """Owns *number*."""
@@ -21,7 +23,12 @@ class Descriptor:
             with suppress(OSError):  # of a disk that is gone; what counts was synced
                 os.close(number)
 
-    __del__ = close
+    def __del__(self) -> None:
+        """The last user may be the loop, which waits for no disk: close(2) may hang."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            last = Descriptor(number)
+            close_soon([last]) if in_trio_run() else last.close()
 
 
 class Closable(Protocol):

@@ -119,7 +119,8 @@ COMMITS_WAITING_MAX = 8192
 """Functions queued for a round; further ones are refused."""
 UNSYNCED_TRANSACTIONS_MAX = 4096
 """Transactions that are committed and not yet synced; further ones wait for a round."""
-CHECKPOINT_BYTES = 64 * MIB
+CHECKPOINT_BYTES, CHECKPOINT_SHARE, CHECKPOINT_BYTES_MIN = 64 * MIB, 32, 8 * MIB
+"""Of the log, until it is folded; of a small disk that holds the catalog such a share, but so much at least."""
 CHECKPOINT_LATE_BYTES = 4 * CHECKPOINT_BYTES
 """A checkpoint waits for a copy that is being seeded until the log is so long: it would have to be seeded again."""
 SNAPSHOT_LOG_MAX = 16 * CHECKPOINT_LATE_BYTES
@@ -134,7 +135,7 @@ BACKUP_LOG_MIN = 64 * MIB
 """… but not before its log is so long."""
 SPOOL_SPARE_BYTES, SPOOL_SPARE_LOG_BYTES = 2 * GIB, 512 * MIB
 """Of the catalog's disk: the first, or a share of it if that is less, but the second, or half of it, at least. What
-waits for a backup leaves it free, for a disk that has half as much takes no new data (`store.space`)."""
+waits for a backup leaves it free: with half as much a disk gives its copy away (`spares`) or takes no new data."""
 SPOOL_SPARE_SHARE = 20
 SPOOL_SMALL_SHARE = 16
 """… but such a share of what is free may always wait."""
@@ -314,6 +315,8 @@ PAGE_ROWS_MAX = 64
 ROW_MEND_AGAIN_S = 60.0
 """A row of the catalog that no copy had whole is sought again after this."""
 READAHEAD_STRIPES = 2
+READAHEAD_STREAMS_MAX = 32
+"""Of objects that are being sent: among more, each reads a stripe when the one before it was taken."""
 VOLUMES_KNOWN_MAX = 65_536
 """Volumes whose geometry and devices are kept in memory: 16 TiB of them."""
 STRIPE_UNNAMED_S = 600.0
@@ -381,12 +384,12 @@ REMOTE_AGAIN_S = 30.0
 """After a delete that failed."""
 HEDGE_DELAY_S = 0.25
 """A cell that a device has not given by then is sought on the others too."""
-READS_NOTED_S = 1.0
-READS_NOTED_MAX = 200
+READS_NOTED_S, READS_NOTED_MAX = 1.0, 200
 """Access times wait for so long, or until they are so many, and go into the catalog together."""
-FUSE_TASKS_MAX = 1024
-FUSE_TASKS_IDLE = 16
-"""Tasks kept for the next requests; each has a buffer of 1 MiB that stays warm."""
+FUSE_TASKS_MAX, FUSE_TASKS_IDLE = 1024, 16
+"""Tasks of pyfuse3, and those that are kept for the next requests; each has a buffer of 1 MiB that stays warm."""
+REQUEST_SOON_S, REQUESTS_TURN_S = 50e-6, 1e-3
+"""A FUSE request that comes so soon behind the last one is waited for; and for how long others stand behind such."""
 FUSE_BACKGROUND_MAX = 256
 """Read-ahead and asynchronous requests that the kernel may have under way at once, where we may tell it."""
 LOOP_STALL_S = 0.25
@@ -395,25 +398,6 @@ UNMOUNT_GRACE_S = 10.0
 """At the end of the owner: how long a mount that is in use is tried again before it is detached."""
 READS_WAITING_MAX = 512
 """FUSE reads that may wait for devices at once; further ones get EAGAIN."""
-REQUEST_HEADERS_MAX = 200
-"""Headers of one S3 request, by number; their bytes are bounded by REQUEST_HEAD_MAX."""
-REQUEST_HEAD_MAX = 64 * KIB
-"""Bytes of request line and headers; S3 itself allows 8 KiB of headers, a presigned URL with metadata more."""
-REQUEST_TARGET_MAX = 32 * KIB
-"""Bytes of path and query string: a key of 1,024 bytes is up to 3 KiB percent-encoded, a token as much again."""
-REQUEST_XML_MAX = 4 * MIB
-"""Bytes of an XML request: 10,000 parts with two checksums each fit, and 1,000 keys to delete."""
-REQUEST_XML_SETTING_MAX = 64 * KIB
-"""Bytes of an XML request that says a setting or two: it is read on the loop, where 4 MiB would take half a second."""
-REQUEST_PIECES_MAX = 10
-"""Of a body, up to 64 KiB each, that wait for a handler before the connection stops reading."""
-REQUEST_DRAIN_MAX = 256 * KIB
-"""Unread body that is read and dropped, so that the client sees the error before the connection ends."""
-REQUEST_DRAIN_S = 1.0
-RECEIVE_MAX = 64 * KIB
-"""Bytes that are taken from a connection at once where they are not received straight into a stripe."""
-SEND_JOINED_MAX = 64 * KIB
-"""An answer up to this long goes out with its head in one call."""
 METRICS_CONNECTIONS_MAX = 16
 """Of who asks for metrics: a few servers of Prometheus."""
 CONNECTIONS_MAX = 4096
@@ -424,30 +408,9 @@ OWNER_DESCRIPTORS = 256
 """Of the catalog, its copies, sockets of commands, logs, the mount, and what is opened for a moment."""
 DEVICE_DESCRIPTORS = SHARD_FILES_OPEN_MAX + VOLUMES_OPEN_MAX + 2 * DEVICE_THREADS + 16
 """Of one device: shards that are read, those of open volumes, one in each thread, and a rebuild's."""
-CONNECTION_IDLE_S = 75.0
-"""Between two requests; longer than SDKs keep an idle connection, so that they close it and do not trip over it."""
-SHUTDOWN_GRACE_S = 10.0
-"""For requests under way when the door closes."""
-ANSWER_IDLE_S = 60.0
-"""An answer that the client does not take for so long is given up."""
-BODY_WINDOW_S = 30.0
-BODY_WINDOW_MIN = 30 * KIB
-"""A body that brings less than this while BODY_WINDOW_S are spent waiting for it is given up."""
-HASH_BATCH = 512 * KIB
-"""Bytes of a body that are hashed at once, in a thread; below HASH_INLINE on the loop (a hop costs 40 µs)."""
-HASH_BATCH_EVENTS = 1024
-"""So many chunk borders make a batch too, however little lies between them."""
 HASH_INLINE = 32 * KIB
 HASHED_TOGETHER = 2 * MIB
 """Bytes of a stream that one hop into a thread hashes by MD5, where so many wait."""
-HASH_THREADS = 4
-CHUNK_HEADER_MAX = 1 * KIB
-"""Bytes of the line before an aws-chunked chunk."""
-CHUNK_MIN = 8 * KIB
-SMALL_CHUNKS_MAX = 10_000
-"""Chunks of one body below CHUNK_MIN. S3 allows one; SDKs on pipes send some; a flood of them costs time."""
-TRAILERS_MAX = 8 * KIB
-SIGNING_KEYS_MAX = 256
 RECORDED_MAX = 20_000
 """Accesses that are noted until they are written down, a minute's; more are not."""
 RECORDING_S = 60.0
@@ -483,17 +446,14 @@ assert INLINE_MAX * TRANSACTION_ROWS_MAX <= ROUND_BYTES_MAX
 assert PART_MIN <= PART_MAX <= OBJECT_MAX
 assert PART_MAX * PARTS_MAX >= OBJECT_MAX
 assert PENDING_EXTENTS_MAX <= TRANSACTION_ROWS_MAX
-assert ROUND_BYTES_MAX < CHECKPOINT_BYTES
+assert ROUND_BYTES_MAX < CHECKPOINT_BYTES_MIN < CHECKPOINT_BYTES
 assert STRIPE_PAYLOAD_MAX <= IMAGE_FRAME_MAX
 assert IMAGES_KEPT >= 2
 assert REMOTE_CONNECT_S < REMOTE_SILENCE_S < REMOTE_VERB_S
 assert FUSE_TASKS_MAX < COMMITS_WAITING_MAX
 assert READS_WAITING_MAX < FUSE_TASKS_MAX
 assert CONNECTIONS_MIN < CONNECTIONS_MAX
-assert REQUEST_TARGET_MAX < REQUEST_HEAD_MAX
-assert CONNECTIONS_MAX * REQUEST_HEAD_MAX <= 256 * MIB
 assert SUMS_WAIT_S + ANSWER_WAIT_S < 60
 assert 2 * RECORDING_SEGMENT_BYTES <= RECORDING_BYTES_MAX
-assert HASH_INLINE < HASH_BATCH
 assert HASHED_TOGETHER <= STRIPES_IN_FLIGHT // 2 * STRIPE_PAYLOAD_MAX  # the other half fills meanwhile
 assert REBUILDS_MAX * REBUILD_BATCHES * REBUILD_BYTES <= 96 * MIB  # beside all that the doors have in their hands

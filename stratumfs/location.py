@@ -1,6 +1,6 @@
 """Where an extent's bytes lie: the one value that catalog, volumes and store share."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from stratumfs.ids import Nonce, StripeNo, VolumeId
 from stratumfs.limits import STRIPE_PAYLOAD_MAX
@@ -10,8 +10,7 @@ CELL_HEADER_SIZE = 128
 """Bytes before each cell in a shard file (format 1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """A run of bytes in consecutive stripes of one volume.
 
     All stripes of a run but the last are *full*: STRIPE_PAYLOAD_MAX payload bytes, the same cell_size, numbers,

@@ -247,8 +247,7 @@ class NewExtent(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """One extent row as it was read and checked."""
 
     id: ExtentId

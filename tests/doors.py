@@ -31,6 +31,7 @@ from stratumfs.owner.fsck import Wanted, fsck
 from stratumfs.owner.messages import Question
 from tests.faults.audit import audit_rows, audit_shards
 from tests.faults.run import opened
+from tools.measure.processes import free_port
 
 BIN = Path(sys.executable).parent
 REGION = "us-east-1"
@@ -61,13 +62,6 @@ def begin(command: Sequence[str | Path]) -> "subprocess.Popen[bytes]":
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Doors:

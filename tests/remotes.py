@@ -38,6 +38,7 @@ def service_keys(service: Endpoint, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def write_keys(path: Path, service: Endpoint) -> None:
+    path.touch(0o600)
     path.write_text(
         f"[default]\naws_access_key_id = {service.access_key}\naws_secret_access_key = {service.secret_key}\n"
     )

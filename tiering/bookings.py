@@ -227,8 +227,8 @@ class Bookings(Worths):
     ) -> Self:
         """*now*: what is known from a later time was written under a clock that was ahead, and counts from now.
 
-        Tiers may have been added since. Raises: ValueError if *data* is not what `dump` gave, of other tiers, or of
-        other horizons.
+        Tiers may have been added since, and horizons changed. Raises: ValueError if *data* is not what `dump` gave, or
+        of other tiers.
         """
         state = decode(data)
         if state["format"] != FORMAT:
@@ -236,15 +236,15 @@ class Bookings(Worths):
         state = among(state, [each.name for each in prices.tiers])
         made = cls(prices, state["began"], settings)
         made.signals = Signals.load(state["signals"])
-        made.forecast = Forecast.load(state["forecast"])
-        if made.forecast.horizons_s != made.settings.horizons_s:
-            raise ValueError("the state is of other horizons")
+        made.forecast = Forecast.load(state["forecast"], made.settings.horizons_s)
         made.used, made.room_price = state["used"], state["room_price"]
         made._hand = state["hand"]
         made._residents = [Residents(made.signals.place, seed) for seed in range(1, len(prices.tiers) + 1)]
         for residents, each in zip(made._residents, state["residents"], strict=True):
             if each is not None:
                 residents.load(each)
+                if made.settings.horizons_s != tuple(state["forecast"]["horizons_s"]):
+                    residents.forget_worths()
         made._pinned = made._sum_pinned()
         made._left = {key: Left(*left) for key, *left in state["left"]}
         made._rewind(now)

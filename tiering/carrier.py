@@ -8,12 +8,13 @@ import structlog
 
 from stratumfs.catalog.decisions import DONE, GONE
 from stratumfs.catalog.residence import residences
-from stratumfs.errors import CatalogCorrupt, ColdUnavailable, StoreBusy, StratumError
-from stratumfs.ids import InodeNo
+from stratumfs.errors import ColdUnavailable, StoreBusy, StratumError
+from stratumfs.ids import InodeNo, VolumeId
 from stratumfs.limits import RESIDENCES
 from stratumfs.store.pace import Pace
 from stratumfs.store.repack import Repack
 from stratumfs.store.store import Store
+from tiering.leaving import add_leaving
 from tiering.verdict import Cause, Verdict
 
 _PRESSING = (Cause.PRESSURE, Cause.PLACED)
@@ -50,10 +51,11 @@ class Carrier:
         stopped = False
         # Who writes faster than room is made is refused in the end.
         pace = Pace(store.observer, lambda _: None, hurry=any(each.cause in _PRESSING for each in moves))
-        repack = Repack(store.catalog, store.reader, place, move=batch, pace=pace)
+        repack = Repack(store.catalog, store.reader, place, move=batch, pace=pace, ahead=pace.is_alone)
         try:
             place.check_writable()
             with repack.running():
+                await self._move_whole(repack, tier, moves, batch, pace)
                 try:
                     await self._take(repack, moves, failed)
                 except (ColdUnavailable, StoreBusy):
@@ -76,13 +78,21 @@ class Carrier:
         there = await self._there(moves, tier)
         return Carried({key: DONE if done else failed.get(key, GONE) for key, done in there.items()}, stopped)
 
+    async def _move_whole(self, repack: Repack, tier: str, moves: Sequence[Verdict], batch: bytes, pace: Pace) -> None:
+        """Volumes of which all that lives is to go. Raises: StoreReadOnly."""
+        if not self._store.relocator.can_take(tier):
+            return
+        leaving: dict[VolumeId, int] = {}
+        for each in moves:
+            await add_leaving(self._store, InodeNo(each.key), tier, leaving)
+        repack.moved += await self._store.relocator.move(leaving, tier, batch, pace)
+
     async def _take(self, repack: Repack, moves: Sequence[Verdict], failed: dict[int, str]) -> None:
         """Raises: as ``Repack.flush``."""
         for each in moves:
-            try:
-                with self._store.holds.holding(InodeNo(each.key)):
-                    await repack.inode(InodeNo(each.key))
-            except CatalogCorrupt as error:  # of this one alone
+            with self._store.holds.holding(InodeNo(each.key)):
+                error = await repack.inode(InodeNo(each.key))
+            if error is not None:  # of this one alone
                 failed[each.key] = f"failed: {error}"
         await repack.flush()
 

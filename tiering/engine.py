@@ -262,7 +262,7 @@ class Engine:
 
     async def measure(self) -> None:
         """How much room there is in each tier."""
-        used = await tier_bytes(self._store.catalog)
+        used = await tier_bytes(self._store)
         # Before all is known, what is not known says nothing.
         lies = lying(self.policy, self.plan) if self.surveyed.is_set() else [math.inf] * len(self.tiers)
         self.policy.prices = capacities(self._store, _decided(self._prices), used, lies)

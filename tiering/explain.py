@@ -1,9 +1,10 @@
 """Where the bytes of an object are, and why: tier, volumes, devices, since when, and how many losses they survive.
 
 Observed, not remembered: each shard file of the volumes that are shown is looked for on its device at the time of the
-question. Remembered is, of further ones, what the last look at all volumes has found missing, and the last move: who
-made it, when, and why. What no move took along lies in the tier that takes new data. What the engine makes of an object
-says ``reasons.py``, and of all below a directory ``sums.py``.
+question. A service is paid for each answer, and not asked: of an object there it is told what those have found who
+looked or read last. Remembered is, of further volumes, what the last look at all of them has found missing, and the
+last move: who made it, when, and why. What no move took along lies in the tier that takes new data. What the engine
+makes of an object says ``reasons.py``, and of all below a directory ``sums.py``.
 """
 
 import json
@@ -26,6 +27,7 @@ from stratumfs.limits import ANSWER_WAIT_S, EXPLAINED_TOGETHER, EXPLANATIONS_WAI
 from stratumfs.store.store import Store
 from stratumfs.store.survives import Good, good_shards, look_for, survives
 from stratumfs.threads import in_thread
+from stratumfs.volumes.remote import REMOTE_CODE
 from tiering.attribute import discreet, fitted
 from tiering.engine import Engine
 from tiering.prices import TierPrice
@@ -84,8 +86,12 @@ class Explainer:
         engine: Callable[[], Awaitable[Engine]] | None,
     ) -> None:
         self._store, self._entry, self._refused = store, entry, refused
-        self._prices, self._engine = prices, engine
         self._files, self._directories = trio.Semaphore(EXPLAINED_TOGETHER), trio.Semaphore(EXPLAINED_TOGETHER)
+        self.learn(prices, engine)
+
+    def learn(self, prices: Sequence[TierPrice], engine: Callable[[], Awaitable[Engine]] | None) -> None:
+        """These are the tiers from now on."""
+        self._prices, self._engine = prices, engine
 
     async def explain(
         self, *, inode: int | None = None, bucket: str | None = None, key: str | None = None, at_ns: int | None = None
@@ -203,6 +209,12 @@ class Explainer:
         missing = self._store.repairer.seen.missing
         for part in [each for each in list(content.volumes.values())[len(found) :] if not each.row.remote]:
             yield good_shards(self._store, part.row, missing.get(part.row.id, ()))
+        if any(part.row.remote and self._is_bad(part.row) for part in content.volumes.values()):
+            yield REMOTE_CODE.k, frozenset()  # whoever keeps the others sees to their safety
+
+    def _is_bad(self, row: VolumeRow) -> bool:
+        remote = self._store.remotes.get(row.tier)
+        return remote is not None and row.id in remote.bad
 
     def _volume(self, found: _Found) -> dict[str, Any]:
         part, row = found.part, found.part.row
@@ -226,7 +238,7 @@ class Explainer:
             remote = self._store.remotes.get(found.part.row.tier)
             if remote is None:
                 return {"cell": cell, "device": device.hex(), "state": "not known: the settings name no such tier"}
-            return {"cell": cell, "device": remote.label, "state": remote.read_only or "present"}
+            return {"cell": cell, "device": remote.label, "state": remote.state_of(found.part.row.id)}
         entry = self._entry(device)
         attached = self._store.devices.get(device)
         if device in self._refused:

@@ -180,11 +180,16 @@ class Forecast:
         }
 
     @classmethod
-    def load(cls, state: dict[str, Any]) -> "Forecast":
-        made = cls(state["horizons_s"])
+    def load(cls, state: dict[str, Any], horizons_s: Sequence[float] | None = None) -> "Forecast":
+        """*horizons_s*: those from now on, None: as they were. What was seen stays."""
+        made = cls(horizons_s or state["horizons_s"])
         made._accesses, made._solved, made._solves, made._aged = state["counts"]
-        for table, data in zip(made._tables(), state["tables"], strict=True):
+        same = made.horizons_s == tuple(state["horizons_s"])
+        tables, packed = made._tables(), state["tables"]
+        for table, data in zip(*((tables, packed) if same else (tables[:2], packed[:2])), strict=True):
             table[:] = array("d", data)
+        for _ in range(0 if same else _SWEEPS_FIRST):
+            made.solve()
         return made
 
     def _tables(self) -> list["array[float]"]:

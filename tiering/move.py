@@ -12,7 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,6 @@ from stratumfs.catalog.moves import (
 )
 from stratumfs.cold_limits import MOVE_AGAIN_S, MOVE_AGAIN_S_MAX, MOVE_KEPT_S
 from stratumfs.errors import (
-    CatalogCorrupt,
     ColdUnavailable,
     ConfigError,
     NotFound,
@@ -40,17 +39,19 @@ from stratumfs.errors import (
     StoreClosing,
     StratumError,
 )
-from stratumfs.ids import InodeNo, random_id
+from stratumfs.ids import InodeNo, VolumeId, random_id
 from stratumfs.limits import MOVES_LOOK_S, MOVES_MAX
-from stratumfs.store.repack import Repack, foreign
+from stratumfs.store.pace import Pace
+from stratumfs.store.repack import Repack
 from stratumfs.store.store import Store
+from tiering.leaving import add_leaving
 from tiering.walk import below
 
 _log = structlog.get_logger(__name__)
 
 _PASSES_MAX = 3
-"""What is renamed while a walk is under way can slip through it, and what is compacted meanwhile lies elsewhere in its
-old tier; a walk that finds nothing more is the last."""
+"""What is renamed while a walk is under way can slip through it, and what a compaction had in its hands lies elsewhere
+in its old tier; a walk that finds nothing more is the last."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,9 +61,11 @@ class Move:
     total       bytes that were to move when it began, and those that had moved before
     files       looked at; damaged: those of them whose rows fail their check
     unreadable  bytes of the others that could not be read
+    leaving     volumes of other tiers, and how many bytes that are to move each has
     waits       why it does not go on, while the store takes no writes, or what it needs does not answer
     outcome     empty until it ends, and of one that is left to the next owner, or to another try
     ended       nobody need wait for it any more, though it may be begun again; tries: how often that was so before
+    since       when, on trio's clock, it met what does not answer, and has brought nothing over since then
     """
 
     row: MoveRow
@@ -73,8 +76,10 @@ class Move:
     outcome: str = ""
     error: Exception | None = None
     tries: int = 0
+    since: float | None = None
     ended: trio.Event = field(default_factory=trio.Event)
     repack: Repack | None = None
+    leaving: dict[VolumeId, int] = field(default_factory=dict)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     @property
@@ -207,14 +212,18 @@ class Mover:
 
     async def _put_off(self, move: Move, error: StratumError) -> None:
         """Begin it again later. Who waits for it need not."""
-        if time.time_ns() - move.row.begun_ns > MOVE_KEPT_S * 1e9:
+        row, now = move.row, trio.current_time()
+        with suppress(StratumError):  # of the catalog: how far it came is read when it is begun again
+            found = await self._store.catalog.read(unfinished_move, row.id)
+            row = found or row
+        since = now if move.since is None or row.bytes > move.row.bytes else move.since
+        if now - since > MOVE_KEPT_S:
             move.error = error
             await self._end(move, f"failed: {error}")
             return
         pause = min(MOVE_AGAIN_S_MAX, MOVE_AGAIN_S * 2**move.tries)
-        row = await self._store.catalog.read(unfinished_move, move.row.id) or move.row
-        again = Move(row, move.total, move.files, waits=str(error), tries=move.tries + 1)
-        self._later[row.id] = trio.current_time() + pause, again
+        again = Move(row, move.total, move.files, waits=str(error), tries=move.tries + 1, since=since)
+        self._later[row.id] = now + pause, again
         _log.warning("move_put_off", path=row.path.decode("utf-8", "replace"), reason=str(error), for_s=pause)
         move.error = type(error)(f"{error}; the move goes on by itself when that is over")
         move.ended.set()
@@ -248,9 +257,16 @@ class Mover:
     async def _run(self, move: Move) -> None:
         store = self._store
         move.total = move.row.bytes + await self._total(move)
-        with Repack(store.catalog, store.reader, store.targets[move.row.tier], move=move.row.id).running() as repack:
+        pace = Pace(store.observer, lambda _: None, alone=0.0)
+        repack = Repack(
+            store.catalog, store.reader, store.targets[move.row.tier], move=move.row.id, pace=pace, ahead=pace.is_alone
+        )
+        with repack.running(), store.compactor.sparing(move.leaving):
             move.repack = repack
-            for _ in range(_PASSES_MAX):
+            await self._move_whole(move, repack, pace)
+            for at in range(_PASSES_MAX):
+                if at:
+                    await self._total(move)  # for what a compaction had begun with lies in other volumes
                 before = repack.taken
                 move.files = move.damaged = repack.unreadable = 0
                 async with aclosing(below(self._store.catalog, move.row.ino)) as inos:
@@ -260,29 +276,31 @@ class Mover:
                 if repack.taken - before == repack.unreadable:
                     break
 
+    async def _move_whole(self, move: Move, repack: Repack, pace: Pace) -> None:
+        """Volumes of which all that lives is to go."""
+        before, relocator = repack.moved, self._store.relocator
+
+        async def told(seconds: float, moved: int) -> None:
+            repack.moved = before + moved
+            await pace(seconds, moved)
+
+        if relocator.can_take(move.row.tier):
+            repack.moved = before + await relocator.move(move.leaving, move.row.tier, move.row.id, told)
+
     async def _take(self, move: Move, repack: Repack, ino: InodeNo) -> None:
         move.files += 1
         with self._store.holds.holding(ino):
-            try:
-                await repack.inode(ino)
-            except CatalogCorrupt as error:
-                move.damaged += 1
-                _log.error("a file cannot be moved", inode=ino, error=str(error))
+            error = await repack.inode(ino)
+        if error is not None:
+            move.damaged += 1
+            _log.error("a file cannot be moved", inode=ino, error=str(error))
 
     async def _total(self, move: Move) -> int:
         """Bytes that are to move, as far as rows say."""
-        total = 0
+        total, leaving = 0, dict[VolumeId, int]()
         async with aclosing(below(self._store.catalog, move.row.ino)) as inos:
             async for ino in inos:
-                total += await self._foreign_bytes(ino, move.row.tier)
-        return total
-
-    async def _foreign_bytes(self, ino: InodeNo, tier: str) -> int:
-        total = 0
-        try:
-            async with aclosing(foreign(self._store.catalog, self._store.reader, ino, tier)) as extents:
-                async for extent in extents:
-                    total += extent.length
-        except CatalogCorrupt:  # said when its turn comes
-            pass
+                total += await add_leaving(self._store, ino, move.row.tier, leaving)
+        move.leaving.clear()
+        move.leaving.update(leaving)
         return total

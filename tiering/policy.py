@@ -33,6 +33,10 @@ _STALE_PART = 1 / 48
 _PRICE_WEIGHT = 0.1
 _RELIEF_MAX = 50
 """Objects that one call relieves a tier of; the next one goes on."""
+_SAMPLES_MAX = 3
+"""That are drawn for one newcomer, as long as each has more of what is worth less: one alone has too few small objects
+to make room for a large one, whatever they are worth, which would be fetched from afar each time. More of them move
+more for little."""
 _FREE_PART = 0.05
 """A tier with more of its room free than this has room for nothing's sake."""
 
@@ -287,12 +291,18 @@ class Policy(Bookings):
         if below <= least and at >= now - self._stale_s(tier):
             return []
         chosen: list[Valued] = []
-        freed = 0.0
-        for each in self._least(tier, now):
-            if freed >= need or each[0] >= below:
+        freed = before = 0.0
+        found: dict[int, Valued] = {}
+        for _ in range(_SAMPLES_MAX):
+            found |= {each[1]: each for each in self._least(tier, now)}
+            chosen, before, freed = [], freed, 0.0
+            for each in sorted(found.values()):
+                if freed >= need or each[0] >= below:
+                    break
+                chosen.append(each)
+                freed += sizes[each[1]]
+            if freed >= need or freed <= before:
                 break
-            chosen.append(each)
-            freed += sizes[each[1]]
         if freed < need or freed > self._room_below(tier):
             return []
         for each in reversed(chosen[:-1]):

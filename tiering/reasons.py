@@ -13,7 +13,7 @@ from typing import Any
 
 from stratumfs.catalog.decisions import Decision, decision_after, last_decision
 from stratumfs.catalog.engine import Catalog
-from stratumfs.catalog.moves import LastMove, last_move
+from stratumfs.catalog.moves import LastMove, last_move, may_have_moved
 from stratumfs.catalog.volumes import path_of_inode
 from stratumfs.ids import InodeNo
 from tiering.engine import Engine
@@ -38,19 +38,32 @@ async def placement(
     """
     decision = await catalog.read(last_decision, ino, at_ns)
     asked = await catalog.read(last_move, ino)
-    later: str | None = None
+    later: LastMove | None = None
     if asked is not None and at_ns is not None and asked.at_ns > at_ns:
-        later = asked.source
-        asked = None
+        later, asked = asked, None
     if asked is not None and (decision is None or (decision.ended_ns or 0) < asked.at_ns):
         return _asked(asked)
+    after = await catalog.read(decision_after, ino, at_ns) if at_ns is not None else None
+    if later is not None and (after is None or later.at_ns < (after.ended_ns or 0)):
+        return await _before(catalog, later, at_ns or 0, landing, decision)
     if decision is not None:
         return await _decided(catalog, decision)
-    after = await catalog.read(decision_after, ino, at_ns) if at_ns is not None else None
-    was = after.source if after is not None else later
+    was = after.source if after is not None else None
     if was is None and lies and landing not in lies:
         return forgotten(None)
     return landed(landing) if was in (None, landing) else forgotten(was)
+
+
+async def _before(
+    catalog: Catalog, later: LastMove, at_ns: int, landing: str, decision: Decision | None
+) -> dict[str, Any]:
+    """At a time before somebody's last move, which alone is known of those that somebody asked for: where that one came
+    from it was then too, unless another one may have brought it there since."""
+    if decision is not None and decision.target == later.source:
+        return await _decided(catalog, decision)
+    if await catalog.read(may_have_moved, later.source, at_ns, later.at_ns):
+        return forgotten(None)
+    return landed(landing) if later.source == landing else forgotten(later.source)
 
 
 def landed(tier: str) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import trio
 
-from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.residence import tier_bytes_behind
+from stratumfs.catalog.vacated import Vacated, vacated_bytes_behind
 from stratumfs.store.store import Store
 from tiering.plan import Plan
 from tiering.policy import Policy
@@ -22,8 +22,13 @@ QUOTA_FILLED = 0.98
 """Of a capacity that the settings give: two objects can change places only where some room is free."""
 
 
-async def tier_bytes(catalog: Catalog) -> dict[str, tuple[int, int]]:
-    """Live and dead bytes of each tier, as ``tier_bytes_behind``; others have their turn in between."""
+async def tier_bytes(store: Store) -> dict[str, tuple[int, int]]:
+    """Live and dead bytes of each tier, as ``tier_bytes_behind``; others have their turn in between.
+
+    What a volume has left that moved whole is dead until it is removed: else it would be the room of somebody else that
+    a tier lacks, and one move the reason of the next.
+    """
+    catalog = store.catalog
     found: dict[str, tuple[int, int]] = {}
     after: bytes | None = b""
     while after is not None:
@@ -32,7 +37,16 @@ async def tier_bytes(catalog: Catalog) -> dict[str, tuple[int, int]]:
             before = found.get(tier, (0, 0))
             found[tier] = before[0] + live, before[1] + dead
         await trio.lowlevel.checkpoint()
-    return found
+    left: Vacated | None = None
+    while True:
+        gone, left = await catalog.read(vacated_bytes_behind, left)
+        for ident, count in gone.items():
+            if (device := store.devices.get(ident)) is not None and device.struck is None:
+                live, dead = found.get(device.tier, (0, 0))
+                found[device.tier] = live, dead + int(count)
+        await trio.lowlevel.checkpoint()
+        if left is None:
+            return found
 
 
 def decided_capacity(settings: float) -> float:

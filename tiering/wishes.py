@@ -8,14 +8,7 @@ from tiering.signals import Hint
 HINT_METADATA = "stratum-hint"
 """S3 metadata without its prefix: ``x-amz-meta-stratum-hint``."""
 _WORDS = {"hot": Hint.HOT, "cold": Hint.COLD}
-_CLASSES: Mapping[str, Hint] = {
-    "EXPRESS_ONEZONE": Hint.HOT,
-    "STANDARD_IA": Hint.COLD,
-    "ONEZONE_IA": Hint.COLD,
-    "GLACIER": Hint.COLD,
-    "GLACIER_IR": Hint.COLD,
-    "DEEP_ARCHIVE": Hint.COLD,
-}
+_CLASSES: Mapping[str, Hint] = {"STANDARD_IA": Hint.COLD, "ONEZONE_IA": Hint.COLD, "GLACIER_IR": Hint.COLD}
 
 
 def wish_of(found: Residence, pin: bytes | None, tiers: Sequence[str]) -> int:

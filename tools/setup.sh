@@ -66,7 +66,8 @@ setup_venv() {
     printf '%s' "$wanted" >"$stamp"
 }
 
-# On all cores, but on no more than four: what tests start and mount is limited by more than cores.
+# One more than there are cores, for the longest tests wait a third of their time; but no more than four: what tests
+# start and mount is limited by more than cores.
 run_tests() {
-    "$PYTHON" -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal "$@"
+    "$PYTHON" -m pytest --numprocesses "$(($(nproc) + 1))" --maxprocesses 4 --dist worksteal "$@"
 }

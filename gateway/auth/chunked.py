@@ -14,7 +14,8 @@ from enum import Enum, auto
 
 from gateway.auth.sigv4 import ChunkSigner, matches
 from gateway.errors import S3Error
-from stratumfs.limits import CHUNK_HEADER_MAX, CHUNK_MIN, PART_MAX, SMALL_CHUNKS_MAX, TRAILERS_MAX
+from gateway.limits import CHUNK_HEADER_MAX, CHUNK_MIN, SMALL_CHUNKS_MAX, TRAILERS_MAX
+from stratumfs.limits import PART_MAX
 
 TRAILER_SIGNATURE = "x-amz-trailer-signature"
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")

@@ -18,8 +18,8 @@ from gateway.auth.payload import open_body, payload_of
 from gateway.auth.principal import Authenticated, CredentialStore, Principal
 from gateway.auth.sigv4 import ChunkSigner, Claim, MalformedError
 from gateway.errors import S3Error
+from gateway.limits import HASH_THREADS, SIGNING_KEYS_MAX
 from gateway.request import Request
-from stratumfs.limits import HASH_THREADS, SIGNING_KEYS_MAX
 
 SKEW_MAX_S = 15 * 60
 

@@ -2,7 +2,7 @@
 
 import trio
 
-from stratumfs.limits import BODY_WINDOW_MIN, BODY_WINDOW_S
+from gateway.limits import BODY_WINDOW_MIN, BODY_WINDOW_S
 
 
 class Pace:

@@ -15,8 +15,9 @@ from gateway.auth.chunked import ChunkVerifier, Event, Trailers
 from gateway.auth.pace import Pace
 from gateway.checksums import Algorithm, Hasher
 from gateway.errors import S3Error
+from gateway.limits import HASH_BATCH, HASH_BATCH_EVENTS
 from stratumfs.errors import DeviceUnasked
-from stratumfs.limits import HASH_BATCH, HASH_BATCH_EVENTS, HASH_INLINE
+from stratumfs.limits import HASH_INLINE
 from stratumfs.threads import in_thread
 from stratumfs.values import Checksum
 

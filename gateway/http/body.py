@@ -10,7 +10,7 @@ import trio
 
 from gateway.http.head import RefusedError
 from gateway.http.source import Source
-from stratumfs.limits import CHUNK_HEADER_MAX, TRAILERS_MAX
+from gateway.limits import CHUNK_HEADER_MAX, TRAILERS_MAX
 
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t -~\x80-\xff]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")

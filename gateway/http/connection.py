@@ -21,7 +21,7 @@ from gateway.http.framing import refusal
 from gateway.http.head import RefusedError, parse_head
 from gateway.http.source import Source, Stream, reset, transport_of
 from gateway.http.waiting import Waiting
-from stratumfs.limits import RECEIVE_MAX, REQUEST_DRAIN_MAX, REQUEST_DRAIN_S
+from gateway.limits import RECEIVE_MAX, REQUEST_DRAIN_MAX, REQUEST_DRAIN_S
 
 _log = structlog.get_logger("gateway")
 

@@ -14,7 +14,7 @@ from gateway.http.framing import Buffer, Framing
 from gateway.http.head import Head, RefusedError
 from gateway.http.source import Source, Stream, send_nowait
 from gateway.http.waiting import Waiting
-from stratumfs.limits import RECEIVE_MAX, SEND_JOINED_MAX
+from gateway.limits import ENCRYPTED_MAX, RECEIVE_MAX, SEND_JOINED_MAX
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
@@ -158,9 +158,10 @@ class Exchange:
             raise ClientGoneError from error
 
     async def _send_rest(self, pieces: Sequence[Buffer], sent: int) -> None:
+        most = ENCRYPTED_MAX if isinstance(self._stream, trio.SSLStream) else max(map(len, pieces))
         for piece in pieces:
-            if sent < len(piece):
-                await self._stream.send_all(memoryview(piece)[sent:] if sent else piece)
+            for start in range(sent, len(piece), most):
+                await self._stream.send_all(memoryview(piece)[start : start + most])
             sent = max(0, sent - len(piece))
 
     async def _go_on(self) -> None:

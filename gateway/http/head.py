@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import httptools
 
-from stratumfs.limits import REQUEST_HEADERS_MAX
+from gateway.limits import REQUEST_HEADERS_MAX
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 import trio
 
 from gateway.http.head import RefusedError, check_beginning
-from stratumfs.limits import RECEIVE_MAX, REQUEST_HEAD_MAX
+from gateway.limits import RECEIVE_MAX, REQUEST_HEAD_MAX
 
 _END = b"\r\n\r\n"
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import trio
 
-from stratumfs.limits import CONNECTION_IDLE_S
+from gateway.limits import CONNECTION_IDLE_S
 
 
 class Waiting:

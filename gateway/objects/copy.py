@@ -71,7 +71,10 @@ async def _checksum(call: Call, source: Source, algorithm: Algorithm | None) -> 
     if algorithm is None or (known is not None and known.algorithm == algorithm and not known.composite):
         return known
     hasher = checksums.hasher(algorithm)
-    async with call.store.objects.open(source.bucket, source.key, source.unchanged) as reader:
+    async with (
+        call.downloads.turn(source.info.size),
+        call.store.objects.open(source.bucket, source.key, source.unchanged) as reader,
+    ):
         async for chunk in reader.chunks(0, source.info.size):
             await in_thread(hasher.update, chunk, limiter=call.hashing)
     return Checksum(algorithm.value, checksums.encode(hasher.digest()))

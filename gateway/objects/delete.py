@@ -6,10 +6,10 @@ from gateway import xml, xml_requests
 from gateway.call import Call
 from gateway.conditions import etag_list, write_conditions
 from gateway.errors import S3Error, translate
+from gateway.limits import REQUEST_XML_MAX
 from gateway.operations import Operation
 from gateway.response import Response, xml_response
 from gateway.xml_requests import ToDelete
-from stratumfs.limits import REQUEST_XML_MAX
 from stratumfs.threads import in_thread
 from stratumfs.values import Conditions
 

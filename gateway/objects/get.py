@@ -23,7 +23,9 @@ async def _send(call: Call) -> None:
         chosen = select(call.request, reader.info)
         headers = {**chosen.headers, **call.version_headers, **restore_headers(call, reader.info)}
         length = chosen.stop - chosen.start
-        # Most objects are one chunk, and do without the generators, and the watch for a client that goes, of streams.
-        whole = await reader.whole(chosen.start, chosen.stop)
-        body = reader.chunks(chosen.start, chosen.stop) if whole is None else whole
-        await call.send(Response(chosen.status, headers, body, length))
+        async with call.downloads.turn(length):
+            # Most objects are one chunk, and do without the generators, and the watch for a client that goes, of
+            # streams.
+            whole = await reader.whole(chosen.start, chosen.stop)
+            body = reader.chunks(chosen.start, chosen.stop) if whole is None else whole
+            await call.send(Response(chosen.status, headers, body, length))

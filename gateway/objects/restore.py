@@ -3,10 +3,10 @@
 from gateway.call import Call
 from gateway.errors import S3Error
 from gateway.headers import http_date
+from gateway.limits import REQUEST_XML_SETTING_MAX
 from gateway.response import Response
 from gateway.tiers import is_cold
 from gateway.xml_requests import parse_restore
-from stratumfs.limits import REQUEST_XML_SETTING_MAX
 from stratumfs.values import ObjectInfo
 
 _DAY_NS = 86_400 * 10**9

@@ -1,9 +1,12 @@
 """What is read of the catalog beside its rounds by who makes images, dumps and backups of it."""
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
 
 import apsw
 import trio
@@ -18,9 +21,21 @@ from stratumfs.catalog.opening import Database
 from stratumfs.catalog.rounds import Rounds
 from stratumfs.catalog.spool import Spool, has_room
 from stratumfs.catalog.standings import Standings
-from stratumfs.errors import StoreBusy, StoreClosing, StoreReadOnly
-from stratumfs.limits import CHECKPOINT_LATE_BYTES, SNAPSHOT_LOG_MAX
+from stratumfs.catalog.transaction import Transaction
+from stratumfs.errors import StoreBusy, StoreClosing, StoreReadOnly, StratumError
+from stratumfs.ids import MIB
+from stratumfs.limits import CHECKPOINT_BYTES, CHECKPOINT_LATE_BYTES, SNAPSHOT_LOG_MAX
 from stratumfs.threads import in_thread
+
+T = TypeVar("T")
+U = TypeVar("U")
+Ts = TypeVarTuple("Ts")
+
+COPY_SPARE_LOG_BYTES, COPY_SPARE_LOG_SHARE = 128 * MIB, 8
+"""Of a disk with a copy of the catalog, or such a share of a small one: half of what new data leaves free there
+(`store.space`). Where it has less, nobody keeps the log from being started over."""
+COPY_ROOM_S = 1.0
+"""For a disk to say how much it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,7 @@ class Aside:
     ) -> None:
         self._rounds, self._database, self._members = rounds, database, members
         self._checkpoints, self._sync = checkpoints, sync
+        self._asking: dict[Path, trio.CapacityLimiter] = {}
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[apsw.Connection]:
@@ -76,6 +92,15 @@ class Aside:
             with trio.CancelScope(shield=True):
                 await in_thread(view.close, limiter=thread)
 
+    async def read_beside(
+        self, ask: Callable[[], Awaitable[U]], fn: Callable[[Transaction, *Ts], T], *args: *Ts
+    ) -> tuple[T, U]:
+        """What *fn* sees, and what *ask* finds in the copies, of one moment. Commits wait meanwhile: *ask* has a bound.
+
+        Raises: what they raise; CatalogCorrupt, StoreClosing.
+        """
+        return await self._rounds.read_beside(ask, fn, *args)
+
     async def check_log(self) -> bool:
         """Whether the log is so long that who keeps it from being started over should hurry.
 
@@ -83,11 +108,31 @@ class Aside:
         """
         primary = self._database.primary
         size = primary.wal_bytes()
-        if size < CHECKPOINT_LATE_BYTES:
+        if size < self._members.log_bytes * CHECKPOINT_LATE_BYTES // CHECKPOINT_BYTES:
             return False
-        if size >= SNAPSHOT_LOG_MAX or not await in_thread(has_room, primary.folder, 0, size):
+        has_its = size < SNAPSHOT_LOG_MAX and await in_thread(has_room, primary.folder, 0, size)
+        if not has_its or not await self._copies_have_room():
             raise StoreBusy("so much was written meanwhile that the log must be started over: try again")
         return True
+
+    async def _copies_have_room(self) -> bool:
+        """For the log to go on growing, as far as their disks say so in time: a copy that has none is a member no more,
+        and with too few of them nothing can be written."""
+        members = self._members
+        short = False
+
+        async def ask(folder: Path) -> None:
+            nonlocal short
+            turn = self._asking.setdefault(folder, trio.CapacityLimiter(1))  # one that hangs is not asked again
+            with suppress(OSError, StratumError):  # whoever writes there meets it
+                fits = await in_thread(_has_log_room, folder, limiter=turn, abandon_on_cancel=True)
+                short = short or not fits
+
+        with trio.move_on_after(COPY_ROOM_S):
+            async with trio.open_nursery() as nursery:
+                for copy in members.copies if isinstance(members, Membership) else ():
+                    nursery.start_soon(ask, copy.folder)
+        return not short
 
     def spool_to(self, spool: Spool) -> None:
         """*spool* gets what a generation of the log has before it is over."""
@@ -134,3 +179,10 @@ class Aside:
 
     async def _tell(self, change: Callable[[Named], Named]) -> bool:
         return not isinstance(self._members, Membership) or await self._members.tell(change)
+
+
+def _has_log_room(folder: Path) -> bool:
+    """Blocking. Raises: OSError."""
+    found = os.statvfs(folder)
+    spare = min(COPY_SPARE_LOG_BYTES, found.f_blocks * found.f_frsize // COPY_SPARE_LOG_SHARE)
+    return found.f_bavail * found.f_frsize >= spare

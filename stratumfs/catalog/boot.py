@@ -262,7 +262,7 @@ def _prepare(seen: Survey, primary: PlaceId, step: Step) -> Chain:
 
     What is copied is checked as a whole. What is opened where it lies is checked if its owner did not close it: that
     costs as much as reading it, which a large store should not pay at every opening. Raises: ChainDamaged; OSError,
-    CatalogCorrupt if the fault is the primary's.
+    CatalogCorrupt if the fault is the primary's; nothing is left of what was made then.
     """
     manifest, holder = seen.manifest, seen.choice.holder
     if holder == primary and manifest.form is Form.DATABASE:
@@ -270,7 +270,11 @@ def _prepare(seen: Survey, primary: PlaceId, step: Step) -> Chain:
             chains.check_database(seen.places[primary].folder / manifest.folder, step)
         return Chain(manifest.folder, Form.DATABASE, manifest.salt)
     folder = chains.new_chain(seen.places[primary].folder)
-    salt = chains.build_database(seen.places[holder].folder, manifest, folder, step)
+    try:
+        salt = chains.build_database(seen.places[holder].folder, manifest, folder, step)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # the place may be used no more, and then nobody looks there
+        raise
     _log.warning("the catalog is made anew of a copy", place=seen.places[primary].label, copy=seen.places[holder].label)
     return Chain(folder.name, Form.DATABASE, salt)
 

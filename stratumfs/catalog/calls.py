@@ -144,6 +144,10 @@ class Calls:
                 waits.discard(scope)
         raise DeviceFailed(self._struck[place])
 
+    def is_at_work(self, place: PlaceId) -> bool:
+        """Whether a call or long work is under way there, or hangs."""
+        return any(place in turns and turns[place].borrowed_tokens for turns in (self._short, self._long))
+
     async def long(self, place: PlaceId, fn: Callable[[Step], T], *, stalled: Callable[[], None] | None = None) -> T:
         """*fn* in a thread of *place*, which calls what it is given after each step, and is stopped there if nobody
         waits any more.

@@ -25,7 +25,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from stratumfs.catalog.connection import DATABASE, WAL, connect, fsync_path, translate, wal_end
+from stratumfs.catalog.connection import DATABASE, WAL, connect, fsync_path, log_bytes_kept, translate, wal_end
 from stratumfs.catalog.epochs import Epoch, pack_epoch, unpack_epoch
 from stratumfs.catalog.progress import Step, unwatched
 from stratumfs.catalog.state import GET_STATE, TICK
@@ -39,8 +39,6 @@ COPY_SYNC = 64 << 20
 """Bytes after which a file that is copied is synced: a step of a copy takes a bounded time, and so does its last."""
 CHECK_STEP = 100_000
 """Operations of SQLite's machine in a step of a check: some milliseconds."""
-ASIDE_MAX = 2
-"""Chains that no manifest names any more, kept at a place in case somebody needs them."""
 LOOK = "look-"
 _BASE = re.compile(r"base\.(\d+)")
 _CLOSED = re.compile(r"wal\.(\d+)\.(\d+)")
@@ -131,15 +129,15 @@ def new_chain(place: Path) -> Path:
     return folder
 
 
-def tidy(place: Path) -> None:
-    """Remove chains that are neither named by the manifest that lies there nor among the ASIDE_MAX newest of the
-    others. Raises: CatalogCorrupt, OSError: then none."""
-    manifest = read_manifest(place)
-    chains = [each for each in place.iterdir() if _CHAIN.fullmatch(each.name)] if place.exists() else []
-    others = [each for each in chains if manifest is None or each.name != manifest.folder]
-    others.sort(key=lambda each: each.stat().st_mtime_ns)
-    for folder in others[: max(0, len(others) - ASIDE_MAX)]:
-        shutil.rmtree(folder, ignore_errors=True)
+def forget_manifest(place: Path) -> None:
+    """Nothing at *place* is named any more; durable on return. Raises: OSError."""
+    (place / MANIFEST).unlink()
+    fsync_path(place)
+
+
+def all_chains(place: Path) -> list[Path]:
+    """Those that lie at *place*, named or not. Raises: OSError."""
+    return [each for each in place.iterdir() if _CHAIN.fullmatch(each.name)] if place.exists() else []
 
 
 def probe(place: Path) -> None:
@@ -253,6 +251,8 @@ def fold(folder: Path, step: Step = unwatched) -> None:
         _fold_one(folder / f"base.{base}", log, files.closed[base])
         (folder / f"base.{base}").rename(folder / f"base.{base + 1}")
         fsync_path(folder)  # the base is named before its log may be written over
+        if log.stat().st_size > (kept := log_bytes_kept(folder)):
+            os.truncate(log, kept)
         log.rename(folder / "spare")
         base += 1
         step()

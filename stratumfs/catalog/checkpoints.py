@@ -42,7 +42,7 @@ class Checkpoints:
         self._members = members
         self._running = trio.Lock()
         self._due = trio.Event()
-        self._due_at = CHECKPOINT_BYTES
+        self._due_at = self._usual_bytes
         self._closed = False
         self.gate: trio.Event | None = None
         """Whoever writes waits for this first, if it is there."""
@@ -54,6 +54,10 @@ class Checkpoints:
         """How many have begun or ended without the lock of the log; odd while one runs."""
         self.done = 0
         self.put_off = 0
+
+    @property
+    def _usual_bytes(self) -> int:
+        return min(CHECKPOINT_BYTES, self._members.log_bytes)
 
     def heed(self) -> None:
         """Something was committed: is the WAL long enough for a checkpoint?"""
@@ -96,7 +100,7 @@ class Checkpoints:
         if restarted:
             await self._members.generation_closed()
         # Without a restart the next try comes when there is as much more to do, not at each commit.
-        self._due_at = CHECKPOINT_BYTES + (0 if restarted else self._database.primary.wal_bytes())
+        self._due_at = self._usual_bytes + (0 if restarted else self._database.primary.wal_bytes())
         return restarted
 
     async def _try_now(self) -> bool:
@@ -118,7 +122,8 @@ class Checkpoints:
         """Nobody needs the log as it is; or it has become so long that whoever does must begin again."""
         lock = self._members.log_kept
         held = False
-        while not held and self._database.primary.wal_bytes() < CHECKPOINT_LATE_BYTES:
+        late = self._members.log_bytes * CHECKPOINT_LATE_BYTES // CHECKPOINT_BYTES
+        while not held and self._database.primary.wal_bytes() < late:
             with trio.move_on_after(CHECKPOINT_LOOKS_S):
                 await lock.acquire()
                 held = True

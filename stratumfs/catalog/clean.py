@@ -12,7 +12,7 @@ from typing import Any
 from blake3 import blake3
 
 from stratumfs.catalog.transaction import Transaction
-from stratumfs.catalog.volumes import SEALED
+from stratumfs.catalog.volumes import FREED, SEALED
 from stratumfs.cold_limits import CLEAN_ROWS_MAX, CLEAN_RUN_MIN
 from stratumfs.errors import CatalogCorrupt
 from stratumfs.ids import Nonce, StripeNo, VolumeId
@@ -114,6 +114,25 @@ def forget_clean(tx: Transaction, now_ns: int, limit: int = 200) -> int:
     for row in rows:
         tx.run("delete from clean where volume = ? and stripe = ? and skip = ?", row)
     return len(rows)
+
+
+def copies_of(
+    tx: Transaction, cold: VolumeId, after: tuple[bytes, int, int] = (b"", -1, -1), limit: int = 200
+) -> tuple[list[MovedRun], tuple[bytes, int, int] | None]:
+    """A chunk of what lies on devices too of a volume of the cold tier, from there to here, in volumes that are sealed,
+    or freed and perhaps there yet; and behind what to go on, None at the end."""
+    rows = tx.all(
+        "select c.*, v.state from clean c left join volume v on v.id = c.volume"
+        " where c.cold = ? and (c.volume, c.stripe, c.skip) > (?, ?, ?) order by c.volume, c.stripe, c.skip limit ?",
+        (cold, *after, limit),
+    )
+    found = []
+    for *row, state in rows:
+        with suppress(CatalogCorrupt):
+            clean = _checked(tuple(row))
+            if state in (SEALED, FREED):
+                found.append(MovedRun(clean.target, clean.length, clean.source))
+    return found, (rows[-1][0], rows[-1][1], rows[-1][4]) if len(rows) == limit else None
 
 
 def has_stale(tx: Transaction, now_ns: int) -> bool:

@@ -23,6 +23,7 @@ from stratumfs.catalog.compare import (
 )
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.snapshot import CopyAt, Snapshot
+from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.writer import Committed
 from stratumfs.errors import StoreBusy, StratumError
 from stratumfs.ids import PlaceId
@@ -38,6 +39,13 @@ _log = structlog.get_logger(__name__)
 
 _THEIRS = 2 * SWAP_ROWS
 """Rows of a copy in one chunk."""
+_HEARD_S = 5.0
+"""How long copies may take to say what they have of some rows while commits wait for that …"""
+_TRIES = 3
+"""… and how often they are asked before nobody knows."""
+
+_Suspect = tuple[Table, Key]
+_Voices = dict[PlaceId, tuple[CopyAt, list[Row | None]]]
 
 
 @dataclass(slots=True)
@@ -72,11 +80,12 @@ class _Comparison:
     def __init__(self, catalog: Catalog, step: Step, mend: bool, committed: Committed | None) -> None:
         self._catalog, self._step, self._mend, self._committed = catalog, step, mend, committed
         self._found = Compared()
-        self._suspects: dict[tuple[Table, Key], None] = {}
-        self._judged: set[tuple[Table, Key]] = set()
+        self._suspects: dict[_Suspect, None] = {}
+        self._judged: set[_Suspect] = set()
         self._bad: dict[PlaceId, tuple[CopyAt, str]] = {}
         self._unreadable: set[PlaceId] = set()
         self._kept: set[PlaceId] = set()
+        self._threads: dict[PlaceId, trio.CapacityLimiter] = {}
         self._changes: list[tuple[Table, Key, Row | None, Row | None]] = []
 
     async def look_into(self, copy: CopyAt) -> None:
@@ -90,7 +99,11 @@ class _Comparison:
 
     async def end(self) -> Compared:
         """Judge the rest. A copy that says something else where nobody knows what is right is kept, for that may be."""
-        await self._judge()
+        for _ in range(_TRIES):
+            await self._judge()
+            if not self._suspects:
+                break
+        self._found.unknown += [described(table, key) for table, key in self._suspects]
         await self._put_right()
         for place, (copy, reason) in self._bad.items():
             self._found.bad[copy.label] = reason
@@ -144,31 +157,51 @@ class _Comparison:
         return ours, theirs, upto
 
     async def _judge(self) -> None:
-        """Who is right, of rows that nobody changes meanwhile."""
+        """Who is right, of rows that are not merely changed meanwhile."""
         suspects = [each for each in self._suspects if each not in self._judged]
         self._suspects.clear()
-        if not suspects:
+        if not (suspects := await self._still_differing(suspects)):
             return
-        before = [await self._catalog.read(row_at, table, key) for table, key in suspects]
-        await _synced(self._catalog)
-        theirs = await self._voices(suspects)
+        theirs: _Voices | None
+        if self._catalog.read_only:  # and no commit waits
+            mine, theirs = await self._catalog.read(_rows_at, suspects), await self._voices(suspects)
+        else:
+            ask: Callable[[], Awaitable[_Voices | None]] = partial(self._heard, suspects)
+            mine, theirs = await self._catalog.aside.read_beside(ask, _rows_at, suspects)
+        if theirs is None:
+            self._suspects |= dict.fromkeys(suspects)
+            return
         for at, (table, key) in enumerate(suspects):
-            mine = await self._catalog.read(row_at, table, key)
-            rows = [mine, *(each[at] for _, each in theirs.values())]
-            if mine != before[at] or all(row == mine for row in rows):
+            rows = [mine[at], *(each[at] for _, each in theirs.values())]
+            if all(row == mine[at] for row in rows):
                 continue
             self._judged.add((table, key))
             right, known = right_one(table, rows)
             what = described(table, key)
             if not known:
                 self._found.unknown.append(what)
-                self._kept |= {place for place, (_, each) in theirs.items() if each[at] != mine}
+                self._kept |= {place for place, (_, each) in theirs.items() if each[at] != mine[at]}
                 continue
             for place, (copy, each) in theirs.items():
                 if each[at] != right:
                     self._bad.setdefault(place, (copy, f"{what} differs"))
-            if mine != right:
-                self._changes.append((table, key, mine, right))
+            if mine[at] != right:
+                self._changes.append((table, key, mine[at], right))
+
+    async def _still_differing(self, suspects: Sequence[_Suspect]) -> list[_Suspect]:
+        """Of *suspects*, those of which some copy says something else than the primary before and after. The others
+        were merely changed, most of them; and one that came and went meanwhile is still here."""
+        if not suspects:
+            return []
+        before = await self._catalog.read(_rows_at, suspects)
+        await _synced(self._catalog)
+        theirs = await self._voices(suspects)
+        after = await self._catalog.read(_rows_at, suspects)
+        return [
+            each
+            for at, each in enumerate(suspects)
+            if before[at] == after[at] and any(rows[at] != after[at] for _, rows in theirs.values())
+        ]
 
     async def _put_right(self) -> None:
         """All in one step, when nothing is left to be compared: copies are told of whole pages, and what is still wrong
@@ -183,13 +216,21 @@ class _Comparison:
             self._found.wrong.append((what, restored))
             _log.warning("row_of_the_catalog_damaged", row=what, restored=restored)
 
-    async def _voices(self, suspects: Sequence[tuple[Table, Key]]) -> dict[PlaceId, tuple[CopyAt, list[Row | None]]]:
-        """What each copy that can be read has."""
-        found: dict[PlaceId, tuple[CopyAt, list[Row | None]]] = {}
+    async def _heard(self, suspects: Sequence[_Suspect]) -> _Voices | None:
+        """What all copies say, if they do in time."""
+        with trio.move_on_after(_HEARD_S):
+            return await self._voices(suspects, abandon=True)
+        return None
+
+    async def _voices(self, suspects: Sequence[_Suspect], *, abandon: bool = False) -> _Voices:
+        """What each copy that can be read has. *abandon*: whoever is cancelled leaves a thread behind, one a copy."""
+        found: _Voices = {}
         for copy in self._catalog.copies:
             if copy.place not in self._unreadable:
+                thread = self._threads.setdefault(copy.place, trio.CapacityLimiter(1))
+                rows = partial(_rows, copy, suspects)
                 try:
-                    found[copy.place] = copy, await _in_thread(partial(_rows, copy, suspects))
+                    found[copy.place] = copy, await in_thread(rows, limiter=thread, abandon_on_cancel=abandon)
                 except ChainDamaged as error:
                     self._unread(copy, error)
                 except StoreBusy as error:
@@ -209,10 +250,14 @@ async def _synced(catalog: Catalog) -> None:
         await catalog.sync()
 
 
-def _rows(copy: CopyAt, suspects: Sequence[tuple[Table, Key]]) -> list[Row | None]:
+def _rows_at(tx: Transaction, suspects: Sequence[_Suspect]) -> list[Row | None]:
+    return [row_at(tx, table, key) for table, key in suspects]
+
+
+def _rows(copy: CopyAt, suspects: Sequence[_Suspect]) -> list[Row | None]:
     snapshot = Snapshot(copy)
     try:
-        return [snapshot.read(row_at, table, key) for table, key in suspects]
+        return snapshot.read(_rows_at, suspects)
     finally:
         snapshot.close()
 

@@ -8,10 +8,8 @@ import apsw
 
 from stratumfs.errors import CatalogCorrupt, CatalogRefused, StoreBusy, StoreFull, StratumError
 from stratumfs.ids import KIB
-from stratumfs.limits import CATALOG_CACHE_BYTES, CHECKPOINT_BYTES
+from stratumfs.limits import CATALOG_CACHE_BYTES, CHECKPOINT_BYTES, CHECKPOINT_BYTES_MIN, CHECKPOINT_SHARE
 
-LOG_BYTES_KEPT = CHECKPOINT_BYTES * 3 // 2
-"""Of the log's file, when it is started over: what a late checkpoint made longer goes back to the disk."""
 DATABASE = "catalog.db"
 WAL = f"{DATABASE}-wal"
 VFS = "unix-excl"
@@ -54,7 +52,7 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
             "temp_store = memory",  # else savepoints spill into a temporary file, on the loop
             "trusted_schema = off",
             f"cache_size = -{CATALOG_CACHE_BYTES // KIB}",
-            f"journal_size_limit = {LOG_BYTES_KEPT}",
+            f"journal_size_limit = {log_bytes_kept(path.parent)}",
             f"query_only = {int(read_only)}",
         ):
             db.execute(f"pragma {pragma}").fetchall()
@@ -64,6 +62,17 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
             raise translate(error) from error
         raise
     return db
+
+
+def log_bytes(place: Path | int) -> int:
+    """How long the log may be before it is folded, by the size of the disk of a folder or of an open file."""
+    found = os.statvfs(place)
+    return max(CHECKPOINT_BYTES_MIN, min(CHECKPOINT_BYTES, found.f_blocks * found.f_frsize // CHECKPOINT_SHARE))
+
+
+def log_bytes_kept(folder: Path) -> int:
+    """Of the log's file, when it is started over: what a late checkpoint made longer goes back to the disk."""
+    return log_bytes(folder) * 3 // 2
 
 
 def stable_view(folder: Path) -> apsw.Connection:

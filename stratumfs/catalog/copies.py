@@ -11,13 +11,14 @@ from io import FileIO
 from pathlib import Path
 
 from stratumfs.catalog.chains import COPY_CHUNK, COPY_SYNC, SALTS, Copied, CopyFiles, copy_files, fold
-from stratumfs.catalog.connection import WAL_HEADER_BYTES, fsync_path, wal_end
+from stratumfs.catalog.connection import WAL_HEADER_BYTES, fsync_path, log_bytes, wal_end
 from stratumfs.catalog.durability import Mark, Primary
 from stratumfs.catalog.logfile import LogFile
 from stratumfs.catalog.progress import Step, unwatched
 from stratumfs.descriptor import close_soon
 from stratumfs.errors import CatalogCorrupt, StoreReadOnly
 from stratumfs.ids import Disk, PlaceId
+from stratumfs.limits import CHECKPOINT_BYTES
 
 
 class Copy:
@@ -27,11 +28,13 @@ class Copy:
 
     salt        of generation 0
     generation  the one that is open; ``shipped`` bytes of it are here
+    log_bytes   how long the log may be, for this disk; known when one is here
     """
 
     def __init__(self, place: PlaceId, disk: Disk, folder: Path, primary: Primary, salt: int, generation: int) -> None:
         self.place, self.disk, self.folder = place, disk, folder
         self.salt, self.generation, self.shipped = salt, generation, 0
+        self.log_bytes = CHECKPOINT_BYTES
         self._primary = primary
         self._file: LogFile | None = None
         self._folding = threading.Lock()
@@ -99,7 +102,7 @@ class Copy:
             spare.rename(path)
         file = LogFile(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         fsync_path(self.folder)
-        self._file, self.shipped = file, 0
+        self._file, self.shipped, self.log_bytes = file, 0, log_bytes(file.number)
         return file
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.vacated import has_left
 from stratumfs.catalog.volumes import FREED, SEALED
 from stratumfs.ids import CellIndex, DeviceId, VolumeId
 
@@ -154,13 +155,15 @@ def rebuilt(tx: Transaction) -> tuple[int, int]:
 
 
 def misplaced(tx: Transaction, device: DeviceId, shards: Sequence[Shard]) -> list[Shard]:
-    """Those of *shards*, a chunk, that no row places on *device*, and that nothing is known to be missed for: where no
+    """Those of *shards*, a chunk, that no row knows on *device*, and that nothing is known to be missed for: where no
     row places one at all, but an extent names its volume, it is the row that is lost."""
     return [(volume, cell) for volume, cell in shards if _is_misplaced(tx, device, volume, cell)]
 
 
 def _is_misplaced(tx: Transaction, device: DeviceId, volume: VolumeId, cell: CellIndex) -> bool:
     row = tx.one("select device from shard where volume = ? and cell = ?", (volume, cell))
+    if has_left(tx, volume, cell, device):
+        return False
     if row is not None:
         return bool(row[0] != device)
     return tx.one("select 1 from extent where volume = ? limit 1", (volume,)) is None

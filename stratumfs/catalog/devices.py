@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from stratumfs.catalog.standings import DeviceRow, Standings
 from stratumfs.catalog.state import GET_STATE
 from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.untold import note_untold
 from stratumfs.catalog.volumes import seal_volume
 from stratumfs.ids import DeviceId, VolumeId
 
@@ -27,8 +28,11 @@ def strike_device(
     ends: Sequence[tuple[VolumeId, int, int]],
     now_ns: int,
 ) -> None:
-    """Its state, and the ends (length, stripes) of the open volumes that have a shard on it: they take no more."""
+    """Its state, and the ends (length, stripes) of the open volumes that have a shard on it: they take no more, and get
+    no tables of contents, so that what was moved to them waits for an image, in the next owner too."""
     set_device(tx, ident, state, reason, now_ns)
+    if ends:
+        note_untold(tx)
     for volume, length, stripes in ends:
         seal_volume(tx, volume, length, stripes, now_ns)
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import apsw
 
-from stratumfs.catalog.connection import DATABASE, WAL, WAL_HEADER_BYTES, connect, rollback, wal_end
+from stratumfs.catalog.connection import DATABASE, WAL, WAL_HEADER_BYTES, connect, log_bytes, rollback, wal_end
 from stratumfs.catalog.logfile import LogFile
 from stratumfs.catalog.state import TICK
 from stratumfs.descriptor import Descriptor
@@ -75,6 +75,8 @@ class Primary:
         checkpoint's while the gate is closed."""
         self.page_size = 0
         self._salt: int | None = None
+        self.log_bytes = log_bytes(folder)
+        """How long the log may be, for its disk."""
         self._database = Descriptor(os.open(folder / DATABASE, os.O_RDONLY | os.O_CLOEXEC))
         try:
             self._wal = LogFile(self._wal_path, os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC))

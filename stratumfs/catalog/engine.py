@@ -47,11 +47,7 @@ from stratumfs.errors import (
     StratumError,
 )
 from stratumfs.ids import Disk, ExtentId, InodeNo, PlaceId
-from stratumfs.limits import (
-    COMMITS_WAITING_MAX,
-    ROUND_INTERVAL_S,
-    UNSYNCED_TRANSACTIONS_MAX,
-)
+from stratumfs.limits import COMMITS_WAITING_MAX, ROUND_INTERVAL_S, UNSYNCED_TRANSACTIONS_MAX
 from stratumfs.threads import in_thread
 
 __all__ = ["Catalog", "CatalogStatistics", "Seen", "Touched", "Transaction"]
@@ -167,6 +163,11 @@ class Catalog:
         return self._database.primary.folder
 
     @property
+    def folders(self) -> Sequence[Path]:
+        """The same, and where its copies lie."""
+        return [self.folder, *(copy.folder for copy in self.copies)]
+
+    @property
     def waiting(self) -> str | None:
         """Why what is written waits for longer than it should; None if it does not. Reads go on."""
         checkpoint = self._checkpoints.waiting if self._checkpoints is not None else None
@@ -183,8 +184,10 @@ class Catalog:
         return str(self._rounds.failure)
 
     def listen(self, listener: Listener) -> None:
-        """*listener* is told of each commit, in the same step, before anybody sees what it changed."""
-        self._writer.listeners.append(listener)
+        """*listener* is told of each commit, in the same step, before anybody sees what it changed; once, however often
+        it asks for it."""
+        if listener not in self._writer.listeners:
+            self._writer.listeners.append(listener)
 
     @property
     def steady(self) -> bool:

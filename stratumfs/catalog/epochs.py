@@ -16,7 +16,7 @@ The order, which a model (tests/stratumfs/catalog/test_epoch_histories.py) explo
                 begun, always.
     strike      an epoch without the struck place, begun by a round, under its lock, before anything is answered
     join        an epoch too: the new member is seeded without a manifest, shipped the rest under the round's lock
-    leaving     one more: of two copies on one disk, once another disk has joined
+    leaving     one more: of two copies on one disk, or of one whose disk is short, once another disk has joined
 
 Every simpler order that was tried lost acknowledged writes within a few boots.
 """
@@ -137,15 +137,18 @@ def choose(
 
     *labels* name places in messages.
     """
-    if not named or not chains:
+    if not named:
         return "no place with a copy of the catalog is reachable"
     parent = newest_in_force(named.values())
+    members = ", ".join(sorted(labels.get(each, each.hex()) for each in parent.members))
+    missing = f"none of those who hold the newest catalog is reachable: {members}"
+    if not chains:
+        return missing
     holders = [place for place, chain in chains.items() if parent.id in chain.epoch.line]
     holders = [place for place in holders if place in chains[place].epoch.members]
     if not holders:
-        members = ", ".join(sorted(labels.get(each, each.hex()) for each in parent.members))
         holder = max(chains, key=lambda place: (chains[place].sequence, place))
-        return Choice(parent, holder, f"none of those who hold the newest catalog is reachable: {members}")
+        return Choice(parent, holder, missing)
     # The store folder first, then any: they hold the same.
     holder = min(holders, key=lambda place: (-chains[place].sequence, place))
     return Choice(parent, holder, _why_not(parent, chains[holder], named, labels))
@@ -186,7 +189,8 @@ def other_history(parent: Epoch, named: Named, end: int, label: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A place that could be a member. disk: equal for places that fail together; fits: its chain can be continued."""
+    """A place that could be a member. disk: equal for places that fail together; fits: its chain can be continued, or
+    its disk has room for one."""
 
     place: PlaceId
     disk: Disk

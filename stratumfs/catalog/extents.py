@@ -126,6 +126,8 @@ def layout(tx: Transaction, ino: InodeNo, start: int, stop: int, limit: int = TR
 def clipped(extent: Extent, start: int, stop: int) -> Extent:
     """The part of an extent inside [start, stop)."""
     low, high = max(start, extent.offset), min(stop, extent.offset + extent.length)
+    if high - low == extent.length:
+        return extent
     skip = low - extent.offset
     data = extent.data[skip : skip + high - low] if extent.data is not None else None
     return Extent(extent.id, extent.ino, low, high - low, extent.location and extent.location.advanced(skip), data)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import apsw
 import trio
@@ -85,13 +86,17 @@ class Holders:
             else:
                 self.remove(place)
 
+    def replaced_in(self, folder: Path) -> list[Database]:
+        """Databases in *folder* that others have taken the place of; they may be closed already."""
+        return [each for each in self._replaced if each.primary.folder == folder]
+
     async def close(self) -> None:
         """The database is closed already; those that it has taken the place of may hang."""
         for copy in self.copies.values():
             copy.give_up()
         for database in self._replaced:
             with trio.move_on_after(STRIKE_S):
-                await in_thread(partial(_close_lost, database), abandon_on_cancel=True)
+                await in_thread(partial(close_lost, database), abandon_on_cancel=True)
 
     def _log(self, salt: int) -> tuple[Primary, int, int]:
         """Of the primary: it, the salt of generation 0, and the generation that is open. Raises: PrimaryLost."""
@@ -99,6 +104,7 @@ class Holders:
         return primary, salt, (primary.salt() - salt) % SALTS
 
 
-def _close_lost(database: Database) -> None:
+def close_lost(database: Database) -> None:
+    """One that another has taken the place of, perhaps once more. It blocks, and may hang."""
     with suppress(apsw.Error, OSError):
         database.close()

@@ -1,8 +1,10 @@
 """A bucket's keys in S3's byte order: a walk down the tree by names, in bounded chunks."""
 
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from stratumfs.catalog.placed import slowest_tier
@@ -10,11 +12,11 @@ from stratumfs.catalog.records import EMPTY_MD5, MD5_BYTES, NOTHING_LISTED, unpa
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.tree import child, split
 from stratumfs.ids import InodeNo
-from stratumfs.values import ListedObject
+from stratumfs.values import Checksum, ListedObject
 
 _Row = tuple[Any, ...]
-_ROWS = 256
-"""Rows that one query fetches."""
+_ROWS_MIN, _ROWS_MAX = 16, 1024
+"""Rows that one query fetches: as many as the page has keys, and one that says where it ends; then twice as many."""
 _SIDE_BY_SIDE = 4
 """So many files beside one another cost as much as one step of the walk."""
 _FILE, _EXPLICIT, _LIVE, _DIRECTORY, _OTHER, _BODY = 0, 1, 2, 4, 8, 16
@@ -29,6 +31,7 @@ _SELECT = (
     f"select e.name, e.inode, {_KIND}, i.size, i.etag, i.modified_ns, i.object"  # noqa: S608 - our own columns
     " from entry e join inode i on i.ino = e.inode where e.parent = ? and e.name"
 )
+_INODE_OF, _KIND_OF = itemgetter(1), itemgetter(2)
 _FROM = f"{_SELECT} >= ? and e.name < ? order by e.name limit ?"
 _BEHIND = f"{_SELECT} > ? and e.name < ? order by e.name limit ?"
 
@@ -61,14 +64,14 @@ def list_keys(
     prefixes: list[bytes] = []
     seen, together = tx.inodes_seen, 1 if tiered else _SIDE_BY_SIDE
     start = max(start, prefix)
-    walk = _Walk(tx, bucket, prefix, delimiter)
+    walk = _Walk(tx, bucket, prefix, delimiter, limit + 1)
     while True:
         for key, row, files in walk.steps(start):
             if files:
                 count = min(len(files), limit, budget * together)
                 taken = files if count == len(files) else files[:count]
                 objects += _listed(tx, key, taken, tiered)
-                seen.update([each[1] for each in taken])
+                seen.update(map(_INODE_OF, taken))
                 if count < len(files):
                     return Page(objects, prefixes, key + files[count][0])
                 limit, budget = limit - count, budget - -(-count // together)
@@ -113,8 +116,12 @@ class _Step(NamedTuple):
 class _Rows:
     """Entries of a directory in order of name, from one on and up to *high*."""
 
-    def __init__(self, tx: Transaction, directory: InodeNo, name: bytes, high: bytes, *, inclusive: bool) -> None:
+    def __init__(
+        self, tx: Transaction, directory: InodeNo, name: bytes, high: bytes, count: int, *, inclusive: bool
+    ) -> None:
+        """count: how many are likely to be wanted."""
         self._tx, self._directory, self._name, self._high, self._inclusive = tx, directory, name, high, inclusive
+        self._count = min(max(count, _ROWS_MIN), _ROWS_MAX)
         self._chunk: list[_Row] = []
         self._at = 0
         self._last = False
@@ -130,7 +137,8 @@ class _Rows:
         if not self._fetch():
             return ()
         rest = self._chunk[self._at :] if self._at else self._chunk
-        count = next((at for at, row in enumerate(rest) if row[2] != _FILE), len(rest))
+        kinds = list(map(_KIND_OF, rest))
+        count = next((at for at, kind in enumerate(kinds) if kind != _FILE), 0) if any(kinds) else len(rest)
         self._at += count
         return rest[:count] if count < len(rest) else rest
 
@@ -138,9 +146,10 @@ class _Rows:
         """False at the end."""
         if self._at == len(self._chunk) and not self._last:
             sql = _FROM if self._inclusive else _BEHIND
-            self._chunk = self._tx.all(sql, (self._directory, self._name, self._high, _ROWS))
+            self._chunk = self._tx.all(sql, (self._directory, self._name, self._high, self._count))
             self._at = 0
-            self._last = len(self._chunk) < _ROWS
+            self._last = len(self._chunk) < self._count
+            self._count = min(2 * self._count, _ROWS_MAX)
             if self._chunk:
                 self._name, self._inclusive = self._chunk[-1][0], False
         return self._at < len(self._chunk)
@@ -153,10 +162,12 @@ class _Walk:
     files below the prefix come many at once: none of their names rolls up. The stack is a list, for keys can be deep.
     """
 
-    def __init__(self, tx: Transaction, bucket: InodeNo, prefix: bytes, delimiter: bytes) -> None:
+    def __init__(self, tx: Transaction, bucket: InodeNo, prefix: bytes, delimiter: bytes, count: int) -> None:
+        """count: how many keys are likely to be wanted, where none of them stands for those behind it."""
         self.tx, self.bucket, self.prefix = tx, bucket, prefix
         self.stop_at_slash = delimiter == b"/"
         self.together = delimiter in (b"", b"/")
+        self._count = count if self.together else 1
 
     def steps(self, start: bytes) -> Iterator[_Step]:
         """In byte order, from *start* (inclusive)."""
@@ -204,7 +215,7 @@ class _Walk:
 
     def _any_from(self, start: bytes, path: bytes) -> bool:
         """True if something at or behind *start* lies under *path*."""
-        first = next(_Walk(self.tx, self.bucket, path, b"").steps(start), None)
+        first = next(_Walk(self.tx, self.bucket, path, b"", 1).steps(start), None)
         return first is not None and first.key.startswith(path)
 
     def _rolls_up(self, path: bytes) -> bool:
@@ -215,7 +226,7 @@ class _Walk:
         self.tx.see_directory(directory)
         rest = self.prefix[len(path) :].partition(b"/")[0] if self.prefix.startswith(path) else b""
         high = behind(rest) if rest else b"\xff"
-        return _Rows(self.tx, directory, name, high, inclusive=inclusive)
+        return _Rows(self.tx, directory, name, high, self._count, inclusive=inclusive)
 
     def _body(self, directory: InodeNo) -> _Row:
         sql = "select b.ino, b.size, b.etag, b.modified_ns, b.object from inode d join inode b on b.ino = d.body"
@@ -225,21 +236,26 @@ class _Walk:
 
 
 def _listed(tx: Transaction, path: bytes, rows: Sequence[_Row], tiered: bool) -> list[ListedObject]:
-    """Objects of *rows* below a path. A page has a thousand: each is made without a call where that can be."""
-    make = tuple.__new__  # as ListedObject's own, which is a function of Python
-    return [
-        make(
-            ListedObject,
-            (
-                path + name,
-                size,
-                etag.hex() if etag and len(etag) == MD5_BYTES else unpack_etag(etag or EMPTY_MD5),
-                modified_ns,
-                storage_class,
-                checksum,
-                slowest_tier(tx, ino) if tiered else "",
-            ),
-        )
-        for name, ino, _, size, etag, modified_ns, column in rows
-        for storage_class, checksum in (unpack_listed(column) if column is not None else NOTHING_LISTED,)
-    ]
+    """Objects of *rows* below a path. A page has a thousand: where it can be, no step of Python is for one of them."""
+    if not rows:
+        return []
+    names, inos, _, sizes, etags, modified_ns, columns = zip(*rows, strict=True)
+    keys = [path + name for name in names] if path else names
+    tiers = [slowest_tier(tx, ino) for ino in inos] if tiered else repeat("")
+    items = zip(keys, sizes, _etags(etags), modified_ns, *_said(columns), tiers)  # noqa: B905 - some have no end
+    return list(map(tuple.__new__, repeat(ListedObject), items))  # as ListedObject's own, which is a function of Python
+
+
+def _etags(columns: Sequence[bytes | None]) -> list[str]:
+    etags = [column or EMPTY_MD5 for column in columns]
+    if set(map(len, etags)) == {MD5_BYTES}:
+        return b"".join(etags).hex("/", MD5_BYTES).split("/")
+    return list(map(unpack_etag, etags))
+
+
+def _said(columns: Sequence[bytes | None]) -> tuple[Iterable[str], Iterable[Checksum | None]]:
+    """Storage classes and checksums."""
+    if not any(columns):
+        return repeat(NOTHING_LISTED[0]), repeat(NOTHING_LISTED[1])
+    said = [unpack_listed(column) if column is not None else NOTHING_LISTED for column in columns]
+    return [each[0] for each in said], [each[1] for each in said]

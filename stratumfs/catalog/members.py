@@ -1,6 +1,6 @@
 """Who must hold a round besides the primary, and what is done about one that cannot: the seam below `rounds`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -12,6 +12,9 @@ from stratumfs.catalog.opening import Database
 from stratumfs.errors import StoreReadOnly, StratumError
 from stratumfs.ids import Disk
 from stratumfs.threads import in_thread
+
+Exclusive = Callable[[Callable[[Mark], Awaitable[None]]], Awaitable[None]]
+"""Runs a step under the rounds' turn, behind what is queued: see `Rounds.exclusive`."""
 
 
 class Members(Protocol):
@@ -26,6 +29,11 @@ class Members(Protocol):
     @property
     def disks(self) -> tuple[Disk, ...]:
         """Those that hold the catalog, one entry a member."""
+        ...
+
+    @property
+    def log_bytes(self) -> int:
+        """How long the log may be before it is folded, for the smallest of their disks."""
         ...
 
     @property
@@ -83,6 +91,10 @@ class Alone:
     def __init__(self, database: Database, copies: Sequence[Member] = ()) -> None:
         self._database, self._copies = database, copies
         self.log_kept = trio.Lock()
+
+    @property
+    def log_bytes(self) -> int:
+        return self._database.primary.log_bytes
 
     async def hold(self, mark: Mark) -> None:
         failed: dict[Member, OSError | StratumError] = {}

@@ -1,13 +1,13 @@
 """Who holds the catalog while it is open: strikes, joins and fail-overs, each a new epoch (see `epochs`)."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import structlog
 import trio
 
-from stratumfs.catalog import chains, seeding
+from stratumfs.catalog import seeding
 from stratumfs.catalog.calls import Calls, Failures, blamed, is_blameless
 from stratumfs.catalog.chains import COPY_CHUNK, Chain
 from stratumfs.catalog.copies import Copy
@@ -16,6 +16,8 @@ from stratumfs.catalog.durability import Mark, Primary, PrimaryLost, primary_los
 from stratumfs.catalog.epochs import Epoch, Named
 from stratumfs.catalog.holders import Holders
 from stratumfs.catalog.identities import Identities
+from stratumfs.catalog.leftovers import Leftovers
+from stratumfs.catalog.members import Exclusive
 from stratumfs.catalog.places import Place
 from stratumfs.catalog.spares import Spares
 from stratumfs.catalog.succession import Succession
@@ -24,8 +26,6 @@ from stratumfs.errors import StoreReadOnly, StratumError, is_starved
 from stratumfs.ids import Disk, PlaceId
 from stratumfs.limits import JOIN_RETRY_S, REMOVED_S, SEQUENCE_NOTED_S, STRIKE_S
 
-Exclusive = Callable[[Callable[[Mark], Awaitable[None]]], Awaitable[None]]
-"""Runs a step under the rounds' turn, behind what is queued: see `Rounds.exclusive`."""
 Struck = Callable[[PlaceId, str], None]
 
 _log = structlog.get_logger(__name__)
@@ -60,7 +60,7 @@ class Membership:
         self._identities = Identities(self._calls, self.places, named, epoch)
         self._succession = Succession(self._calls, self.places, self._identities, files)
         self._holders = holders
-        self._spares = Spares(self.places)
+        self._spares = Spares(self._calls, self.places, self._wanted)
         self._doubtful: dict[PlaceId, Exception] = {}
         """Those that have met an error where nobody could be struck: no round is answered before they are."""
         self._changed = trio.Event()
@@ -68,6 +68,7 @@ class Membership:
         self._unused: Copy | None = None
         self.log_kept = trio.Lock()
         """See `Members.log_kept`: the one join that is under way."""
+        self.leftovers = Leftovers(self._calls, self.places, self._succession, holders, self.log_kept)
 
     # Members, for the rounds
 
@@ -78,6 +79,10 @@ class Membership:
     @property
     def disks(self) -> tuple[Disk, ...]:
         return tuple(self.places[place].disk for place in self.members if place in self.places)
+
+    @property
+    def log_bytes(self) -> int:
+        return min([self._holders.database.primary.log_bytes, *(copy.log_bytes for copy in self.copies)])
 
     @property
     def can_fail_over(self) -> bool:
@@ -157,7 +162,7 @@ class Membership:
         cause = lost.__cause__
         self._drop(self._take_doubtful())
         self._drop({self.primary: cause if isinstance(cause, Exception) and is_blameless(cause) else lost})
-        longest = sorted(self.copies, key=lambda copy: (copy.generation, copy.shipped), reverse=True)
+        longest = sorted(self.copies, key=self._spares.fitness, reverse=True)
         taken, left = await first_to_take_over(
             self._calls,
             [(copy, self.places[copy.place], self._holders.chains[copy.place]) for copy in longest],
@@ -186,10 +191,7 @@ class Membership:
     async def close(self, synced: int) -> None:
         await self.note(synced)
         await self._holders.close()
-        await self._calls.each(self.places, self._tidy, patient=False)
-
-    async def _tidy(self, place: PlaceId) -> None:
-        await self._calls.short(place, chains.tidy, self.places[place].folder)
+        await self._calls.each(self.places, self.leftovers.remove_at_end, patient=False)
 
     # For the opening
 
@@ -218,6 +220,7 @@ class Membership:
                     await exclusive(self._strike_doubtful)
                 if not self._settled:
                     await exclusive(self._settle_again)
+                await self.leftovers.remove(exclusive)
                 await self.join_spares(exclusive)
             except StratumError as error:
                 _log.warning("the catalog's members stay as they are", reason=str(error))
@@ -258,10 +261,6 @@ class Membership:
         self._calls.welcome(place.id)
         self._changed.set()
 
-    @property
-    def _next_beside(self) -> PlaceId | None:
-        return self._spares.next_beside(self.members, self._enough)
-
     def _to_spare(self) -> int:
         """At an opening no write waits yet, so who is silent is not waited for."""
         needed = max(self._needed, len(self.listed) // 2 + 1)
@@ -274,23 +273,22 @@ class Membership:
 
     @property
     def _is_as_wanted(self) -> bool:
-        return self._enough and self._settled and self._next_beside is None
-
-    @property
-    def _enough(self) -> bool:
-        return len(self.members) >= min(self._wanted, len(self.places))
+        return self._settled and self._spares.enough(self.members) and not self._spares.can_improve(self.members)
 
     async def join_spares(self, exclusive: Exclusive) -> None:
         """Let places become members until there are enough, if there are places; one that cannot rests for a while.
 
-        Two on one disk fail together: where another disk can have a copy it gets one, and then one of the two leaves.
+        Two on one disk fail together: where another disk can have a copy it gets one, and then one of the two leaves;
+        as does one whose disk is short of room where another disk has it.
         """
-        while self._next_beside is not None:
+        await self._spares.look(self._holders.database.primary.database_bytes())
+        while self._spares.can_improve(self.members):
             async with self.log_kept:
                 await exclusive(_nothing)  # whatever strikes goes first, and its epoch
-                if (place := self._next_beside) is not None and not await self._let_join(place, exclusive):
+                place = self._spares.next_beside(self.members)
+                if place is not None and not await self._let_join(place, exclusive):
                     return
-                if len(self.members) > self._wanted:
+                if self._spares.leaving(self.members) is not None:
                     await exclusive(self._leave)
 
     async def _let_join(self, place: PlaceId, exclusive: Exclusive) -> bool:
@@ -324,17 +322,19 @@ class Membership:
             raise error
 
     async def _leave(self, mark: Mark) -> None:
-        """One of two copies on one disk goes, if there are more members than there must be."""
-        if len(self.members) > self._wanted and (place := self._spares.crowded(self.members)) is not None:
-            _log.info("a copy of the catalog leaves a disk that has another one", place=self._label(place))
+        """One goes that another one has joined for."""
+        if (place := self._spares.leaving(self.members)) is not None:
+            _log.info("a copy of the catalog leaves a disk for a better one", place=self._label(place))
             copy, chain = self._holders.copies.pop(place), self._holders.chain(place)
             try:
                 await self._settle(mark)
-            except StoreReadOnly:
-                if place in self.places:
-                    self._holders.add(copy, chain)  # nothing was answered without it
+            except (StoreReadOnly, PrimaryLost):
+                if place in self.places and place not in self._holders.copies:  # else the manifest names another one
+                    self._holders.add(copy, chain)  # nothing was answered without it, and it may be the only one
                 raise
-            copy.give_up()
+            finally:
+                if self._holders.copies.get(place) is not copy:
+                    copy.give_up()
 
     async def _ship(self, copy: Copy, exclusive: Exclusive) -> None:
         """Bring *copy* what was written while it was seeded, beside the rounds: they wait for what comes then."""
@@ -369,9 +369,9 @@ class Membership:
         self._spares.joined(copy.place)
         try:
             await self._settle(mark)
-        except StoreReadOnly:
+        except (StoreReadOnly, PrimaryLost):
             if copy.place not in self._succession.may_count:
-                self._holders.remove(copy.place)  # no opening looks for it
+                self._holders.remove(copy.place)  # no opening looks for it, and its files go: no fail-over may name it
             raise
         finally:
             if copy.place in self._succession.may_count:
@@ -444,6 +444,7 @@ class Membership:
             asked.add(place)
             self._joining.cancel()
             try:
+                await self.leftovers.remove_at(place)
                 copy, chain = await self._holders.seed(self._calls, self.places[place])
                 await self._calls.hold_alone(place, copy, mark)
             except PrimaryLost:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stratumfs.catalog.schema import CLEAN, DECISION_TABLES, DRAIN, SCRUB_TABLES, USAGE, VOLUME_INDEXES
+from stratumfs.catalog.schema import CLEAN, DECISION_TABLES, DRAIN, SCRUB_TABLES, USAGE, VACATED, VOLUME_INDEXES
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.errors import ConfigError
 
@@ -57,6 +57,11 @@ def _keep_clean(tx: Transaction) -> None:
         tx.run(statement)
 
 
+def _keep_vacated(tx: Transaction) -> None:
+    """A volume moves to another tier whole."""
+    tx.run(VACATED)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _index_volumes),
     Migration(3, _remember_scrubs),
@@ -65,6 +70,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(6, _keep_decisions),
     Migration(7, _index_volumes_by_tier),
     Migration(8, _keep_clean),
+    Migration(9, _keep_vacated),
 )
 
 

@@ -1,6 +1,7 @@
 """Moves between tiers that somebody asked for: what was named, who asked, why, and how far each came."""
 
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stratumfs.catalog.transaction import Transaction
@@ -83,10 +84,42 @@ def moves_since(tx: Transaction, since_ns: int, limit: int, ino: InodeNo | None 
     return [MoveRow(*row) for row in rows]
 
 
+def moved_since(tx: Transaction, since_ns: int) -> list[tuple[str, int, int]]:
+    """Of those that were asked for since then and moved anything, of each tier that it went to: moves, bytes."""
+    return tx.all(
+        "select tier, count(*), sum(bytes) from move where begun_ns >= ? and bytes > 0 group by tier order by tier",
+        (since_ns,),
+    )
+
+
+def record_moved(tx: Transaction, source: str, found: Mapping[InodeNo, int], move: bytes, now_ns: int) -> None:
+    """So many bytes of each inode came from tier *source* by *move*; a batch of decisions is no row of `move`, and ends
+    what was recorded: the log of decisions says why."""
+    total = sum(found.values())
+    if not total:
+        return
+    asked = tx.one("select 1 from move where id = ?", (move,)) is not None
+    for ino, count in found.items():
+        if count:
+            tx.run("delete from moved where ino = ?", (ino,))
+            if asked:
+                tx.run("insert into moved values (?, ?, ?, ?)", (ino, move, source, now_ns))
+    tx.run("update move set bytes = bytes + ? where id = ?", (total, move))
+
+
 def last_move(tx: Transaction, ino: InodeNo) -> LastMove | None:
     row = tx.one("select move, source, at_ns from moved where ino = ?", (ino,))
     found = tx.one("select * from move where id = ?", (row[0],)) if row is not None else None
     return LastMove(MoveRow(*found), row[1], row[2]) if row is not None and found is not None else None
+
+
+def may_have_moved(tx: Transaction, tier: str, after_ns: int, before_ns: int) -> bool:
+    """Whether anything was under way to *tier* between the two times."""
+    row = tx.one(
+        "select 1 from move where tier = ? and begun_ns < ? and coalesce(ended_ns, ?) > ? limit 1",
+        (tier, before_ns, before_ns, after_ns),
+    )
+    return row is not None
 
 
 def children(tx: Transaction, directory: InodeNo, after: bytes, limit: int = 200) -> list[Child]:

@@ -9,6 +9,7 @@ those that re-checked after each round starved the checkpoint.
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar, TypeVarTuple
 
 import structlog
 import trio
@@ -17,10 +18,15 @@ from stratumfs.catalog.connection import is_fatal
 from stratumfs.catalog.durability import Mark, PrimaryLost
 from stratumfs.catalog.members import Members, unreachable
 from stratumfs.catalog.opening import Database
+from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.unsynced import Unsynced
 from stratumfs.catalog.writer import Slot, Waiter, Writer
 from stratumfs.errors import CatalogCorrupt, StoreClosing, StoreReadOnly, StratumError
 from stratumfs.turn import Turn
+
+T = TypeVar("T")
+U = TypeVar("U")
+Ts = TypeVarTuple("Ts")
 
 _log = structlog.get_logger(__name__)
 
@@ -147,6 +153,32 @@ class Rounds:
                     if not self._members.complete:
                         self.fail(error)
                     raise
+
+    async def read_beside(
+        self, ask: Callable[[], Awaitable[U]], fn: Callable[[Transaction, *Ts], T], *args: *Ts
+    ) -> tuple[T, U]:
+        """What *fn* sees, and what *ask* finds in copies, of one moment: no round comes to them until it returns, which
+        it does in time, and where the catalog is broken or read-only none comes anyway.
+
+        Raises: what they raise; CatalogCorrupt; StoreClosing.
+        """
+        async with self.turn:
+            if self.closed:
+                raise StoreClosing("the catalog is closed")
+            with trio.CancelScope(shield=True):
+                await self.hold()
+                is_shown = False
+                while not is_shown:
+                    if self.behind:
+                        self.check()
+                    primary, sequence = self._database.primary, self._writer.sequence
+                    found = self._writer.read(fn, args)
+                    await self.hold()
+                    is_shown = (self._database.primary, self.synced) == (primary, sequence) or self.failure is not None
+                if self._writer.sequence > self.synced:
+                    self.check()  # it is broken, and shows what no copy was told of
+                told = await ask()
+            return found, told
 
     async def hold(self) -> None:
         """Bring all that is committed to every member and answer whoever waits for it; under the turn, shielded."""

@@ -7,7 +7,7 @@ the order of their names are keys in S3's byte order, and ``a`` and ``a/`` can s
 
 from stratumfs.location import CELL_HEADER_SIZE
 
-VERSION = 8
+VERSION = 9
 
 PAYLOAD = f"k * (length - {CELL_HEADER_SIZE} * stripes)"
 """Of a sealed volume: bytes that its data cells have room for. What no row names of them is dead, whether a row named
@@ -103,6 +103,16 @@ SCRUB_TABLES = (
         bytes      integer not null       -- of cells and headers
     )""",
 )
+
+VACATED = """
+    create table vacated (
+        volume   blob not null,
+        cell     integer not null,
+        device   blob not null,
+        since_ns integer not null,
+        primary key (volume, cell, device)
+    ) without rowid"""
+"""Files of shards that volumes have left which moved to another tier whole: they are to be unlinked."""
 
 USAGE = """
     create table usage (
@@ -225,6 +235,7 @@ TABLES: tuple[str, ...] = (
         primary key (volume, cell)
     ) without rowid""",
     "create index shard_device on shard (device, volume)",
+    VACATED,
     # Shards that a read or a rebuild met a bad cell of; what a look finds again (missing files, devices) is in no row.
     """
     create table damage (

@@ -74,8 +74,12 @@ def parse_piece(name: str) -> Piece | None:
 
 def fits(count: int, waiting: int, free: int, total: int) -> bool:
     """Whether *count* bytes may be put beside *waiting* ones on a disk of the catalog's that has so much."""
-    spare = max(min(SPOOL_SPARE_BYTES, total // SPOOL_SPARE_SHARE), min(SPOOL_SPARE_LOG_BYTES, total // 2))
-    return count <= free - spare or waiting + count <= free // SPOOL_SMALL_SHARE
+    return count <= free - spare_bytes(total) or waiting + count <= free // SPOOL_SMALL_SHARE
+
+
+def spare_bytes(total: int) -> int:
+    """Of a disk of the catalog's: what is free there for more than what nobody needs at once."""
+    return max(min(SPOOL_SPARE_BYTES, total // SPOOL_SPARE_SHARE), min(SPOOL_SPARE_LOG_BYTES, total // 2))
 
 
 def has_room(folder: Path, count: int, waiting: int = 0) -> bool:

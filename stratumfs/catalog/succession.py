@@ -25,6 +25,9 @@ class Succession:
     ) -> None:
         self._calls, self._places, self._identities, self._files = calls, places, identities, files
         self._may_count = self.epoch.members
+        self.proven: Epoch | None = None
+        """The one in force, once more than half of all places have said so here: of the one that an opening goes on
+        from a single file may have known."""
 
     @property
     def epoch(self) -> Epoch:
@@ -52,7 +55,7 @@ class Succession:
         for some in (told.intersection(members), told.difference(members)):  # see `epochs`
             untold |= await self._identities.change(some, lambda named: replace(named, begun=epoch, in_force=epoch))
         self.demand_majority(listed, self._who_says(lambda named: named.in_force, epoch))
-        self._identities.epoch = epoch
+        self._identities.epoch = self.proven = epoch
         self._may_count = epoch.members
         return blamed(untold)
 

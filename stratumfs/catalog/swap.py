@@ -24,8 +24,10 @@ from stratumfs.catalog.extents import (
     insert_row,
     point_at,
 )
+from stratumfs.catalog.moves import record_moved
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.untold import note_untold
+from stratumfs.catalog.volumes import FREED, SEALED
 from stratumfs.config import REMOTE_TIERS
 from stratumfs.errors import CatalogCorrupt
 from stratumfs.ids import ExtentId, InodeNo, StripeNo, VolumeId
@@ -103,6 +105,15 @@ def swap_runs(
     if untold and moved:
         note_untold(tx)
     return Swapped(moved, place)
+
+
+def swap_back(tx: Transaction, run: MovedRun, start: Place, first_id: ExtentId, now_ns: int) -> Swapped:
+    """As `swap_runs`, to a place that may be freed: its bytes are there, and whoever unlinks them waits."""
+    tx.run(
+        "update volume set state = ?, changed_ns = ? where id = ? and state = ?",
+        (SEALED, now_ns, run.target.volume, FREED),
+    )
+    return swap_runs(tx, (run,), start, first_id, None, now_ns, untold=True)
 
 
 def planned(tx: Transaction, runs: tuple[MovedRun, ...], start: Place) -> tuple[list[Extent], Place | None]:
@@ -254,7 +265,7 @@ def _as_moved(extent: Extent, run: MovedRun) -> list[Extent]:
     if start >= stop:
         return []
     part = clipped(extent, extent.offset + start - at, extent.offset + stop - at)
-    return [replace(part, location=run.target.advanced(start))]
+    return [part._replace(location=run.target.advanced(start))]
 
 
 def _offset_in(source: Location, extent: Extent) -> int | None:
@@ -271,15 +282,7 @@ def _offset_in(source: Location, extent: Extent) -> int | None:
 
 
 def _record(tx: Transaction, run: MovedRun, found: dict[InodeNo, int], move: bytes | None, now_ns: int) -> int:
-    total = sum(found.values())
-    if move is not None and total:
-        row = tx.one("select tier from volume where id = ?", (run.source.volume,))
-        assert row is not None
-        asked = tx.one("select 1 from move where id = ?", (move,)) is not None  # else the log of decisions says why
-        for ino, count in found.items():
-            if count:
-                tx.run("delete from moved where ino = ?", (ino,))
-                if asked:
-                    tx.run("insert into moved values (?, ?, ?, ?)", (ino, move, row[0], now_ns))
-        tx.run("update move set bytes = bytes + ? where id = ?", (total, move))
-    return total
+    row = tx.one("select tier from volume where id = ?", (run.source.volume,)) if move is not None else None
+    if move is not None and row is not None:
+        record_moved(tx, row[0], found, move, now_ns)
+    return sum(found.values())

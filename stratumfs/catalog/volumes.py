@@ -233,11 +233,16 @@ def remember_volume(tx: Transaction, ident: VolumeId, tier: str, k: int, m: int,
     tx.run("insert into volume values (?, ?, ?, ?, ?, ?, ?, 0, 0, 0)", (ident, tier, k, m, SEALED, now_ns, now_ns))
 
 
-def place_shards(tx: Transaction, ident: VolumeId, cells: Sequence[tuple[int, DeviceId]]) -> None:
-    """These are all the shards of a volume, and where they lie."""
+def place_shards(
+    tx: Transaction, ident: VolumeId, cells: Sequence[tuple[int, DeviceId]], tier: str | None = None
+) -> None:
+    """These are all the shards of a volume, and where they lie. *tier*: another one than rows say, if it may be."""
     tx.run("delete from shard where volume = ?", (ident,))
+    tx.run("delete from vacated where volume = ?", (ident,))
     for cell, device in cells:
         tx.run("insert into shard values (?, ?, ?)", (ident, cell, device))
+    if tier is not None:
+        tx.run("update volume set tier = ? where id = ?", (tier, ident))
 
 
 def with_devices(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> list[VolumeRow]:

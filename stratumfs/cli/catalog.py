@@ -10,13 +10,13 @@ from cyclopts import App, Parameter
 from stratumfs.cli import command
 from stratumfs.cli.catalog_text import render_loaded, render_rebuilt, render_restored, series_text
 from stratumfs.cli.exit import Exit
+from stratumfs.cli.parameters import Json, Store
 from stratumfs.errors import ConfigError
 from stratumfs.owner import client, locate
 from stratumfs.owner.messages import BackUpCatalog, DumpCatalog, Progress, WriteImage
 
 app = App(name="catalog", help="Images, dumps and backups of the catalog, and what makes a lost one again.")
 
-Store = Annotated[Path, Parameter(name="STORE", help="The store's folder, or any device.")]
 File = Annotated[Path, Parameter(name="FILE", help="The text.")]
 To = Annotated[str, Parameter(name="FROM", help="A folder, or s3://BUCKET/PREFIX, that has backups.")]
 Endpoint = Annotated[str | None, Parameter(name="--endpoint", help="URL of the S3 service; else AWS's.")]
@@ -24,7 +24,6 @@ Keys = Annotated[
     Path | None, Parameter(name="--credentials", help="A file with keys in AWS's form; else where its tools look.")
 ]
 Force = Annotated[bool, Parameter(name="--force", negative="", help="Even if there is a catalog; it is set aside.")]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="As one JSON object.")]
 
 
 @app.command

@@ -15,6 +15,7 @@ from stratumfs.cli.device_text import (
     render_devices,
 )
 from stratumfs.cli.exit import Exit
+from stratumfs.cli.parameters import Json, Store
 from stratumfs.cli.progress import BytesProgress
 from stratumfs.config import HOT
 from stratumfs.owner import client, locate
@@ -22,9 +23,7 @@ from stratumfs.owner.messages import AddDevice, DrainDevice, RemoveDevice, Repla
 
 app = App(name="device", help="List the devices of a store; add, drain, remove or replace one.")
 
-Store = Annotated[Path, Parameter(name="STORE", help="The store's folder, or any device.")]
 Device = Annotated[str, Parameter(name="DEVICE", help="The device: its path, its id, or TIER:SLOT.")]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="As one JSON object.")]
 
 
 @app.command(name="list")

@@ -43,7 +43,8 @@ def explanation_lines(target: str, found: Mapping[str, Any]) -> Iterator[str]:
             yield f"    shard {shard['cell']}: {shard['state']} on {shard['device']}"
     if found["volumes_left_off"]:
         yield f"  and {found['volumes_left_off']} volumes more"
-    states = Counter(shard["state"] for volume in found["volumes"] for shard in volume["shards"])
+    # Of a cold one there is a reason behind the word.
+    states = Counter(shard["state"].partition(": ")[0] for volume in found["volumes"] for shard in volume["shards"])
     if set(states) - {"present"}:
         yield "  shards: " + ", ".join(f"{count} {state}" for state, count in states.most_common())
     yield "  " + survives_text(found["devices_survived"], found["disks_survived"]).replace("all data", "it")

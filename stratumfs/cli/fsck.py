@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from stratumfs.cli import command
 from stratumfs.cli.catalog_text import render_rebuilt
+from stratumfs.cli.parameters import Json, Store
 from stratumfs.cli.progress import CountProgress
 from stratumfs.cli.reasons_text import usd_text
 from stratumfs.cli.units import size_text
@@ -48,7 +49,7 @@ app = command.make_app(
 
 @app.default
 def fsck(
-    store: Annotated[Path, Parameter(name="STORE", help="The store's folder, or any device.")],
+    store: Store,
     /,
     *,
     nothing: Annotated[bool, Parameter(name="-n", negative="", help="Change nothing: only say what is wrong.")] = False,
@@ -66,7 +67,7 @@ def fsck(
         bool,
         Parameter(name="--rebuild-catalog", negative="", help="Make a catalog again that is lost with all copies."),
     ] = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="", help="Say all as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> int:
     """Called by cyclopts with what was typed."""
     if rebuild:

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from stratumfs.cli import command
 from stratumfs.cli.exit import Exit
 from stratumfs.cli.hold import wait_for_end
+from stratumfs.cli.parameters import StoreOrDefault
 from stratumfs.config import check_domain, check_tls, parse_listen
 from stratumfs.owner import client, credentials, locate
 from stratumfs.owner.messages import STDERR, OpenGateway
@@ -30,9 +31,7 @@ app = command.make_app(
 
 @app.default
 def gateway(
-    store: Annotated[
-        Path | None, Parameter(name="STORE", help="The store's folder, or any device; default: the default store.")
-    ] = None,
+    store: StoreOrDefault = None,
     /,
     *,
     listen: Annotated[

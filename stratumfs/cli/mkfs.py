@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
+from stratumfs import config
 from stratumfs.cli import command
 from stratumfs.cli.exit import Exit
+from stratumfs.cli.parameters import Cold, ColdCredentials, ColdEndpoint, ColdKeyFile, Json, Warm, WarmK, WarmM
 from stratumfs.cli.status_text import survives_text
-from stratumfs.config import HOT, Cold, check_cold
+from stratumfs.config import HOT, check_cold
 from stratumfs.errors import ConfigError
 from stratumfs.owner import create, credentials
 from stratumfs.owner.places import PASSPHRASE_VARIABLE, SECRET_FILE
@@ -53,36 +55,14 @@ def mkfs(
     ],
     k: Annotated[int, Parameter(name="-k", help="Data shards of each volume.")] = create.EMBEDDED_K,
     m: Annotated[int, Parameter(name="-m", help="Parity shards: so many devices may be lost.")] = create.EMBEDDED_M,
-    warm: Annotated[
-        list[Path] | None,
-        Parameter(
-            name="--warm",
-            negative="",
-            consume_multiple=True,
-            help="Devices of a second, slower tier, which takes what is moved to it; may be given again.",
-        ),
-    ] = None,
-    warm_k: Annotated[
-        int, Parameter(name="--warm-k", help="Data shards of each volume of the warm tier.")
-    ] = create.EMBEDDED_K,
-    warm_m: Annotated[int, Parameter(name="--warm-m", help="Parity shards of the warm tier.")] = create.EMBEDDED_M,
-    cold: Annotated[
-        str | None,
-        Parameter(name="--cold", help="A tier in somebody's S3: s3://BUCKET/PREFIX of a bucket that is there."),
-    ] = None,
-    cold_endpoint: Annotated[
-        str | None, Parameter(name="--cold-endpoint", help="URL of that S3 service; default: AWS.")
-    ] = None,
-    cold_credentials: Annotated[
-        Path | None, Parameter(name="--cold-credentials", help="A file with keys for it, in AWS's form.")
-    ] = None,
-    cold_key_file: Annotated[
-        Path | None,
-        Parameter(
-            name="--cold-key-file", help="The secret of the cold tier; made if not there. Default: STORE/cold.key."
-        ),
-    ] = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="", help="Say the outcome as one JSON object.")] = False,
+    warm: Warm = None,
+    warm_k: WarmK = create.EMBEDDED_K,
+    warm_m: WarmM = create.EMBEDDED_M,
+    cold: Cold = None,
+    cold_endpoint: ColdEndpoint = None,
+    cold_credentials: ColdCredentials = None,
+    cold_key_file: ColdKeyFile = None,
+    as_json: Json = False,
 ) -> Exit:
     """Called by cyclopts with what was typed."""
     devices = list(hot)
@@ -115,12 +95,12 @@ def _store_apart(words: list[str]) -> list[str]:
     return [*words[:-1], "--", words[-1]]
 
 
-def _cold(folder: Path, to: str, endpoint: str | None, keys: Path | None, key_file: Path | None) -> Cold:
+def _cold(folder: Path, to: str, endpoint: str | None, keys: Path | None, key_file: Path | None) -> config.Cold:
     """Where a passphrase is in the environment, no key file is wanted. Raises: ConfigError."""
     if key_file is None and not os.environ.get(PASSPHRASE_VARIABLE):
         key_file = folder / SECRET_FILE
     keys_path, key_path = (None if path is None else os.path.realpath(path) for path in (keys, key_file))
-    found = Cold(to, endpoint, keys_path, key_path)
+    found = config.Cold(to, endpoint, keys_path, key_path)
     check_cold(found)
     return found
 

@@ -41,6 +41,8 @@ def _head(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"READ-ONLY: {found['read_only']}"
     if found["waiting"]:
         yield f"WRITES WAIT: {found['waiting']}"
+    if found["refused"]:
+        yield f"NO NEW DATA IS TAKEN: {found['refused']}"
     yield survives_text(found["devices_survived"], found["disks_survived"])
 
 

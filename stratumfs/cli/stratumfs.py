@@ -12,6 +12,7 @@ from stratumfs.cli.durability_text import durability_lines
 from stratumfs.cli.exit import Exit
 from stratumfs.cli.gc_text import gc_code, gc_lines
 from stratumfs.cli.heal_text import heal_code, heal_lines, usage_lines
+from stratumfs.cli.parameters import Json, StoreOrDefault
 from stratumfs.cli.progress import BytesProgress
 from stratumfs.cli.scrub_text import scrub_lines
 from stratumfs.cli.status_text import render_status
@@ -39,6 +40,7 @@ app = command.make_app(
     stratumfs device list /srv/store
     stratumfs device replace /srv/store hot:3 /mnt/disk7
     stratumfs tier add /srv/store --cold s3://bucket/stratum --cold-endpoint https://s3.example.org
+    stratumfs tier rotate /srv/store
     stratumfs catalog rebuild /mnt/disk3
     stratumfs catalog backup /srv/store s3://backups/stratum --endpoint https://s3.example.org
     stratumfs catalog restore s3://backups/stratum /mnt/disk3 --at 2026-03-01T12:00:00
@@ -51,17 +53,13 @@ app.command(device.app)
 app.command(tiers.app)
 app.command(catalog.app)
 
-Store = Annotated[
-    Path | None, Parameter(name="STORE", help="The store's folder, or any device; default: the default store.")
-]
-
 
 @app.command
 def status(
-    store: Store = None,
+    store: StoreOrDefault = None,
     /,
     *,
-    as_json: Annotated[bool, Parameter(name="--json", negative="", help="As one JSON object.")] = False,
+    as_json: Json = False,
 ) -> Exit:
     """Show devices, volumes, space, open doors, and how many losses all data survives now."""
     folder = _folder(store)
@@ -75,13 +73,13 @@ def status(
 
 @app.command
 def scrub(
-    store: Store = None,
+    store: StoreOrDefault = None,
     /,
     *,
     now: Annotated[
         bool, Parameter(name="--now", negative="", help="Read all of it now, and wait until it is done and mended.")
     ] = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="", help="As one JSON object.")] = False,
+    as_json: Json = False,
 ) -> Exit:
     """Show how far the scrubber is, which reads everything once in a while, and what it has found."""
     folder = _folder(store)
@@ -105,11 +103,10 @@ Named = Annotated[
     ),
 ]
 Whose = Annotated[Path | None, Parameter(name="--store", help="Whose s3://BUCKET/KEY; default: the default store.")]
-AsJson = Annotated[bool, Parameter(name="--json", negative="", help="As one JSON object.")]
 
 
 @app.command
-def durability(target: Named = None, /, *, store: Whose = None, as_json: AsJson = False) -> Exit:
+def durability(target: Named = None, /, *, store: Whose = None, as_json: Json = False) -> Exit:
     """Say what is verified, what losses it survives now, and how likely a loss is within a year, and why."""
     found_at = _target(target, store)
     request = Durability(found_at.inode, found_at.bucket, found_at.key)
@@ -127,27 +124,27 @@ def heal(
         bool, Parameter(name=["--dry-run", "-n"], negative="", help="Change nothing: only say what is wrong.")
     ] = False,
     store: Whose = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> Exit:
     """Read all of an object, or of all below a prefix, on all its devices, and mend what is damaged."""
     return _heal(target, store, dry_run, as_json)
 
 
 @app.command
-def verify(target: Named = None, /, *, store: Whose = None, as_json: AsJson = False) -> Exit:
+def verify(target: Named = None, /, *, store: Whose = None, as_json: Json = False) -> Exit:
     """Read all of an object, or of all below a prefix, on all its devices, and say what is damaged; change nothing."""
     return _heal(target, store, dry_run=True, as_json=as_json)
 
 
 @app.command
 def gc(
-    store: Store = None,
+    store: StoreOrDefault = None,
     /,
     *,
     dry_run: Annotated[
         bool, Parameter(name=["--dry-run", "-n"], negative="", help="Change nothing: only say what there is.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> Exit:
     """Free now what nothing needs any more, as the owner does by itself in the course of time."""
     with BytesProgress("tidies") as progress:
@@ -163,7 +160,7 @@ def usage(
     *,
     now: Annotated[bool, Parameter(name="--now", negative="", help="Count all names first.")] = False,
     store: Whose = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> Exit:
     """Show how many objects and bytes lie below each bucket or prefix, as counted in the last hours, without a walk."""
     found_at = _target(target, store)
@@ -209,7 +206,7 @@ def umount(
 
 
 @app.command
-def stop(store: Store = None, /) -> Exit:
+def stop(store: StoreOrDefault = None, /) -> Exit:
     """Close all doors of a store, wait until all is safe, and end its owner; no owner is no error."""
     owner = client.connect_to_holder(lambda: _folder(store))
     if owner is None:

@@ -10,6 +10,7 @@ from stratumfs.cli import command
 from stratumfs.cli.exit import Exit
 from stratumfs.cli.explain_text import render_explanation
 from stratumfs.cli.move_text import outcome_text, price_text
+from stratumfs.cli.parameters import Json
 from stratumfs.cli.progress import BytesProgress
 from stratumfs.cli.replay_text import render_replay
 from stratumfs.cli.target import Target, find_target
@@ -55,7 +56,6 @@ app = command.make_app(
 
 
 Of = Annotated[Path | None, Parameter(name="--store", help="Its folder or a device of it; default: the default one.")]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="As one JSON object.")]
 Store = Annotated[Path | None, Parameter(name="--store", help="Whose s3://BUCKET/KEY; default: the default store.")]
 
 
@@ -92,7 +92,7 @@ def move(
     to: Annotated[str, Parameter(name="--to", help="The tier: hot, warm, or cold.")],
     reason: Annotated[str, Parameter(name="--reason", help="Why, for `explain`.")] = "asked for by hand",
     store: Store = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="", help="The outcome as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> Exit:
     """Move the bytes of a file or object, of all below a directory or KEY/, or of a bucket to another tier."""
     place = find_target(target, store)

@@ -105,7 +105,8 @@ def render_report(found: Mapping[str, Any], console: Console | None = None) -> N
     table.add_row("all", "", f"{found['usd_month']:.2f}", f"{found['usd_month_saved']:.2f}")
     console.print(table)
     for each in found["moved"]:
-        text = f"{each['moves']} moves, {size_text(each['bytes'])}, {each['from']} to {each['to']}: {each['cause']}"
+        way = f"{each['from'] or '?'} to {each['to']}"
+        text = f"{each['moves']} moves, {size_text(each['bytes'])}, {way}: {each['cause']}"
         console.print(text, highlight=False)
     for each in found["left_site"]:
         key = f"under key {each['key']}" if each["key"] is not None else "the key is not there"

@@ -1,24 +1,21 @@
-"""``stratumfs tier``: give a store that lives a warm or a cold tier; say whose the cold one is."""
+"""``stratumfs tier``: give a store that lives a warm or a cold tier; whose the cold one is, and under which secret."""
 
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from stratumfs.cli import command
 from stratumfs.cli.exit import Exit
+from stratumfs.cli.parameters import Cold, ColdCredentials, ColdEndpoint, ColdKeyFile, Json, Store, Warm, WarmK, WarmM
 from stratumfs.config import EMBEDDED_K, EMBEDDED_M
 from stratumfs.errors import ConfigError
 from stratumfs.owner import client, locate
-from stratumfs.owner.messages import AddCold, AddWarm, ClaimCold
-from stratumfs.owner.places import PASSPHRASE_VARIABLE, SECRET_FILE
+from stratumfs.owner.messages import AddCold, AddWarm, ClaimCold, RotateCold
+from stratumfs.owner.places import NEW_PASSPHRASE_VARIABLE, PASSPHRASE_VARIABLE, SECRET_FILE
 
-app = App(name="tier", help="Add a warm or a cold tier to a store; say whose the cold one is.")
-
-Store = Annotated[Path, Parameter(name="STORE", help="The store's folder, or any device.")]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="As one JSON object.")]
+app = App(name="tier", help="Add a warm or a cold tier to a store; say whose the cold one is; change its secret.")
 
 
 @app.command
@@ -26,32 +23,13 @@ def add(
     store: Store,
     /,
     *,
-    warm: Annotated[
-        list[Path] | None,
-        Parameter(
-            name="--warm",
-            negative="",
-            consume_multiple=True,
-            help="Devices of a second, slower tier, empty folders; may be given again.",
-        ),
-    ] = None,
-    warm_k: Annotated[
-        int, Parameter(name="--warm-k", help="Data shards of each volume of the warm tier.")
-    ] = EMBEDDED_K,
-    warm_m: Annotated[int, Parameter(name="--warm-m", help="Parity shards of the warm tier.")] = EMBEDDED_M,
-    cold: Annotated[str | None, Parameter(name="--cold", help="s3://BUCKET/PREFIX of a bucket that is there.")] = None,
-    endpoint: Annotated[
-        str | None, Parameter(name="--cold-endpoint", help="URL of that S3 service; default: AWS.")
-    ] = None,
-    credentials: Annotated[
-        Path | None, Parameter(name="--cold-credentials", help="A file with keys for it, in AWS's form.")
-    ] = None,
-    key_file: Annotated[
-        Path | None,
-        Parameter(
-            name="--cold-key-file", help="The secret of the cold tier; made if not there. Default: STORE/cold.key."
-        ),
-    ] = None,
+    warm: Warm = None,
+    warm_k: WarmK = EMBEDDED_K,
+    warm_m: WarmM = EMBEDDED_M,
+    cold: Cold = None,
+    endpoint: ColdEndpoint = None,
+    credentials: ColdCredentials = None,
+    key_file: ColdKeyFile = None,
     as_json: Json = False,
 ) -> Exit:
     """Give a store a warm tier on devices, or a cold one in somebody's S3, as mkfs.stratumfs would have."""
@@ -71,9 +49,14 @@ def add(
     else:
         where = f"in {found['key_file']}" if found["key_file"] else f"the passphrase in {PASSPHRASE_VARIABLE}"
         print(f"The cold tier is at {found['at']}. Its secret is {where}: keep a copy of it elsewhere.")
-        if found["key_file"] == own:  # the disk of the store folder has it, and no other
-            print(Path(own).read_text("ascii").strip())
+        _show_secret(folder, found["key_file"])
     return Exit.OK
+
+
+def _show_secret(folder: Path, key_file: str | None) -> None:
+    """Where the disk of the store folder has it, and no other."""
+    if key_file is not None and Path(key_file).parent == Path(os.path.realpath(folder)):
+        print(Path(key_file).read_text("ascii").strip())
 
 
 def _add_warm(folder: Path, request: AddWarm, as_json: bool) -> Exit:
@@ -96,3 +79,27 @@ def claim(store: Store, /, *, as_json: Json = False) -> Exit:
     else:
         print(f"What lies at {found['at']} is this store's from now on.")
     return Exit.OK
+
+
+@app.command
+def rotate(store: Store, /, *, as_json: Json = False) -> Exit:
+    """Wrap the key of the cold tier by a new secret on every device; asked again, it goes on.
+
+    The key itself stays: who has the old secret and an old copy of a device reads what lies there, now and later.
+    """
+    folder = locate.store_folder(store)
+    passphrase = os.environ.get(NEW_PASSPHRASE_VARIABLE) or None
+    found = client.ask_or_open(folder, RotateCold(passphrase))
+    done = Exit.DEVICE if found["left"] else Exit.OK
+    if as_json:
+        command.print_json(found)
+        return done
+    where = f"in {found['key_file']}" if found["key_file"] else f"the passphrase in {NEW_PASSPHRASE_VARIABLE}"
+    print(f"The secret of the cold tier is a new one, {where}: keep a copy of it elsewhere.")
+    _show_secret(folder, found["key_file"])
+    for each in found["left"]:
+        print(
+            f"warning: {each} has the old one still: keep both, and ask again when it is there, or open the store then",
+            file=sys.stderr,
+        )
+    return done

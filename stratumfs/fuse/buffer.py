@@ -14,6 +14,7 @@ from stratumfs.fuse.pieces import Piece
 from stratumfs.fuse.sender import StripeSender
 from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
 from stratumfs.limits import PENDING_BYTES_MAX, PENDING_EXTENTS_MAX
+from stratumfs.store.landing import FileWriter
 from stratumfs.store.store import Store
 from stratumfs.store.writer import merged
 from stratumfs.turn import Turn
@@ -55,7 +56,8 @@ class FileBuffer:
         self._current = Layer(size)
         self._frozen: Layer | None = None
         self._digest = WholeDigest(store.writer.digest, size)
-        self._sender = StripeSender(store.writer, background, memory)
+        self._writer = FileWriter(store.writer)
+        self._sender = StripeSender(self._writer, background, memory)
         self._chosen, self._choosing = False, trio.Lock()
         self._full = store.writer.stripe_payload
 
@@ -104,7 +106,7 @@ class FileBuffer:
         """Take *data*, which is never changed afterwards. Raises: StoreFull, StoreReadOnly; what publishing raises."""
         if not self._chosen:
             await self._choose_writer()
-        self._sender.writer.reserve(len(data))
+        self._writer.reserve(len(data))
         layer = self._touch()
         before = layer.pieces.own_bytes
         stripes = layer.write(offset, data, self._full)
@@ -120,10 +122,10 @@ class FileBuffer:
             await self.publish(durable=False)
 
     async def _choose_writer(self) -> None:
-        """Once, before the first stripe: all of a buffer's lie in one tier. Raises: what the catalog raises."""
+        """Once, before the first stripe. Raises: what the catalog raises."""
         async with self._choosing:
             if not self._chosen:
-                self._sender.writer = await self._store.landing.of_file(self.ino)
+                self._writer.land(await self._store.landing.of_file(self.ino))
                 self._chosen = True
 
     def truncate(self, size: int) -> None:
@@ -212,7 +214,7 @@ class FileBuffer:
 
     async def _stored_extents(self, layer: Layer) -> Sequence[NewExtent]:
         """All bytes of a layer as extents in write order; what is in volumes is synced."""
-        writer = self._sender.writer
+        writer = self._writer
         await self._sender.idle()
         inline: list[NewExtent] = []
         longer: list[tuple[int, Buffer]] = []

@@ -118,6 +118,14 @@ class Buffers:
             for buffer in self:
                 nursery.start_soon(self._publish_last, buffer)
 
+    def let_go_all(self) -> None:
+        """The kernel is gone, and with it all who had one open: what could not be published is given up. A publication
+        that is under way still keeps its buffer."""
+        for buffer in self:
+            if not buffer.publishing.locked():
+                buffer.discard()
+                self._drop(buffer)
+
     def statistics(self) -> dict[str, int]:
         return {
             "buffers": len(self._buffers),
@@ -155,9 +163,12 @@ class Buffers:
 
     def _settle(self, buffer: FileBuffer) -> None:
         if not buffer.users and not buffer.pending and self._buffers.get(buffer.ino) is buffer:
-            del self._buffers[buffer.ino]
-            self._store.writer.let_go(buffer)
-            self._store.holds.drop(buffer.ino)
+            self._drop(buffer)
+
+    def _drop(self, buffer: FileBuffer) -> None:
+        del self._buffers[buffer.ino]
+        self._store.writer.let_go(buffer)
+        self._store.holds.drop(buffer.ino)
 
     def _failed(self, buffer: FileBuffer, error: StratumError) -> None:
         """Nobody waits for this error now; the inode's next fsync or close tries again, or raises it."""

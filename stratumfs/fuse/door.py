@@ -134,8 +134,10 @@ class Door:
         self._background.start_for_good(self.accesses.serve)
 
     async def finish(self) -> None:
-        """The kernel is gone: everything that is pending becomes durable, every inode is let go."""
+        """The kernel is gone: everything that is pending becomes durable, every inode is let go, also of files that
+        were open to the end."""
         await self.buffers.publish_all()
+        self.buffers.let_go_all()
         await self.accesses.write()
         self.lookups.forget_all()
 

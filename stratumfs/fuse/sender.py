@@ -9,7 +9,8 @@ from stratumfs.fuse.background import Starter
 from stratumfs.fuse.memory import Memory
 from stratumfs.fuse.pieces import Stripe
 from stratumfs.limits import STRIPES_IN_FLIGHT, SYNC_AHEAD_BYTES, UNSYNCED_BYTES_MAX
-from stratumfs.store.writer import PendingStripe, Writer
+from stratumfs.store.landing import FileWriter
+from stratumfs.store.writer import PendingStripe
 
 
 class StripeSender:
@@ -17,12 +18,11 @@ class StripeSender:
 
     A payload stays in memory until it is on stable storage. Bounds: ``STRIPES_IN_FLIGHT`` stripes that wait, and
     ``UNSYNCED_BYTES_MAX`` of payload; ``wait_room`` waits for them. Owned by one buffer, used on the loop. A stripe
-    that could not be written is written by the next sync, or that raises why not. *writer* is another one before the
-    first stripe alone.
+    that could not be written is written by the next sync, or that raises why not.
     """
 
-    def __init__(self, writer: Writer, background: Starter, memory: Memory) -> None:
-        self.writer, self._background, self._memory = writer, background, memory
+    def __init__(self, writer: FileWriter, background: Starter, memory: Memory) -> None:
+        self._writer, self._background, self._memory = writer, background, memory
         self._queue: deque[Stripe] = deque()
         self._unsynced: list[Stripe] = []  # appended, or failed to be
         self.held_bytes = 0
@@ -76,7 +76,7 @@ class StripeSender:
 
     @property
     def _unsynced_bytes(self) -> int:
-        return len(self._unsynced) * self.writer.stripe_payload
+        return len(self._unsynced) * self._writer.stripe_payload
 
     def _start(self, task: Callable[[], Awaitable[None]]) -> None:
         self._running += 1
@@ -103,7 +103,7 @@ class StripeSender:
             self.forget(stripe)
             return
         try:
-            await self.writer.append(stripe.pending, self._after)
+            await self._writer.append(stripe.pending, self._after)
         except Exception as error:  # whoever finishes the file raises it
             self._error, self._after = error, None
             return
@@ -117,7 +117,7 @@ class StripeSender:
         self._syncing = True
         batch = [stripe for stripe in self._unsynced if stripe.wanted]
         try:
-            await self.writer.sync([stripe.pending for stripe in batch])
+            await self._writer.sync([stripe.pending for stripe in batch])
         except Exception as error:  # as above
             self._error = error
         else:

@@ -41,7 +41,7 @@ def ask(calls: Mapping[K, Callable[[], T]], enough: Callable[[T], bool] | None =
 
     waiting: dict[K, threading.Thread] = {}
     for key, call in calls.items():
-        if key is None or key not in _stuck or not _stuck[key].is_alive():
+        if key is None or not hangs(key):
             waiting[key] = threading.Thread(target=one, args=(key, call), daemon=True)
             waiting[key].start()
     answers: dict[K, T | DeviceError] = dict.fromkeys(calls, NO_ANSWER)
@@ -63,6 +63,12 @@ def ask(calls: Mapping[K, Callable[[], T]], enough: Callable[[T], bool] | None =
         if enough is not None and enough(answer):
             break
     return answers
+
+
+def hangs(key: Any) -> bool:
+    """Whether an earlier call of *key* was not back by the deadline, and is not yet. Does not block."""
+    thread = _stuck.get(key)
+    return thread is not None and thread.is_alive()
 
 
 def ask_one(call: Callable[[], T]) -> T:

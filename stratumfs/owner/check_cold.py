@@ -12,6 +12,7 @@ from stratumfs.threads import in_thread
 from tiering.costs import price_list
 
 _BAD = "objects of the cold tier that are damaged or missing"
+_WITHHELD = "objects of the cold tier that the service does not give"
 _UNKNOWN = "objects of the cold tier that no row knows"
 _NOT_LOOKED = "a cold tier that cannot be looked at"
 
@@ -46,6 +47,8 @@ async def check_cold(parts: wire.Parts, settings: Settings, report: Report, told
     report.object_usd += price.usd_get * found.requests + price.read_usd(found.bytes) - price.read_usd(0)
     for ident, reason in found.bad.items():
         report.add(_BAD, f"{ident.hex()}: {reason}", Outcome.LEFT)
+    for ident, why in found.withheld.items():
+        report.add(_WITHHELD, f"{ident.hex()}: {why}", Outcome.LEFT)
     for each in found.unknown:
         whose = f"of volume {each.volume.hex()}" if each.volume is not None else "none of ours, or damaged"
         done = "the next owner removes it" if each.stale else "kept"

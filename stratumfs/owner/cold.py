@@ -14,6 +14,7 @@ from stratumfs.errors import ConfigError
 from stratumfs.ids import StoreId, VolumeId
 from stratumfs.limits import REMOTE_SILENCE_S
 from stratumfs.owner.cold_key import make_key, make_secret, open_key, read_secret, write_secret, write_wrapped
+from stratumfs.owner.cold_rotation import open_rotated
 from stratumfs.owner.places import COLD_KEY_FILE
 from stratumfs.shards.budget import RecallBudget
 from stratumfs.shards.remote import Patience, Remote, S3Remote
@@ -30,18 +31,23 @@ _CONTEXT = "stratumfs 2026 place of a store"
 _log = structlog.get_logger(__name__)
 
 
-def open_cold(store: StoreId, cold: Cold, folders: Sequence[Path], settings: Settings) -> Offsite:
+def open_cold(
+    store: StoreId, cold: Cold, folders: Sequence[Path], settings: Settings, away: Sequence[Path] | None = None
+) -> Offsite:
     """For a store whose identity file lies in each of *folders*. Blocking; asks the service nothing.
 
-    Without its key the store opens, and the cold tier is locked.
+    Without its key the store opens, and the cold tier is locked. *away*: folders of devices that are not there,
+    if somebody knows.
     """
     remote, places = open_remote(cold), places_of(folders)
     (price,) = price_list({COLD: cold}, 0.0).tiers
     gain = partial(gain_usd, price, payback_days=settings.tiering.payback_days)
+    if (open_to := _open_to_others(cold)) is not None:  # a store that lives is not kept from its data by that
+        _log.warning("cold_credentials_open", reason=open_to)
     key, locked = None, None
     try:
-        secret = read_secret(None if cold.key_file is None else Path(cold.key_file), os.environ)
-        key = open_key(folders, store, secret)
+        path = None if cold.key_file is None else Path(cold.key_file)
+        key = open_rotated(folders, away, store, path)
     except ConfigError as error:
         _log.error("cold_tier_locked", reason=str(error))
         locked = str(error)
@@ -75,8 +81,8 @@ def look_in_cold(store: StoreId, cold: Cold, folders: Sequence[Path]) -> tuple[R
 
     Raises: ConfigError for want of the key; DeviceError.
     """
-    secret = read_secret(None if cold.key_file is None else Path(cold.key_file), os.environ)
-    shards = RemoteShards(open_remote(cold), open_key(folders, store, secret), store)
+    path = None if cold.key_file is None else Path(cold.key_file)
+    shards = RemoteShards(open_remote(cold), open_rotated(folders, None, store, path), store)
     return shards, list(shards.volumes())
 
 
@@ -93,6 +99,8 @@ def begin_cold(store: StoreId, cold: Cold, folders: Sequence[Path]) -> list[Path
 
     Blocking. Raises: ConfigError, DeviceError, OSError.
     """
+    if (open_to := _open_to_others(cold)) is not None:
+        raise ConfigError(open_to)
     _try_remote(open_remote(cold), store)
     made: list[Path] = []
     path = Path(cold.key_file) if cold.key_file is not None else None
@@ -108,6 +116,16 @@ def begin_cold(store: StoreId, cold: Cold, folders: Sequence[Path]) -> list[Path
         write_wrapped(each, key)
         made.append(each / COLD_KEY_FILE)
     return made
+
+
+def _open_to_others(cold: Cold) -> str | None:
+    """Of the file of credentials, if others may read it; that it is not there, who uses it says. Blocking."""
+    path = cold.credentials
+    try:
+        mode = os.stat(path).st_mode if path is not None else 0
+    except OSError:
+        return None
+    return f"cold.credentials: {path} can be read by others: `chmod 600 {path}`" if mode & 0o077 else None
 
 
 def _try_remote(remote: Remote, store: StoreId) -> None:

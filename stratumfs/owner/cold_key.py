@@ -34,7 +34,10 @@ _N_MAX = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """What the file says. nonce, wrapped: AES-256-GCM; salt, n, r, p: of scrypt, which makes its key of the secret."""
+    """What the file says. nonce, wrapped: AES-256-GCM; salt, n, r, p: of scrypt, which makes its key of the secret.
+
+    rotation: how many secrets the key had before this one, so that an old one does not undo a new one.
+    """
 
     format: int
     store: str
@@ -44,6 +47,7 @@ class WrappedKey:
     salt: str
     nonce: str
     wrapped: str
+    rotation: int = 0
 
 
 def make_secret() -> str:
@@ -51,23 +55,33 @@ def make_secret() -> str:
     return secrets.token_hex(KEY_SIZE)
 
 
-def wrap(store: StoreId, master: bytes, secret: str) -> WrappedKey:
+def wrap(store: StoreId, master: bytes, secret: str, rotation: int = 0) -> WrappedKey:
     salt, nonce = os.urandom(16), os.urandom(12)
     cipher = AESGCM(_stretched(secret, salt, _SCRYPT_N, _SCRYPT_R, _SCRYPT_P))
     wrapped = cipher.encrypt(nonce, master, store)
-    return WrappedKey(FORMAT, store.hex(), _SCRYPT_N, _SCRYPT_R, _SCRYPT_P, salt.hex(), nonce.hex(), wrapped.hex())
+    n, r, p = _SCRYPT_N, _SCRYPT_R, _SCRYPT_P
+    return WrappedKey(FORMAT, store.hex(), n, r, p, salt.hex(), nonce.hex(), wrapped.hex(), rotation)
 
 
 def unwrap(key: WrappedKey, secret: str) -> MasterKey:
     """Raises: ConfigError if the secret is another one."""
+    return MasterKey(_unwrapped(key, secret))
+
+
+def _unwrapped(key: WrappedKey, secret: str) -> bytes:
     if key.format != FORMAT or not (1 < key.n <= _N_MAX and key.r == _SCRYPT_R and key.p == _SCRYPT_P):
         raise ConfigError(f"{COLD_KEY_FILE} has format {key.format}: use a newer stratumfs")
     try:
         cipher = AESGCM(_stretched(secret, bytes.fromhex(key.salt), key.n, key.r, key.p))
         nonce, wrapped = bytes.fromhex(key.nonce), bytes.fromhex(key.wrapped)
-        return MasterKey(cipher.decrypt(nonce, wrapped, bytes.fromhex(key.store)))
+        return cipher.decrypt(nonce, wrapped, bytes.fromhex(key.store))
     except (InvalidTag, ValueError):
         raise ConfigError("the secret given for the cold tier does not fit its key") from None
+
+
+def rewrap(key: WrappedKey, store: StoreId, secret: str, new: str, rotation: int) -> WrappedKey:
+    """The same master key under a new secret. Raises: ConfigError if the old one is another."""
+    return wrap(store, _unwrapped(key, secret), new, rotation)
 
 
 def make_key(store: StoreId, secret: str) -> WrappedKey:
@@ -76,10 +90,14 @@ def make_key(store: StoreId, secret: str) -> WrappedKey:
 
 
 def write_wrapped(folder: Path, key: WrappedKey) -> None:
-    """Replace the file in *folder*; durable on return. Raises: OSError; then the old file is whole."""
+    """Replace the file in *folder*, readable by its owner alone, for passphrases can be guessed; durable on return.
+
+    Raises: OSError; then the old file is whole.
+    """
     path = folder / COLD_KEY_FILE
     temporary = path.with_name(f"{COLD_KEY_FILE}.new")
     with temporary.open("wb") as file:
+        os.fchmod(file.fileno(), 0o600)
         file.write(msgspec.json.format(msgspec.json.encode(key), indent=2) + b"\n")
         file.flush()
         os.fsync(file.fileno())
@@ -97,9 +115,10 @@ def read_wrapped(folder: Path, store: StoreId) -> WrappedKey | None:
 
 
 def open_key(folders: Sequence[Path], store: StoreId, secret: str) -> MasterKey:
-    """From whichever of *folders* has it, and put into those that have it not; folders that do not answer are left out.
+    """From whichever of *folders* has it, and put into those that have it not, or under an older secret; folders that
+    do not answer are left out.
 
-    Only what a secret has unwrapped is written over anything. Raises: ConfigError.
+    Only what a secret has unwrapped is written over anything; what a newer secret wraps stays. Raises: ConfigError.
     """
     answers = ask({folder: partial(read_wrapped, folder, store) for folder in folders})
     there = {folder: None if isinstance(answer, DeviceError) else answer for folder, answer in answers.items()}
@@ -110,7 +129,15 @@ def open_key(folders: Sequence[Path], store: StoreId, secret: str) -> MasterKey:
         except ConfigError as other:
             error = other
             continue
-        lack = [folder for folder, found in there.items() if found != key and not isinstance(answers[folder], Silent)]
+        if any(found is not None and found.rotation > key.rotation for found in there.values()):
+            _log.warning("cold_secret_is_an_old_one", reason="the key of the cold tier was given a newer secret")
+        lack = [
+            folder
+            for folder, found in there.items()
+            if found != key
+            and not isinstance(answers[folder], Silent)
+            and (found is None or found.rotation <= key.rotation)
+        ]
         for folder, answer in ask({folder: partial(put_wrapped, folder, key) for folder in lack}).items():
             if isinstance(answer, DeviceError):  # whoever needs that device strikes it
                 _log.warning("cold_key_not_written", folder=str(folder), error=str(answer))

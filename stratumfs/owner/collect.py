@@ -53,7 +53,7 @@ async def collect_garbage(
 
 async def _waits(store: Store) -> dict[str, str]:
     """Why a tier has volumes left that want to be written elsewhere."""
-    found = dict(store.compactor.stopped)
+    found = {**store.compactor.stopped, **store.remote_compactor.stopped}
     for tier in store.writers:
         up, width = len(store.fleet.up(tier)), store.fleet.codes[tier].n
         if up < width and (await store.catalog.read(waiting, tier, width))["half_dead"]:

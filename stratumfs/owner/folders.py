@@ -17,6 +17,7 @@ from stratumfs.devices.folder import FolderFacts
 from stratumfs.devices.identity import DeviceEntry, Identity, retire_identity, write_identity
 from stratumfs.errors import DeviceFailed, DeviceRefused, StoreInUse
 from stratumfs.ids import STORE_PLACE, DeviceId
+from stratumfs.owner.asking import hangs
 from stratumfs.owner.attach import Attached, attach, refresh_identities
 from stratumfs.owner.lock import Locks
 from stratumfs.owner.places import COLD_KEY_FILE, IdentityPlace, place_of
@@ -80,6 +81,8 @@ class Folders:
         entry = self.entry(device)
         if entry is None:
             raise DeviceFailed("it is no device of this store any more")
+        if hangs(device):  # what it was asked to write at the opening comes behind all that it is told now
+            raise DeviceFailed(f"{entry.path}: an earlier call has not come back", str(entry.path))
         facts = check_device(self.identity.store, entry)
         self._lock(facts)
         self.admit(self._place(device, facts))

@@ -38,6 +38,7 @@ class OpenedGateway:
     where: tuple[str, ...]
     urls: tuple[str, ...]
     door: Door
+    service: StoreService
 
     def pending(self) -> str:
         in_flight = self.door.statistics().in_flight
@@ -66,8 +67,9 @@ def serving(running: Running, settings: Settings, request: OpenGateway) -> Serve
         credentials.check(keys, "the request")
         listen = request.listen or (settings.gateway.listen,)
         region = settings.gateway.region
+        service = StoreService(running.store, region, restorer=MoveRestorer(running.mover, running.store.tier))
         door = make_app(
-            StoreService(running.store, region, restorer=MoveRestorer(running.mover, running.store.tier)),
+            service,
             Gate(RootCredentials(keys), region=region),
             readiness=lambda: _readiness(running, settings),
             domains=request.domains or settings.gateway.domains,
@@ -77,7 +79,7 @@ def serving(running: Running, settings: Settings, request: OpenGateway) -> Serve
             serve_door = partial(serve, door, listen, _tls(settings, request), stop.wait, connections_max=most)
             urls: list[str] = await nursery.start(serve_door)
             bound = tuple(url.partition("://")[2] for url in urls)
-            ready(OpenedGateway(tuple(dict.fromkeys((*listen, *bound))), tuple(urls), door))
+            ready(OpenedGateway(tuple(dict.fromkeys((*listen, *bound))), tuple(urls), door, service))
 
     return run
 

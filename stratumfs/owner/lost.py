@@ -5,7 +5,7 @@ Blocking.
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from stratumfs.catalog.devices import put_standings
 from stratumfs.catalog.epochs import newest_in_force
 from stratumfs.catalog.install import NewCatalog, put_in_force, read_all_named
 from stratumfs.catalog.standings import NO_STANDINGS
-from stratumfs.config import COLD
+from stratumfs.catalog.volumes import volume_summary
+from stratumfs.config import COLD, SETTINGS_FILE, Tier, parse, render_tier
 from stratumfs.devices.folder import FolderFacts, look_at
 from stratumfs.devices.identity import Identity, has_identity, read_identity, sync_folder
 from stratumfs.errors import ConfigError, DeviceRefused, NotFound
@@ -135,8 +136,11 @@ class LostStore:
         """
         with made.transaction() as tx:
             forget_claims(tx, COLD)
+            codes = {
+                row[0]: Tier(row[2], row[3]) for row in sorted(volume_summary(tx), key=lambda row: row[2] + row[3])
+            }
         salt = made.finish({**ids, "sequence": sequence})
-        self.make_store(files())
+        self.make_store(self._with_tiers(codes, files()))
         put_in_force(
             self.places(),
             listed(self.identity),
@@ -146,6 +150,15 @@ class LostStore:
             travelling_files(self.folder),
             sequence,
         )
+
+    def _with_tiers(self, codes: Mapping[str, Tier], files: Mapping[str, str]) -> Mapping[str, str]:
+        """Settings of before a tier was added say its code, by the widest of the volumes that have moved to its devices
+        since: without it no owner would open the store."""
+        text = files.get(SETTINGS_FILE, "")
+        with suppress(ConfigError):  # who opens it says what is wrong with them
+            lacking = {entry.tier for entry in self.identity.devices} - parse(text, SETTINGS_FILE).tiers.keys()
+            text += "".join(render_tier(tier, codes[tier]) for tier in sorted(lacking & codes.keys()))
+        return {**files, SETTINGS_FILE: text} if text else files
 
     def _device(self, facts: FolderFacts, ident: object) -> IdentityPlace:
         entry = next(each for each in self.identity.devices if each.id == ident)

@@ -192,6 +192,12 @@ class ClaimCold(msgspec.Struct, tag_field="do", tag="claim-cold", frozen=True, f
     """What lies in the cold tier is this store's, whoever else has written there."""
 
 
+class RotateCold(msgspec.Struct, tag_field="do", tag="rotate-cold", frozen=True, forbid_unknown_fields=True):
+    """Wrap the key of the cold tier by a new secret. passphrase: where there is no key file."""
+
+    passphrase: str | None = None
+
+
 class WriteImage(msgspec.Struct, tag_field="do", tag="write-image", frozen=True, forbid_unknown_fields=True):
     """Write a namespace image now; answered when every device names it."""
 
@@ -272,7 +278,7 @@ class Shutdown(msgspec.Struct, tag_field="do", tag="shutdown", frozen=True, forb
 
 
 DeviceChange = ReplaceDevice | AddDevice | DrainDevice | RemoveDevice
-TierChange = AddCold | AddWarm | ClaimCold
+TierChange = AddCold | AddWarm | ClaimCold | RotateCold
 TierQuestion = TierStatus | TierLog | TierPlan | TierPin | TierReport | TierPrice | TierInventory
 CatalogRequest = WriteImage | DumpCatalog | BackUpCatalog
 Question = (

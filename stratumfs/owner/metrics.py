@@ -61,10 +61,8 @@ class StoreCollector(Collector):
         yield _gauges("doors", "That are open.", ["kind"], (([kind], number) for kind, number in doors.items()))
 
     def _gateways(self) -> Iterator[Metric]:
-        found = [
-            (each.opened.where[0], each.opened.door) for each in self._doors if isinstance(each.opened, OpenedGateway)
-        ]
-        counted = [(where, door.statistics()) for where, door in found]
+        found = [(each.opened.where[0], each.opened) for each in self._doors if isinstance(each.opened, OpenedGateway)]
+        counted = [(where, each.door.statistics()) for where, each in found]
 
         def of_each(field: str) -> Labelled:
             return (([where], getattr(each, field)) for where, each in counted)
@@ -79,13 +77,19 @@ class StoreCollector(Collector):
         yield _histograms(
             "s3_request_seconds",
             "From a request's head to the end of its answer.",
-            (({"door": where}, door.seconds) for where, door in found),
+            (({"door": where}, each.door.seconds) for where, each in found),
         )
         yield _counters("s3_received_bytes", "Of bodies.", ["door"], of_each("received_bytes"))
         yield _counters("s3_sent_bytes", "Of bodies.", ["door"], of_each("sent_bytes"))
         yield _counters("s3_errors", "Not foreseen; the log has each.", ["door"], of_each("unexpected_errors"))
         yield _counters("s3_connections_lost", "Clients gone within an answer.", ["door"], of_each("connections_lost"))
         yield _gauges("s3_requests_in_flight", "Under way.", ["door"], of_each("in_flight"))
+        waiting = (
+            ([where, way], turns.waiting)
+            for where, each in found
+            for way, turns in (("in", each.service.uploads), ("out", each.service.downloads))
+        )
+        yield _gauges("s3_bodies_waiting", "For a turn.", ["door", "way"], waiting)
 
     def _mounts(self) -> Iterator[Metric]:
         found = [(each.opened.where[0], each.opened) for each in self._doors if isinstance(each.opened, Mounted)]
@@ -234,7 +238,7 @@ class StoreCollector(Collector):
 
     def _tiers(self) -> Iterator[Metric]:
         """Without values where the store has one tier, or the engine is off."""
-        engine = self._running.tiers.engine if self._running.tiers is not None else None
+        engine = self._running.tiers.engine
         names = engine.tiers if engine is not None else ()
 
         def of_each(value: Callable[[Engine, int], float]) -> Labelled:
@@ -256,7 +260,7 @@ class StoreCollector(Collector):
         yield _counter("tier_decisions", "To move an object.", of_it(lambda e: e.decided))
         lost = of_it(lambda e: e.reads_not_counted)
         yield _counter("tier_reads_not_counted", "For want of room until the engine's next look.", lost)
-        recorder = self._running.recorder
+        recorder = self._running.tiers.recorder
         missed = recorder.lost if recorder is not None else 0
         yield _counter("tier_accesses_not_recorded", "For a replay: there were too many, or a disk failed.", missed)
         warming = of_it(lambda e: e.policy.warming(e.now()))

@@ -22,6 +22,7 @@ COLD_KEY_FILE = "cold-key.json"
 SECRET_FILE = "cold.key"  # noqa: S105 - a file's name
 """In a store folder: the secret that wraps it, where nobody names another file. It travels nowhere."""
 PASSPHRASE_VARIABLE = "STRATUM_COLD_PASSPHRASE"  # noqa: S105 - a variable's name
+NEW_PASSPHRASE_VARIABLE = "STRATUM_COLD_PASSPHRASE_NEW"  # noqa: S105 - a variable's name
 TRAVELLING = (SETTINGS_FILE, CREDENTIALS_FILE, COLD_KEY_FILE)
 """The small files of a store folder that travel with every copy of the catalog."""
 

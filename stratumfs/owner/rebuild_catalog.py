@@ -39,7 +39,8 @@ from stratumfs.catalog.rebuilt import (
     known_volumes,
 )
 from stratumfs.catalog.schema import VERSION
-from stratumfs.catalog.volumes import OPEN, SEALED, place_shards, seal_image, volume
+from stratumfs.catalog.vacated import forget_all_vacated
+from stratumfs.catalog.volumes import OPEN, SEALED, seal_image, volume
 from stratumfs.config import SETTINGS_FILE, Tier, render
 from stratumfs.erasure.code import Code
 from stratumfs.errors import CatalogCorrupt, ConfigError, StratumError
@@ -281,6 +282,7 @@ class _Rebuild:
         tables: list[tuple[toc.About, VolumeId]] = []
         now_ns = time.time_ns()
         with made.transaction() as tx:
+            forget_all_vacated(tx)
             known = known_volumes(tx)
         take_back(known, volumes, self._shards)
         for found in volumes.values():
@@ -288,7 +290,7 @@ class _Rebuild:
             remote = self._remote in found.cells.get(CellIndex(0), ())
             if state is not None:
                 with made.transaction() as tx:
-                    place_shards(tx, found.id, tuple(enumerate(self._where.devices(found, None, devices))))
+                    self._where.place(tx, found, devices)
                     unnamed = remote and state == SEALED and not is_named(tx, found.id)
                 if state != OPEN and not unnamed:
                     continue

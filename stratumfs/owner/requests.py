@@ -49,6 +49,7 @@ from stratumfs.owner.messages import (
     RemoveDevice,
     ReplaceDevice,
     Request,
+    RotateCold,
     Scrub,
     Shutdown,
     Status,
@@ -131,7 +132,7 @@ class Requests:
                     return Done(await answer_of_tiers(self._running, request))
             case ReplaceDevice() | AddDevice() | DrainDevice() | RemoveDevice():
                 return await self._change_device(request, connection)
-            case AddCold() | AddWarm() | ClaimCold():
+            case AddCold() | AddWarm() | ClaimCold() | RotateCold():
                 async with self._doors.lease():
                     return Done(await change_tiers(self._running, request))
             case WriteImage():

@@ -81,10 +81,7 @@ async def own(store: Path, settings: Settings, first_client: trio.SocketStream |
                     serving.start_soon(watch_loop)
                     await running.mover.resume()
                     serving.start_soon(running.mover.serve)
-                    if running.tiers is not None:
-                        serving.start_soon(running.tiers.serve)
-                    if running.recorder is not None:
-                        serving.start_soon(running.recorder.serve, running.store.catalog)
+                    serving.start_soon(running.tiers.serve)
                     serving.start_soon(Filler(running).serve)
                     serving.start_soon(running.health.serve)
                     serving.start_soon(running.backup.serve)

@@ -55,6 +55,7 @@ async def status(running: Running, doors: Iterable[Door]) -> dict[str, Any]:
         "owner": os.getpid(),
         "read_only": store.read_only,
         "waiting": store.fleet.waiting or store.catalog.waiting,
+        "refused": store.space.refused,
         "k": store.code.k,
         "m": store.code.m,
         "devices_survived": total.devices,

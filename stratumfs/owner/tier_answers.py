@@ -68,7 +68,7 @@ async def tier_status(running: Running) -> dict[str, Any]:
     """Of each tier: bytes, capacity, objects, dollars a month; and what the engine is about to do."""
     tiers = tiers_of(running.tiers)
     engine = await tiers.made()
-    used = await tier_bytes(running.store.catalog)
+    used = await tier_bytes(running.store)
     policy, now = engine.policy, engine.now()
     left = policy.began + policy.settings.warmup_s - now
     return {

@@ -8,12 +8,14 @@ from typing import Any
 import trio
 
 from stratumfs.catalog.decisions import DONE, decisions_since
+from stratumfs.catalog.moves import moved_since
 from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, volumes
 from stratumfs.owner.tier_engine import tiers_of
 from stratumfs.owner.wire import Running
 from stratumfs.shards.remote_shards import object_name
 from stratumfs.store.remote_tier import RemoteTier
 from tiering.prices import GB
+from tiering.reasons import OPERATOR
 from tiering.room import tier_bytes
 
 _PAGE = 200
@@ -24,8 +26,7 @@ async def report(running: Running, since_ns: int) -> dict[str, Any]:
     """Of each tier what it costs a month, and what its bytes would cost in the fastest; bytes moved by cause; which
     bytes are elsewhere."""
     engine = await tiers_of(running.tiers).made()
-    catalog = running.store.catalog
-    used = await tier_bytes(catalog)
+    used = await tier_bytes(running.store)
     prices = engine.policy.prices.tiers
     tiers = []
     for price in prices:
@@ -53,11 +54,12 @@ async def _moved_by_cause(running: Running, since_ns: int) -> list[dict[str, Any
                 sizes[way] += each.size
         before = page[-1].id
         await trio.lowlevel.checkpoint()
+    asked = await running.store.catalog.read(moved_since, since_ns)  # each may have come from several tiers
     return [
         {"cause": cause, "from": source, "to": target, "moves": moves[way], "bytes": sizes[way]}
         for way in sorted(moves)
         for cause, source, target in (way,)
-    ]
+    ] + [{"cause": OPERATOR, "from": None, "to": to, "moves": count, "bytes": size} for to, count, size in asked]
 
 
 async def _left_site(running: Running, remote: RemoteTier) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from stratumfs.erasure.code import Code
 from stratumfs.errors import ConfigError, NotFound
 from stratumfs.owner.add import add_device, plan
 from stratumfs.owner.cold import begin_cold, open_cold
+from stratumfs.owner.cold_rotation import next_secret, rotate
 from stratumfs.owner.exchange import in_time, is_used_up
-from stratumfs.owner.messages import AddCold, AddDevice, AddWarm, ClaimCold, TierChange
+from stratumfs.owner.messages import AddCold, AddDevice, AddWarm, ClaimCold, RotateCold, TierChange
 from stratumfs.owner.places import listed, travelling_files
 from stratumfs.owner.tier_engine import land_by_hints
 from stratumfs.owner.wire import Running
@@ -34,6 +35,8 @@ async def change_tiers(running: Running, request: TierChange) -> dict[str, Any]:
             return await _add_warm(running, request)
         case ClaimCold():
             return await _claim(running)
+        case RotateCold():
+            return await _rotate(running, request)
 
 
 async def _add(running: Running, request: AddCold) -> dict[str, Any]:
@@ -49,6 +52,7 @@ async def _add(running: Running, request: AddCold) -> dict[str, Any]:
         await running.store.catalog.change_places(listed(running.folders.identity), None)
     running.store.add_remote(offsite)
     land_by_hints(running.store, running.tiers)
+    await _tell_engine(running)
     _log.info("cold_tier_added", at=cold.to)
     return {"tier": COLD, "at": cold.to, "key_file": cold.key_file}
 
@@ -81,9 +85,16 @@ async def _add_warm(running: Running, request: AddWarm) -> dict[str, Any]:
         if found_device["warning"]:
             warnings.append(found_device["warning"])
     await store.writers[WARM].space.refresh(SPACE_FIRST_S)
+    await _tell_engine(running)
     _log.info("warm_tier_added", devices=[str(path) for path in paths], k=code.k, m=code.m)
     devices = [str(each.path) for each in folders.identity.devices if each.tier == WARM]
     return {"tier": WARM, "devices": devices, "k": code.k, "m": code.m, "warnings": sorted(set(warnings))}
+
+
+async def _tell_engine(running: Running) -> None:
+    """Raises: ConfigError."""
+    await running.tiers.grow(await in_thread(config.load, running.folder / SETTINGS_FILE))
+    running.explainer.learn(running.tiers.prices, running.tiers.made)
 
 
 async def _claim(running: Running) -> dict[str, Any]:
@@ -93,6 +104,33 @@ async def _claim(running: Running) -> dict[str, Any]:
     await remote.claim.check(take=True)
     _log.warning("cold_tier_claimed", at=remote.label)
     return {"tier": COLD, "at": remote.label}
+
+
+async def _rotate(running: Running, request: RotateCold) -> dict[str, Any]:
+    remote, folders = running.store.remotes.get(COLD), running.folders
+    if remote is None:
+        raise NotFound("this store has no cold tier")
+    if remote.offsite.locked is not None:
+        raise ConfigError(remote.offsite.locked)
+    running.store.writer.check_writable()
+    cold = (await in_thread(config.load, running.folder / SETTINGS_FILE)).cold
+    if cold is None:
+        raise NotFound("the settings have no cold tier any more")
+    key_file = None if cold.key_file is None else Path(cold.key_file)
+    async with (
+        folders.turn
+    ):  # a device that came meanwhile would have the old wrapping, and two secrets be the next one
+        entries = {entry.id: entry.path for entry in folders.identity.devices}
+        up = [entries[each.id] for each in running.store.devices.values() if each.struck is None]
+        away = [path for path in entries.values() if path not in up]
+        left = await in_thread(rotate, [folders.folder, *up], away, running.store.id, key_file, request.passphrase)
+        # Copies of the catalog, and images, have the small files of the store folder too.
+        running.files.update(await in_thread(travelling_files, running.folder))
+        await running.store.catalog.change_places(listed(folders.identity), None)
+    running.store.imager.wanted = True
+    _log.warning("cold_secret_rotated", left=[str(each) for each in left])
+    newest = key_file if key_file is None or not left else next_secret(key_file)
+    return {"tier": COLD, "key_file": newest and str(newest), "left": [str(each) for each in left]}
 
 
 def _make(running: Running, cold: Cold) -> Offsite:

@@ -1,11 +1,14 @@
 """Where the shards of volumes lie, by the devices' own word, and which bytes lie nowhere any more."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from stratumfs.catalog.install import NewCatalog
 from stratumfs.catalog.rebuilt import LostRun, known_volumes, lost_inline, runs_in
+from stratumfs.catalog.transaction import Transaction
+from stratumfs.catalog.vacated import forget_all_vacated
 from stratumfs.catalog.volumes import place_shards, volume
 from stratumfs.config import REMOTE_TIERS
 from stratumfs.devices.identity import Identity
@@ -50,26 +53,40 @@ class Where:
         self.tiers: dict[DeviceId, str] = {entry.id: entry.tier for entry in identity.devices}
         self.tiers |= {remote_id(identity.store, tier): tier for tier in REMOTE_TIERS}
 
-    def tier(self, found: FoundVolume) -> str:
-        return next(self.tiers[ident] for devices in found.cells.values() for ident in devices)
+    def tier(self, found: FoundVolume, before: Sequence[DeviceId] = ()) -> str:
+        """Where most of its cells are; of two with as many the one that it was in *before*: what moved whole lies in
+        both until the files that it left are removed."""
+        cells = Counter(tier for devices in found.cells.values() for tier in {self.tiers[ident] for ident in devices})
+        was = Counter(self.tiers[ident] for ident in before if ident in self.tiers)
+        return max(cells, key=lambda tier: (cells[tier], was[tier]))
 
     def devices(self, found: FoundVolume, code: Code | None, before: Sequence[DeviceId] = ()) -> tuple[DeviceId, ...]:
-        """By cell: where it is whole, and of several such places where it was *before*; if it is nowhere, where it was,
-        or another place, where it will be missed, and made anew. *code*: None if *before* tells of all cells. Blocking.
+        """By cell: where it is whole, and of several such places one in its `tier`, and there where it was *before*; if
+        it is nowhere, where it was, or another place, where it will be missed, and made anew. *code*: None if *before*
+        tells of all cells. Blocking.
         """
         n = code.n if code is not None else len(before)
         devices: dict[int, DeviceId] = {}
+        tier = self.tier(found, before)
         for cell in range(n):
-            if there := by_wholeness(found, CellIndex(cell), self._shards, self._store, before[cell : cell + 1]):
+            liked = {ident for ident in found.cells.get(CellIndex(cell), ()) if self.tiers[ident] == tier}
+            if there := by_wholeness(
+                found, CellIndex(cell), self._shards, self._store, liked.intersection(before[cell : cell + 1]) or liked
+            ):
                 devices[cell] = there[0]
             elif cell < len(before):
                 devices[cell] = before[cell]
-        tier = self.tier(found)
         spare = [ident for ident, name in self.tiers.items() if name == tier and ident not in devices.values()]
         for cell in range(n):
             if cell not in devices:
                 devices[cell] = spare.pop() if spare else next(iter(self.tiers))
         return tuple(devices[cell] for cell in range(n))
+
+    def place(self, tx: Transaction, found: FoundVolume, before: Sequence[DeviceId]) -> None:
+        """Rows say where the shards of a volume lie now, whichever tier it has moved to since. Blocking."""
+        devices = self.devices(found, None, before)
+        tiers = Counter(self.tiers[ident] for ident in devices if ident in self.tiers)
+        place_shards(tx, found.id, tuple(enumerate(devices)), max(tiers, key=lambda tier: tiers[tier], default=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +113,13 @@ def place_known(
     """Shards lie where they lie now; what the catalog knows comes back out of quarantines. Returns volumes that are not
     known. Blocking."""
     with made.transaction() as tx:
+        forget_all_vacated(tx)
         known = known_volumes(tx)
     take_back(known, volumes, devices)
     with made.transaction() as tx:
         for ident, (_, before) in known.items():
             if ident in volumes:
-                place_shards(tx, ident, tuple(enumerate(where.devices(volumes[ident], None, before))))
+                where.place(tx, volumes[ident], before)
     unknown = sorted(ident for ident in volumes if ident not in known)
     cold = [ident for ident in unknown if where.tier(volumes[ident]) in REMOTE_TIERS]
     return Younger([ident for ident in unknown if ident not in cold], cold)

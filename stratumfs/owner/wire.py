@@ -50,17 +50,12 @@ from stratumfs.owner.stand_in import is_stand_in
 from stratumfs.owner.standings import StandingsLedger
 from stratumfs.owner.tier_engine import Tiers, land_by_hints
 from stratumfs.store.fleet import Absent, Fleet
-from stratumfs.store.observer import NullObserver
 from stratumfs.store.remote_tier import Offsite
 from stratumfs.store.store import Store, opened_store
 from stratumfs.threads import in_thread
 from stratumfs.volumes.fanout import in_threads
-from tiering.accesses import Accesses
-from tiering.costs import price_list
 from tiering.explain import Explainer
 from tiering.move import Mover
-from tiering.recorder import Recorder
-from tiering.recording import RECORDING_FOLDER
 
 _log = structlog.get_logger(__name__)
 
@@ -79,14 +74,13 @@ class Locked:
 @dataclass(frozen=True, slots=True)
 class Running:
     """A store that doors can be opened on. files: those that travel with the catalog, and with every image, from the
-    next epoch on; tiers, recorder: None if it has one tier only."""
+    next epoch on."""
 
     folders: Folders
     store: Store
     explainer: Explainer
     mover: Mover
-    tiers: Tiers | None
-    recorder: Recorder | None
+    tiers: Tiers
     health: Health
     backup: Backup
     files: dict[str, str]
@@ -158,37 +152,25 @@ async def opened(found: Locked, settings: Settings) -> AsyncIterator[Running]:
         folders = found.folders
         period_s = settings.scrub.period_days * 86400
         offsite = await in_thread(_offsite, folders, settings)
-        accesses, recorder = _observers(folders.folder, settings)
         opening = opened_store(
             folders.identity.store,
             catalog,
             HOT,
             fleet,
-            observer=recorder,
             folders=folders,
             scrub_period_s=period_s,
             offsite=offsite,
         )
         async with opening as store:
-            tiers = Tiers(accesses, store, folders.folder, settings) if accesses is not None else None
+            tiers = Tiers(store, folders.folder, settings)
             land_by_hints(store, tiers)
-            prices = price_list(settings.priced, settings.tiering.usd_wait_hour).tiers
-            engine = tiers.made if tiers is not None else None
-            explainer = Explainer(store, folders.entry, folders.attached.refused, prices, engine)
+            engine = tiers.made if len(tiers.prices) > 1 else None
+            explainer = Explainer(store, folders.entry, folders.attached.refused, tiers.prices, engine)
             store.files.explainer = explainer
             store.imager.files = opened_parts.files
             backup = await _backup(folders, store, settings)
             mover, files = Mover(store), opened_parts.files
-            yield Running(folders, store, explainer, mover, tiers, recorder, Health(fleet), backup, files)
-
-
-def _observers(folder: Path, settings: Settings) -> tuple[Accesses | None, Recorder | None]:
-    """Who listens to the doors of a store with more than one tier. What is recorded is of use to who has no engine."""
-    if len(settings.priced) < 2:
-        return None, None
-    accesses = Accesses(time.time)
-    listens = accesses if settings.tiering.enabled else NullObserver()
-    return accesses, Recorder(listens, folder / RECORDING_FOLDER, time.time)
+            yield Running(folders, store, explainer, mover, tiers, Health(fleet), backup, files)
 
 
 @asynccontextmanager
@@ -235,8 +217,10 @@ def _offsite(folders: Folders, settings: Settings) -> Offsite | None:
     # What it takes to load is not waited for where there is no such tier.
     from stratumfs.owner.cold import open_cold
 
-    places = [folders.folder, *(each.path for each in folders.attached.facts.values())]
-    return open_cold(folders.identity.store, settings.cold, places, settings)
+    there = folders.attached.facts
+    places = [folders.folder, *(each.path for each in there.values())]
+    away = [entry.path for entry in folders.identity.devices if entry.id not in there]
+    return open_cold(folders.identity.store, settings.cold, places, settings, away)
 
 
 def _codes(folders: Folders, settings: Settings) -> dict[str, Code]:

@@ -6,6 +6,7 @@ behind the end of its shard, where nothing is lost by it.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -98,8 +99,10 @@ async def remember_lost(
         files = found.get(ident)
         code = await _in_thread(partial(code_of, files, backends, store)) if files is not None else None
         if files is not None and code is not None:
-            [holder, *_] = next(iter(files.cells.values()))
-            await catalog.commit(remember_volume, ident, devices[holder].tier, code.k, code.m, time.time_ns())
+            # Of one that moved whole, some of the files that it left may be there yet, beside all of those that it has.
+            tiers = Counter(devices[ident].tier for holders in files.cells.values() for ident in holders)
+            tier = max(tiers, key=lambda each: tiers[each])
+            await catalog.commit(remember_volume, ident, tier, code.k, code.m, time.time_ns())
             report.add("extents in missing volumes", ident.hex(), Outcome.MENDED, "made anew from its headers")
 
 

@@ -43,10 +43,12 @@ from stratumfs.repair.put_off import PutOff
 from stratumfs.repair.quarantine import set_aside
 from stratumfs.repair.queue import Exposed, RepairQueue
 from stratumfs.repair.rebuild import RebuildPlan, Rebuilt, rebuild
+from stratumfs.repair.remaking import Remaking
 from stratumfs.repair.returns import Returns
 from stratumfs.repair.rows import volume_info
 from stratumfs.repair.seen import Seen
 from stratumfs.repair.stripes import Stripes, named_stripes, sealed_stripes
+from stratumfs.repair.waiters import Waiters
 from stratumfs.repair.work import Work, Works
 from stratumfs.shards.layout import ShardName
 from stratumfs.volumes import toc
@@ -63,6 +65,7 @@ class Repairer:
     known  damaged shards: what the table says, and what was heard of since
     seen   which files are missing
     put_off  volumes that could not be repaired, and when they are tried again
+    remaking  who makes shards of a volume: one that moves to another tier is put off
     seal   seals a volume that is open, if it can be
     moved  told of each volume whose devices changed
     accesses  counts what the doors are asked for: who sees it move leaves them the devices
@@ -76,6 +79,7 @@ class Repairer:
         fleet: Fleet,
         ledger: VolumeLedger,
         *,
+        remaking: Remaking | None = None,
         seal: Callable[[VolumeId], Awaitable[None]],
         moved: Callable[[VolumeId], None],
         folders: Folders | None = None,
@@ -90,13 +94,14 @@ class Repairer:
         self._seal, self._moved, self.folders = seal, moved, folders or NoFolders()
         self._accesses, self._doors = accesses, Doors(accesses)
         self._kept_since_ns = kept_since_ns
+        self._remaking = remaking or Remaking()
         self._catching_up = Work("catch up", None, "")
         self._heard: dict[tuple[VolumeId, CellIndex], str] = {}
         self._wake = trio.Event()
         self._surveyed_at = float("-inf")
         self.returns, self.put_off = Returns(catalog, fleet, self._catch_up_shard), PutOff()
         self._up: set[DeviceId] = set()
-        self._settled, self._looking = list[trio.Event](), set[trio.Event]()
+        self._settled, self._looking = Waiters(), Waiters()
         self._threads = LendingThreads(REBUILD_THREADS)
         self._turn = trio.Lock()  # of who makes shards anew
 
@@ -130,20 +135,11 @@ class Repairer:
 
     async def wait_looked(self) -> None:
         """Return when a look at all volumes that begins after this call has ended, or has failed."""
-        event = trio.Event()
-        self._looking.add(event)
-        self.look_soon()
-        try:
-            await event.wait()
-        finally:
-            self._looking.discard(event)
+        await self._looking.wait(self.look_soon)
 
     async def wait_settled(self) -> None:
         """Return when a look that begins after this call has found nothing that can be done, or has failed."""
-        event = trio.Event()
-        self._settled.append(event)
-        self.look_soon()
-        await event.wait()
+        await self._settled.wait(self.look_soon)
 
     async def mend(self, ident: VolumeId) -> None:
         """Return when all was done for a volume that can be done now, before all others that wait."""
@@ -156,15 +152,12 @@ class Repairer:
         """Until cancelled. An error is logged and tried again later."""
         await self.recall()
         while True:
-            settled, self._settled = self._settled, []
-            try:
-                await self.round()
-            except Exception as error:  # of one volume or device: the store goes on
-                unforeseen = None if isinstance(error, StratumError) else error
-                _log.warning("repair stopped, and goes on later", error=str(error), exc_info=unforeseen)
-            finally:
-                for event in settled:
-                    event.set()
+            with self._settled.round():
+                try:
+                    await self.round()
+                except Exception as error:  # of one volume or device: the store goes on
+                    unforeseen = None if isinstance(error, StratumError) else error
+                    _log.warning("repair stopped, and goes on later", error=str(error), exc_info=unforeseen)
             if not self._settled:  # who asked in the middle of a round wants another one
                 with trio.move_on_after(REPAIR_LOOK_S):
                     await self._wake.wait()
@@ -178,8 +171,8 @@ class Repairer:
 
     async def round(self) -> None:
         """Look, and do all that can be done now."""
+        self._wake = trio.Event()  # or who woke it once would keep it awake, whatever is met here
         if self._catalog.read_only:
-            self._wake = trio.Event()  # or who woke it once would keep it awake
             if await self._is_survey_due():
                 await self._survey()  # what cannot be mended can be said
             return
@@ -267,12 +260,8 @@ class Repairer:
 
     async def _survey(self) -> None:
         """Look at every volume, also at one that no row names yet: by rows, and by whether the files are there."""
-        looking, self._looking = self._looking, set()
-        try:
+        with self._looking.round():
             await self._look_at_all()
-        finally:
-            for event in looking:
-                event.set()
 
     async def _look_at_all(self) -> None:
         self._surveyed_at = began = trio.current_time()
@@ -319,6 +308,13 @@ class Repairer:
     # Repairing one volume
 
     async def _repair(self, exposed: Exposed) -> None:
+        with self._remaking.one(exposed.volume) as alone:
+            if alone:
+                await self._repair_alone(exposed)
+            else:
+                self.put_off.put_off(exposed.volume, trio.current_time())
+
+    async def _repair_alone(self, exposed: Exposed) -> None:
         row = await self._sealed(exposed.volume)
         if row is None:
             return
@@ -408,7 +404,7 @@ class Repairer:
 
         async def lacks(cells: Collection[CellIndex]) -> None:
             # Before the files are in their places: a look at the devices would find nothing amiss.
-            await self._note(row, cells, "stripes of it are lost")
+            await self._note(row.id, cells, "stripes of it are lost")
 
         return await rebuild(plan, self._fleet.devices, self._threads, pace, lacks)
 
@@ -448,10 +444,10 @@ class Repairer:
         if old is not None and old.struck is None:  # others move it aside when they come back
             await set_aside(self._fleet, old, name)
 
-    async def _note(self, row: VolumeRow, cells: Collection[CellIndex], reason: str) -> None:
+    async def _note(self, ident: VolumeId, cells: Collection[CellIndex], reason: str) -> None:
         """These are damaged, and that is for the table alone: whoever says so has just tried to mend them."""
-        await self._catalog.write(note_damage, tuple((row.id, cell, reason) for cell in cells), time.time_ns())
-        self.known.update((row.id, cell) for cell in cells)
+        await self._catalog.write(note_damage, tuple((ident, cell, reason) for cell in cells), time.time_ns())
+        self.known.update((ident, cell) for cell in cells)
 
     async def _forget(self, ident: VolumeId, cells: list[CellIndex]) -> None:
         for cell in cells:
@@ -478,13 +474,20 @@ class Repairer:
 
         Raises: DeviceError if the device fails in this.
         """
+        with self._remaking.one(ident) as alone:
+            if alone:
+                await self._catch_up_alone(device, ident, cell)
+            else:  # looked at when it has moved, or has not
+                await self._note(ident, [cell], "it was moving to another tier when its device came back")
+
+    async def _catch_up_alone(self, device: AttachedDevice, ident: VolumeId, cell: CellIndex) -> None:
         row = await self._sealed(ident)
         if row is None or row.devices[cell] != device.id:
             return
         stripes, _ = await self._stripes(row, [device])
         if await what_is_wrong(self._store, row, cell, device, stripes.found) is None:
             if stripes.silent:
-                await self._note(row, [cell], "nobody could say whether it is whole")
+                await self._note(ident, [cell], "nobody could say whether it is whole")
             else:
                 await self._forget(ident, [cell])
             return
@@ -494,4 +497,4 @@ class Repairer:
         await self._settle(row, {cell: device}, result)
         self._try_again(row, result.silent)
         if cell not in result.installed:
-            await self._note(row, [cell], "it could not be made anew")
+            await self._note(ident, [cell], "it could not be made anew")

@@ -22,9 +22,9 @@ class OpenShard(Protocol):
     """
 
     def preallocate(self, start: int, end: int) -> None:
-        """Make room for the bytes from *start* to *end*, which read as zeros; a backend that can't does nothing.
+        """Make room for the bytes from *start* to *end*, which read as zeros where nobody has written.
 
-        Nobody may write into that range meanwhile: where the kernel can't allocate, the C library writes zeros.
+        A backend that can't only looks whether there is so much. Raises: DeviceError, by `DeviceFull` if there is not.
         """
         ...
 

@@ -40,6 +40,18 @@ class Budget:
                 return 0.0
             return -self._left / self.day * DAY_S + 1.0 if self.day else DAY_S
 
+    @property
+    def left(self) -> float:
+        with self._lock:
+            self._fill()
+            return self._left
+
+    def resume(self, left: float, since_s: float) -> None:
+        """So much was left, so long ago."""
+        if self.day is not None:
+            with self._lock:
+                self._left = min(self.day, left + max(0.0, since_s) / DAY_S * self.day)
+
     def _fill(self) -> None:
         now = self._clock()
         if self.day is not None:
@@ -82,6 +94,17 @@ class RecallBudget:
     def closed_s(self) -> float:
         """How long nothing may be read; 0: something may be now."""
         return max(self.bytes.closed_s(), self.usd.closed_s())
+
+    def left(self) -> tuple[int, int] | None:
+        """Bytes and millionths of a dollar that are left; None: nothing bounds what may be read."""
+        if self.bytes.day is None and self.usd.day is None:
+            return None
+        return int(self.bytes.left), int(self.usd.left * 1e6)
+
+    def resume(self, left: tuple[int, int], since_s: float) -> None:
+        """What `left` was so long ago."""
+        self.bytes.resume(left[0], since_s)
+        self.usd.resume(left[1] / 1e6, since_s)
 
 
 def used_up(label: str, closed_s: float) -> StoreBusy:

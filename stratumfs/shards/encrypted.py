@@ -75,26 +75,33 @@ class Opened:
         stop = HEADER_SIZE + min(end * (SEGMENT + TAG), self.length + self.segments * TAG)
         return begin, stop - begin
 
-    def decrypt(self, store: StoreId, position: int, length: int, data: Buffer) -> bytes:
+    def decrypt(self, store: StoreId, position: int, length: int, data: Buffer) -> memoryview:
         """*length* bytes of the plaintext at *position*, both within it, of *data*, the object's bytes of that `range`.
 
         Raises: ShardCorrupt.
         """
         first = position // SEGMENT
-        view, plain, at = memoryview(data), bytearray(), 0
-        for number in range(first, first + -(-len(view) // (SEGMENT + TAG))):
-            piece = view[at : at + SEGMENT + TAG]
+        view = memoryview(data)
+        if 0 < len(view) % (SEGMENT + TAG) < TAG:  # no segment at all
+            raise self._cut_off()
+        numbers = range(first, first + -(-len(view) // (SEGMENT + TAG)))
+        plain = room(len(view) - len(numbers) * TAG)
+        for at, number in enumerate(numbers):
+            piece = view[at * (SEGMENT + TAG) : (at + 1) * (SEGMENT + TAG)]
             try:
-                plain += self.cipher.decrypt(_nonce(number, self.segments), piece, store + self.volume)
+                place = plain[at * SEGMENT : at * SEGMENT + len(piece) - TAG]
+                self.cipher.decrypt_into(_nonce(number, self.segments), piece, store + self.volume, place)
             except InvalidTag:
                 raise ShardCorrupt(
                     f"volume {self.volume.hex()}: segment {number} of its object is not what was written"
                 ) from None
-            at += len(piece)
         begin = position - first * SEGMENT
         if begin + length > len(plain):
-            raise ShardCorrupt(f"volume {self.volume.hex()}: its object ends before its end")
-        return bytes(memoryview(plain)[begin : begin + length])
+            raise self._cut_off()
+        return plain.toreadonly()[begin : begin + length]
+
+    def _cut_off(self) -> ShardCorrupt:
+        return ShardCorrupt(f"volume {self.volume.hex()}: its object ends before its end")
 
 
 def encrypt(master: MasterKey, store: StoreId, volume: VolumeId, plain: Buffer) -> memoryview:
@@ -108,8 +115,9 @@ def encrypt(master: MasterKey, store: StoreId, volume: VolumeId, plain: Buffer) 
     at = HEADER_SIZE
     for number in range(segments):
         piece = view[number * SEGMENT : (number + 1) * SEGMENT]
-        whole[at : at + len(piece) + TAG] = cipher.encrypt(_nonce(number, segments), piece, store + volume)
-        at += len(piece) + TAG
+        end = at + len(piece) + TAG
+        cipher.encrypt_into(_nonce(number, segments), piece, store + volume, whole[at:end])
+        at = end
     return whole.toreadonly()
 
 

@@ -1,7 +1,6 @@
 """Shards as files below a device's folder."""
 
 import contextlib
-import errno
 import os
 import threading
 from collections import OrderedDict
@@ -12,6 +11,7 @@ from stratumfs.descriptor import Descriptor
 from stratumfs.errors import DeviceFailed, ShardMissing, StratumError, of_device
 from stratumfs.ids import Buffer
 from stratumfs.limits import SHARD_FILES_OPEN_MAX
+from stratumfs.shards import allocation
 from stratumfs.shards.backend import OpenShard
 from stratumfs.shards.layout import (
     QUARANTINE_FOLDER,
@@ -23,8 +23,6 @@ from stratumfs.shards.layout import (
     path_of,
     unfinished_path_of,
 )
-
-_NO_PREALLOCATION = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
 class LocalShards:
@@ -291,10 +289,9 @@ class LocalOpenShard:
     def preallocate(self, start: int, end: int) -> None:
         file = self._held()
         try:
-            os.posix_fallocate(file.number, start, end - start)
+            allocation.allocate(file.number, start, end - start)
         except OSError as error:
-            if error.errno not in _NO_PREALLOCATION:
-                raise self._shards.translate(error, "preallocate", self._name, making=True) from error
+            raise self._shards.translate(error, "preallocate", self._name, making=True) from error
 
     def write_at(self, position: int, parts: Sequence[Buffer]) -> None:
         file = self._held()

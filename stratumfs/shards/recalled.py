@@ -8,7 +8,7 @@ fetched by whoever wants it.
 import threading
 from collections import OrderedDict
 
-from stratumfs.ids import VolumeId
+from stratumfs.ids import Buffer, VolumeId
 
 
 class Piece:
@@ -16,7 +16,7 @@ class Piece:
 
     def __init__(self, volume: VolumeId, start: int, stop: int) -> None:
         self.volume, self.start, self.stop = volume, start, stop
-        self.data: bytes | None = None
+        self.data: Buffer | None = None
         self.ended = threading.Event()
 
 
@@ -43,7 +43,7 @@ class Recalled:
             self._add(piece)
             return piece
 
-    def end(self, piece: Piece, data: bytes | None) -> None:
+    def end(self, piece: Piece, data: Buffer | None) -> None:
         """They have come; None: they have not, and whoever waits for them fetches them himself."""
         with self._lock:
             piece.data = data
@@ -51,7 +51,7 @@ class Recalled:
                 self._drop(piece)
         piece.ended.set()
 
-    def keep(self, volume: VolumeId, start: int, data: bytes) -> None:
+    def keep(self, volume: VolumeId, start: int, data: memoryview) -> None:
         """These were fetched."""
         piece = self.begin(volume, start, start + len(data))
         if piece is not None:
@@ -59,7 +59,18 @@ class Recalled:
 
     def find(self, volume: VolumeId, position: int, length: int, patience_s: float) -> bytes | None:
         """Waits for what is on its way. None if a part of it is not."""
-        parts, at, stop = list[bytes](), position, position + length
+        parts = self._parts(volume, position, length, patience_s)
+        return b"".join(parts) if parts is not None else None
+
+    def view(self, volume: VolumeId, position: int, length: int, patience_s: float) -> Buffer | None:
+        """As `find`, without a copy where it lies in one piece: which is kept whole for as long as that is."""
+        parts = self._parts(volume, position, length, patience_s)
+        if parts is None:
+            return None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _parts(self, volume: VolumeId, position: int, length: int, patience_s: float) -> list[memoryview] | None:
+        parts, at, stop = list[memoryview](), position, position + length
         while at < stop:
             with self._lock:
                 piece = next((each for each in self._of.get(volume, ()) if each.start <= at < each.stop), None)
@@ -69,13 +80,13 @@ class Recalled:
             if not piece.ended.wait(patience_s):
                 return None
             data = piece.data
-            part = data[at - piece.start : stop - piece.start] if data is not None else b""
+            part = memoryview(data if data is not None else b"")[at - piece.start : stop - piece.start]
             if not part:
                 return None
             parts.append(part)
             at += len(part)
         self.hits += 1
-        return b"".join(parts)
+        return parts
 
     def forget(self, volume: VolumeId) -> None:
         with self._lock:

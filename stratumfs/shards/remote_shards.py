@@ -55,7 +55,7 @@ class RemoteShards:
         data = self._fetch(opened, start, end)
         if end - start <= RECALL_KEPT:  # whoever reads long runs goes on with others
             self.recalled.keep(name.volume, start, data)
-        return data[position - start : stop - start]
+        return bytes(data[position - start : stop - start])
 
     def begin(self, volume: VolumeId, start: int, stop: int) -> Piece | None:
         """What is to be given to `recall`: all segments that have some of these bytes. None: there is no need, or no
@@ -71,7 +71,7 @@ class RemoteShards:
         finally:
             self.recalled.end(piece, data)
 
-    def _fetch(self, opened: Opened, start: int, stop: int) -> bytes:
+    def _fetch(self, opened: Opened, start: int, stop: int) -> memoryview:
         """Whole segments, but for the last."""
         offset, count = opened.range(start, stop - start)
         path = object_name(self._store, self._master, opened.volume)
@@ -79,7 +79,7 @@ class RemoteShards:
         if closed_s := self.budget.take(count):
             raise used_up(self._remote.label, closed_s)
 
-        def get() -> bytes:
+        def get() -> memoryview:
             return opened.decrypt(self._store, start, stop - start, self._remote.get(path, offset, count))
 
         return _right(get, lambda: self.budget.spend(count))

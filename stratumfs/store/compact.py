@@ -7,7 +7,8 @@ full width. Small ones were idle, and are merged when there are enough of them.
 What is to be done is found by looking at rows, and a stop at any step leaves it to the next look.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import structlog
 import trio
@@ -55,6 +56,7 @@ class Compactor:
         self._put_off: dict[VolumeId, float] = {}
         self._widen_at: dict[str, float] = {}
         self.stopped: dict[str, str] = {}
+        self._spared: list[Collection[VolumeId]] = []
         self._turn = trio.Lock()  # two rounds at once would choose the same volumes
 
     async def serve(self) -> None:
@@ -108,12 +110,22 @@ class Compactor:
             return ()
         return await self._catalog.read(compaction.small, tier, self._but(tier))
 
+    @contextmanager
+    def sparing(self, volumes: Collection[VolumeId]) -> Iterator[None]:
+        """These are not repacked meanwhile, which may become more or fewer: who else is emptying them would find their
+        bytes elsewhere when it has copied them."""
+        self._spared.append(volumes)
+        try:
+            yield
+        finally:
+            self._spared.remove(volumes)
+
     def _but(self, tier: str) -> frozenset[VolumeId]:
-        """Volumes that would not be empty afterwards: those that were not, and those of which somebody is about to name
-        bytes that look dead."""
+        """Volumes that are spared, and that would not be empty afterwards: those that were not, and those of which
+        somebody is about to name bytes that look dead."""
         now = trio.current_time()
         self._put_off = {ident: until for ident, until in self._put_off.items() if until > now}
-        return self._writers[tier].unnamed().union(self._put_off)
+        return self._writers[tier].unnamed().union(self._put_off, *self._spared)
 
     async def _repack(self, what: str, tier: str, rows: Sequence[VolumeRow]) -> None:
         work = self.work = Work(what, rows[0].id, f"tier {tier}", total=sum(row.live for row in rows))

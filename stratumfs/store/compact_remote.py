@@ -51,6 +51,7 @@ class RemoteCompactor:
 
     targets  tiers in somebody's S3, and what pays in each
     work     what is under way, for status
+    stopped  what the last round of each tier has met
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class RemoteCompactor:
         foreground: Foreground,
     ) -> None:
         self.work: Work | None = None
+        self.stopped: dict[str, str] = {}
         self._catalog, self._reader, self._targets, self._foreground = catalog, reader, targets, foreground
         self._put_off: dict[VolumeId, float] = {}
         self._turn = trio.Lock()  # two rounds at once would choose the same volumes
@@ -75,10 +77,12 @@ class RemoteCompactor:
         """All that pays, of each tier. What meets an error waits for the next round."""
         async with self._turn:
             for tier, (target, gain) in tuple(self._targets.items()):
+                self.stopped.pop(tier, None)
                 try:
                     if not self._catalog.read_only and target.read_only is None:
                         await self._tier(tier, target, gain)
                 except StratumError as error:
+                    self.stopped[tier] = str(error)
                     _log.warning("compaction stopped, and goes on later", tier=tier, error=str(error))
 
     async def _tier(self, tier: str, target: RepackTarget, gain: Gain) -> None:

@@ -188,6 +188,15 @@ class Fleet:
         bad = "; ".join(f"{each.label} ({each.reason})" for each in all_of if each.state in STRUCK)
         return f"{up} of {len(all_of)} devices of tier {tier} are up, and writes need {needed}: replace {bad}"
 
+    def shortage(self, tier: str) -> str | None:
+        """Why no new volume fits however much is free: fewer than 1 + m devices take one. Names those that do not."""
+        needed, taking = 1 + self.codes[tier].m, self.taking(tier)
+        if len(taking) >= needed:
+            return None
+        others = [each for each in self.of(tier) if each not in taking]
+        why = "; ".join(f"{each.label} is {self._standings[each.id].state}" for each in others)
+        return f"{len(taking)} devices of tier {tier} take new data, and it needs {needed}: {why}"
+
     async def strike(self, device: DeviceId, error: DeviceError, state: DeviceState = DeviceState.FAILED) -> None:
         """Return when the device is struck for good: no epoch of the catalog names it, its state is recorded, and its
         volumes are sealed behind the last stripe that was handed out. Harmless for one that is, or that left.

@@ -12,6 +12,7 @@ from stratumfs.catalog.extents import clear_void, voided_inodes
 from stratumfs.catalog.reap import inline_bytes, orphans, reap
 from stratumfs.catalog.untold import note_untold, untold
 from stratumfs.catalog.uploads import drop_parts, forget_uploads, old_uploads, stale_uploads
+from stratumfs.catalog.vacated import Vacated, forget_vacated, vacated
 from stratumfs.catalog.volumes import FREED, VolumeRow, empty_volumes, forget_volume, free_volumes, volumes
 from stratumfs.errors import StratumError
 from stratumfs.ids import InodeNo, VolumeId
@@ -33,6 +34,8 @@ _log = structlog.get_logger(__name__)
 
 FreeShards = Callable[[VolumeRow], Awaitable[bool]]
 """Unlinks all shards of a volume that nothing points at any more. False if one could not be reached: later again."""
+Unlink = Callable[[Vacated], Awaitable[bool]]
+"""Unlinks a file that a volume has left. False if it could not be reached: later again."""
 Forgotten = Callable[[VolumeId], None]
 """Told of each volume that is no more."""
 
@@ -46,6 +49,7 @@ class Maintenance:
     forgotten  told of each volume that is gone
     unnamed    volumes that rows may be about to name
     heirs      of what was moved, in all tiers
+    turn       held by a round, and so by whoever unlinks
 
     want_image is called where a volume waits for a namespace image.
     """
@@ -57,12 +61,13 @@ class Maintenance:
         writer: Writer,
         writers: Collection[Writer],
         free_shards: FreeShards,
+        unlink: Unlink,
         forgotten: Forgotten,
         unnamed: Callable[[], frozenset[VolumeId]],
         heirs: Heirs,
     ) -> None:
         self.holds = Holds(self._released)
-        self._catalog, self._reader, self._free_shards = catalog, reader, free_shards
+        self._catalog, self._reader, self._free_shards, self._unlink = catalog, reader, free_shards, unlink
         self._writer, self._writers, self._forgotten, self._unnamed = writer, writers, forgotten, unnamed
         self.want_image: Callable[[], None] = lambda: None
         self.keep_s = 0.0
@@ -75,7 +80,7 @@ class Maintenance:
         self._due = trio.Event()
         self._waiting: set[InodeNo] = set()
         self._voided: set[InodeNo] = set()
-        self._turn = trio.Lock()  # a round that is asked for comes behind the one under way
+        self.turn = trio.Lock()
 
     @property
     def kept_since_ns(self) -> int:
@@ -104,7 +109,7 @@ class Maintenance:
 
     async def round(self) -> None:
         """Everything once."""
-        async with self._turn:
+        async with self.turn:
             self._writer.inline.learn(await self._catalog.read(inline_bytes))
             if not self._writable:
                 return
@@ -182,7 +187,9 @@ class Maintenance:
         spare = self._reader.kept() | self._unnamed()
         if free := [ident for ident in empty if ident not in spare]:
             await self._catalog.write(free_volumes, tuple(free), now_ns)
-        await self._unlink_freed(now_ns - int(VOLUME_FREE_GRACE_S * 1e9), now_ns - int(self.keep_s * 1e9))
+        grace_ns = now_ns - int(VOLUME_FREE_GRACE_S * 1e9)
+        await self._unlink_vacated(grace_ns)
+        await self._unlink_freed(grace_ns, now_ns - int(self.keep_s * 1e9))
 
     async def _note_untold(self) -> None:
         """That something waits for an image is known to the next owner, and to this one of the last."""
@@ -194,6 +201,20 @@ class Maintenance:
         if self._noted != (found := self._heirs.untold):
             await self._catalog.write(note_untold)
             self._noted = found
+
+    async def _unlink_vacated(self, grace_ns: int) -> None:
+        """What volumes have left that moved whole, but where somebody may still read it. What cannot be unlinked holds
+        up nothing else."""
+        last: Vacated | None = None
+        while found := await self._catalog.read(vacated, last):
+            last = found[-1]
+            due = [each for each in found if each.since_ns <= grace_ns and each.volume not in self._reader.kept()]
+            if due:
+                await self._catalog.sync()
+            gone = [each for each in due if await self._unlink(each)]
+            if gone:
+                await self._catalog.write(forget_vacated, gone)
+            await trio.lowlevel.checkpoint()
 
     async def _unlink_freed(self, grace_ns: int, window_ns: int) -> None:
         """Those that cannot be unlinked everywhere are tried again in the next round, and hold up none.

@@ -93,12 +93,13 @@ class Uploads:
         return await self._committer.read(_upload_in_bucket, bucket, key, ident)
 
     @asynccontextmanager
-    async def part(self, bucket: str, key: bytes, ident: UploadId) -> AsyncIterator[PartWriter]:
-        """Raises: NoSuchBucket, NoSuchUpload, StoreReadOnly, StoreFull."""
-        self.objects.writer.reserve(0)
+    async def part(self, bucket: str, key: bytes, ident: UploadId, length: int = 0) -> AsyncIterator[PartWriter]:
+        """*length*: as of `Objects.put`. Raises: NoSuchBucket, NoSuchUpload, StoreReadOnly, StoreFull."""
+        self.objects.writer.check_writable()
         info = await self.get(bucket, key, ident)
         place = await self.objects.bucket(bucket)
-        writer = await self.objects.landing.of_object(place.ino, key, info.spec)
+        writer = await self.objects.landing.of_object(place.ino, key, info.spec, length)
+        writer.admit(length)
         with writer.stream() as stream:
             yield PartWriter(self, ident, stream)
 

@@ -42,10 +42,11 @@ class Namespace:
         locks: InodeLocks,
         maintenance: Maintenance,
         note_extents: Callable[[InodeNo, int], None],
+        full: Callable[[], bool],
     ) -> None:
-        """note_extents: told of each publication, and in how many extents it came."""
+        """note_extents: told of each publication, and in how many extents it came; full: no new data has room."""
         self._catalog, self._writer, self._locks, self._maintenance = catalog, writer, locks, maintenance
-        self._note_extents = note_extents
+        self._note_extents, self._full = note_extents, full
         self.explainer: Explainer | None = None
 
     async def lookup(self, parent: InodeNo, name: Name) -> Attributes:
@@ -231,7 +232,7 @@ class Namespace:
 
     async def _new(self, mode: int, uid: int, gid: int, rdev: int = 0, target: bytes = b"") -> NewFile:
         self._writer.check_writable()
-        if self._writer.space.now.free <= 0:
-            raise StoreFull("no space is left for new files")
+        if self._full():
+            raise StoreFull(self._writer.space.refused or "no space is left for new files")
         ids = self._catalog.ids
         return NewFile(await ids.inodes(), await ids.cookies(), mode, uid, gid, rdev, target)

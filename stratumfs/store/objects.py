@@ -180,10 +180,10 @@ class Objects:
         self.writer.check_writable()
         return await self.committer.commit(_keep_restored, bucket, key, until_ns)
 
-    def put(self, bucket: str, key: bytes | None = None, spec: ObjectSpec | None = None) -> "_Writing":
-        """To be entered. *key*, *spec*: of the object that it is to become, as far as they are known: its bytes are
-        written where those say. Raises: NoSuchBucket, StoreReadOnly, StoreFull."""
-        return _Writing(self, bucket, key, spec)
+    def put(self, bucket: str, key: bytes | None = None, spec: ObjectSpec | None = None, length: int = 0) -> "_Writing":
+        """To be entered. *key*, *spec*, *length*: of the object that it is to become, as far as they are known: its
+        bytes are written where those say, and must fit. Raises: NoSuchBucket, StoreReadOnly, StoreFull."""
+        return _Writing(self, bucket, key, spec, length)
 
     async def delete(self, bucket: str, key: bytes, conditions: Conditions, now_ns: int) -> bool:
         """False if there was nothing. Raises: NoSuchBucket, NoSuchObject, PreconditionFailed."""
@@ -317,17 +317,18 @@ class _Opened(AbstractAsyncContextManager[ObjectReader]):
 class _Writing(AbstractAsyncContextManager[ObjectWriter]):
     """Keeps what a writer has written, as long as it is entered. By hand, as the other one."""
 
-    __slots__ = ("_bucket", "_key", "_objects", "_spec", "_stream")
+    __slots__ = ("_bucket", "_key", "_length", "_objects", "_spec", "_stream")
 
-    def __init__(self, objects: Objects, bucket: str, key: bytes | None, spec: ObjectSpec | None) -> None:
-        self._objects, self._bucket, self._key, self._spec = objects, bucket, key, spec
+    def __init__(self, objects: Objects, bucket: str, key: bytes | None, spec: ObjectSpec | None, length: int) -> None:
+        self._objects, self._bucket, self._key, self._spec, self._length = objects, bucket, key, spec, length
 
     async def __aenter__(self) -> ObjectWriter:
-        self._objects.writer.reserve(0)
-        place = await self._objects.bucket(self._bucket)
         writer = self._objects.writer
+        writer.check_writable()
+        place = await self._objects.bucket(self._bucket)
         if self._key is not None and self._spec is not None:
-            writer = await self._objects.landing.of_object(place.ino, self._key, self._spec)
+            writer = await self._objects.landing.of_object(place.ino, self._key, self._spec, self._length)
+        writer.admit(self._length)
         self._stream = writer.stream().__enter__()
         return ObjectWriter(self._objects, place, self._stream)
 

@@ -32,6 +32,10 @@ class Foreground:
         self.accesses = 0
         self._observer = observer
 
+    def attend(self, observer: AccessObserver) -> None:
+        """From now on *observer* is told."""
+        self._observer = observer
+
     def stir(self) -> None:
         """Somebody is there, in the middle of an access."""
         self.accesses += 1

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import repeat
 
 import trio
@@ -12,9 +12,15 @@ from stratumfs.catalog.extents import clipped, layout
 from stratumfs.catalog.objects import unchanged_layout
 from stratumfs.catalog.volumes import volume
 from stratumfs.cold_limits import RECALL_AHEAD
-from stratumfs.errors import CatalogCorrupt
+from stratumfs.errors import CatalogCorrupt, StoreClosing
 from stratumfs.ids import Buffer, InodeNo, VolumeId
-from stratumfs.limits import READAHEAD_STRIPES, STRIPE_PAYLOAD_MAX, TRANSACTION_ROWS_MAX, VOLUMES_KNOWN_MAX
+from stratumfs.limits import (
+    READAHEAD_STREAMS_MAX,
+    READAHEAD_STRIPES,
+    STRIPE_PAYLOAD_MAX,
+    TRANSACTION_ROWS_MAX,
+    VOLUMES_KNOWN_MAX,
+)
 from stratumfs.location import Location
 from stratumfs.repair.rows import volume_info
 from stratumfs.store.layouts import Layouts, size_of, whole_layout
@@ -44,6 +50,7 @@ class Reader:
         self._infos: OrderedDict[VolumeId, VolumeInfo] = OrderedDict()
         self._kept: dict[object, Set[VolumeId]] = {}
         self._layouts = Layouts()
+        self._streams = 0
         catalog.listen(self._layouts.heed)
 
     async def read(self, ino: InodeNo, offset: int, length: int) -> Buffer:
@@ -78,12 +85,13 @@ class Reader:
                     await self._volumes.read_parts(info, part.location, 0, part.length, LOOP_STRIPE)
 
     async def expect(self, runs: Iterable[tuple[Location, int]]) -> None:
-        """These runs will be read soon, by whoever asks: what can be fetched ahead is. Raises: CatalogCorrupt."""
+        """These runs will be read soon, by whoever asks: what can be fetched ahead is. Who reads meets its errors."""
         of: dict[VolumeId, list[tuple[Location, int]]] = {}
         for at, length in runs:
             of.setdefault(at.volume, []).append((at, length))
         for ident, mine in of.items():
-            self._volumes.expect(await self.volume(ident), mine)
+            with suppress(CatalogCorrupt):
+                self._volumes.expect(await self.volume(ident), mine)
 
     async def layout(self, ino: InodeNo, start: int, stop: int, keep: set[VolumeId] | None = None) -> list[Extent]:
         """All extents that overlap [start, stop), in order; *keep* gets their volumes before anything is awaited."""
@@ -91,6 +99,15 @@ class Reader:
         extents = await self._catalog.read(layout, ino, start, stop)
         keep |= volumes_of(extents)
         return await self._rest(ino, extents, stop, keep)
+
+    def at_once(self, piece: Extent | int) -> Buffer | None:
+        """The bytes of up to one stripe, or so many zeros, where nobody is waited for; else None."""
+        if isinstance(piece, int):
+            return _ZEROS if piece == len(_ZEROS) else _ZEROS[:piece]
+        if piece.location is None:
+            return piece.data
+        info = self._infos.get(piece.location.volume)
+        return self._volumes.cached(info, piece.location, piece.length) if info is not None else None
 
     async def extent(self, extent: Extent) -> Buffer:
         """The bytes of one extent, verified."""
@@ -102,6 +119,10 @@ class Reader:
     async def run(self, location: Location, length: int) -> Buffer:
         """Bytes of one run in a volume, verified."""
         return await self._volumes.read(await self.volume(location.volume), location, 0, length)
+
+    async def together(self, runs: Sequence[tuple[Location, int]]) -> Sequence[Buffer]:
+        """Bytes of *runs* in one volume, each in one stripe, verified, where they were fetched ahead; else nothing."""
+        return await self._volumes.together(await self.volume(runs[0][0].volume), runs)
 
     @contextmanager
     def keeping(self, volumes: Set[VolumeId]) -> Iterator[None]:
@@ -163,6 +184,7 @@ class Reader:
         """
         ahead: deque[_Pending] = deque()
         expected = start
+        self._streams += 1
         try:
             while start < stop:
                 extents, until = await self._chunk(content, start, stop)
@@ -173,12 +195,13 @@ class Reader:
                         await self._expect_range(extents, before, expected)
                     at += piece if isinstance(piece, int) else piece.length
                     ahead.append(_Pending(self, piece, self._nursery))
-                    if len(ahead) > READAHEAD_STRIPES:
+                    while len(ahead) > (READAHEAD_STRIPES if self._streams <= READAHEAD_STREAMS_MAX else 0):
                         yield await ahead.popleft().result()
                 start = until
             while ahead:
                 yield await ahead.popleft().result()
         finally:
+            self._streams -= 1
             for pending in ahead:
                 pending.cancel()
 
@@ -214,7 +237,8 @@ class Reader:
         found = bytearray(stop - offset)
         for extent in extents:
             part = clipped(extent, offset, stop)
-            found[part.offset - offset : part.offset - offset + part.length] = await self.extent(part)
+            data = part.data if part.data is not None else await self.extent(part)
+            found[part.offset - offset : part.offset - offset + part.length] = data
         return found
 
     async def _chunk(self, content: "OpenContent", start: int, stop: int) -> tuple[list[Extent], int]:
@@ -275,28 +299,25 @@ class _Pending:
     """One chunk on its way."""
 
     def __init__(self, reader: Reader, piece: Extent | int, nursery: trio.Nursery) -> None:
-        self._done = trio.Event()
-        self._scope = trio.CancelScope()
-        self._data: Buffer = b""
+        self._data: Buffer | None = reader.at_once(piece)
         self._error: Exception | None = None
-        if isinstance(piece, int):
-            self._data = _ZEROS if piece == len(_ZEROS) else _ZEROS[:piece]
-            self._done.set()
-        elif piece.data is not None:
-            self._data = piece.data
-            self._done.set()
-        else:
+        if self._data is None:
+            assert not isinstance(piece, int)
+            self._done, self._scope = trio.Event(), trio.CancelScope()
             nursery.start_soon(self._read, reader, piece)
 
     async def result(self) -> Buffer:
-        if not self._done.is_set():  # else there is nothing to wait for: what is inline is sent at once
+        if self._data is None:
             await self._done.wait()
         if self._error is not None:
             raise self._error
+        if self._data is None:
+            raise StoreClosing("the store closes: some of these bytes were not read")
         return self._data
 
     def cancel(self) -> None:
-        self._scope.cancel()
+        if self._data is None:
+            self._scope.cancel()
 
     async def _read(self, reader: Reader, piece: Extent) -> None:
         try:

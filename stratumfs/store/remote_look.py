@@ -22,8 +22,8 @@ from stratumfs.catalog.claims import claimed_since
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.scrubs import save_verified
 from stratumfs.catalog.volumes import FREED, OPEN, SEALED, VolumeRow, volume, volumes
-from stratumfs.cold_limits import SWEEP_GRACE_S, SWEEP_SKEW_S
-from stratumfs.errors import CatalogCorrupt, DataError, ShardCorrupt, ShardMissing
+from stratumfs.cold_limits import LOOK_FAILURES, SWEEP_GRACE_S, SWEEP_SKEW_S
+from stratumfs.errors import CatalogCorrupt, DataError, DeviceError, DeviceUnasked, ShardCorrupt, ShardMissing
 from stratumfs.ids import CellIndex, StoreId, VolumeId
 from stratumfs.limits import LIST_MAX, TRANSACTION_ROWS_MAX
 from stratumfs.repair.inspect import shard_damage, table_damage
@@ -69,14 +69,24 @@ class Looked:
 
     volumes   that were looked at; bytes: read of objects; requests: for that, listings included
     bad       sealed ones whose object is not there, has another length, or is damaged, and why
+    withheld  those whose object the service does not give, though it gives others: of its bytes nothing is known
     unknown   objects that no row knows
+    failures  objects that were not given since the last one that was
     """
 
     volumes: int = 0
     bytes: int = 0
     requests: int = 0
     bad: dict[VolumeId, str] = field(default_factory=dict)
+    withheld: dict[VolumeId, DeviceError] = field(default_factory=dict)
     unknown: list[Unknown] = field(default_factory=list)
+    failures: int = 0
+
+    def fail(self, error: DeviceError) -> None:
+        """One was not given. Raises: *error*, if that is the service's doing, or this process's."""
+        self.failures += 1
+        if self.failures >= LOOK_FAILURES or isinstance(error, DeviceUnasked):
+            raise error
 
 
 class _Row(NamedTuple):
@@ -143,6 +153,8 @@ class RemoteLook:
         """What is wrong with one of them, all of it read; it is noted when nothing is. Raises: DeviceError."""
         found = Looked()
         await self._one(_Row(row.id, row.state, row.length), None, found, full=True)
+        for error in found.withheld.values():
+            raise error
         return found.bad.get(row.id)
 
     async def is_there(self, ident: VolumeId) -> bool:
@@ -157,13 +169,12 @@ class RemoteLook:
         row = await self._catalog.read(volume, ident)
         return row is not None and row.state == SEALED
 
-    async def remove(self, unknown: Unknown) -> bool:
+    async def remove(self, unknown: Unknown) -> None:
         """If no row knows it still. The caller has looked that the tier is ours. Raises: DeviceError."""
         if unknown.volume is None or await self._catalog.read(volume, unknown.volume) is not None:
-            return False
+            return
         await in_thread(self._remote.delete, unknown.name, limiter=self._thread)
         _log.warning("unknown_object_removed", tier=self._tier, name=unknown.name, age_s=unknown.age_s)
-        return True
 
     async def _rows(self) -> dict[str, _Row]:
         """Of all volumes of the tier, by the names of their objects."""
@@ -189,8 +200,13 @@ class RemoteLook:
                 reason = f"it has {length} bytes where {row.length} were written"
             elif full:
                 reason = await self._damage(row, length, found)
+        except DeviceError as error:  # of one that was archived there, say
+            found.withheld[row.volume] = error
+            found.fail(error)
+            return
         except (ShardMissing, ShardCorrupt, CatalogCorrupt) as error:  # of rows that are lost, too
             reason = str(error)
+        found.failures = 0
         if reason is not None and await self.is_sealed(row.volume):
             found.bad[row.volume] = reason
 
@@ -240,10 +256,14 @@ class RemoteLook:
                 raise ShardCorrupt("it is too short")
             name = entry.name.removeprefix(self._place)
             ident = await in_thread(self._shards.volume_of, name, limiter=self._thread, abandon_on_cancel=True)
+        except DeviceError as error:
+            found.fail(error)
+            return None
         except ShardMissing:
             return None
         except DataError:
             pass
+        found.failures = 0
         if ident is not None and await self._catalog.read(volume, ident) is not None:
             return None
         since_s = await self._catalog.read(claimed_since, self._tier)

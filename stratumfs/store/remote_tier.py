@@ -121,8 +121,9 @@ class RemoteTier:
         self._asked: RemoteLook | None = None
         if offsite.master is not None:
             shards = self._shards = RemoteShards(offsite.remote, offsite.master, store, offsite.budget)
+            ahead = Ahead(shards, nursery, offsite.deadline_s)
             self.source: RemoteSource | LockedSource = RemoteSource(
-                self.ident, self.label, shards, offsite.deadline_s, Ahead(shards, nursery), offsite.budget
+                self.ident, self.label, shards, offsite.deadline_s, ahead, offsite.budget
             )
             self.look = RemoteLook(store, offsite.tier, catalog, offsite.remote, offsite.master)
             # With a thread of its own: who moves does not wait for one who reads all that lies there.
@@ -273,6 +274,13 @@ class RemoteTier:
             self._due.discard(ident)
         if failed is not None:
             raise failed
+
+    def state_of(self, ident: VolumeId) -> str:
+        """What is known of the object of a volume whose row says that it is there; the service is not asked."""
+        if ident in self.bad:
+            return f"damaged: {self.bad[ident]}"
+        refused = self.source.refused
+        return f"not known: {refused}" if refused is not None else "present"
 
     def close(self) -> None:
         """End what is under way at the service. Nothing more is asked of it."""

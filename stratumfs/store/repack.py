@@ -8,7 +8,9 @@ nobody reads them, and go as those of every volume do that nothing points at (``
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 import trio
@@ -17,17 +19,35 @@ from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.extents import END, layout
 from stratumfs.catalog.swap import IDS_PER_SWAP, Place, inline_extents, swap_inline, swap_runs
 from stratumfs.catalog.volumes import readable_extents_in
-from stratumfs.errors import TooFewShards, WriteConflict
+from stratumfs.cold_limits import RECALL_TOGETHER
+from stratumfs.errors import CatalogCorrupt, StratumError, TooFewShards, WriteConflict
 from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
 from stratumfs.limits import REPACK_BYTES, REPACK_RUNS, SWAP_ROWS
 from stratumfs.store.reader import Reader, volumes_of
-from stratumfs.store.runs import Run, joined, moved_runs, packed_extents, pieces, without
+from stratumfs.store.runs import Run, groups, joined, lies_in, moved_runs, packed_extents, pieces, without
 from stratumfs.store.target import CopyStream, RepackTarget
 from stratumfs.values import Extent, MovedRun, NewExtent, PackedExtent
 
 _log = structlog.get_logger(__name__)
 
 Pace = Callable[[float, int], Awaitable[None]]
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """What is copied in one step, then made safe, and then swapped.
+
+    runs    neighbours are joined
+    moved   where each run, and each extent that was inline, begins in the stream
+    held    what is kept for it
+    """
+
+    runs: Sequence[Run]
+    inline: list[Extent]
+    moved: list[tuple[int, Run]] = field(default_factory=list)
+    packed: list[tuple[int, Extent]] = field(default_factory=list)
+    stream: CopyStream | None = None
+    held: ExitStack = field(default_factory=ExitStack)
 
 
 class Repack:
@@ -42,6 +62,7 @@ class Repack:
     move        the catalog's row that the move is recorded under, if it has one
     freeing     more is freed than written: it may use the room that is kept for such
     pace        awaited behind each batch with the seconds that it took and the bytes moved so far
+    ahead       whether nobody else is there, so that one batch may be copied while another one is made safe
     taken       bytes that were to move; who overwrites, deletes or moves them meanwhile comes first
     moved       bytes that extents point at in the new place
     unreadable  bytes that could not be read, and stay where they are
@@ -56,10 +77,13 @@ class Repack:
         move: bytes | None = None,
         freeing: bool = False,
         pace: Pace | None = None,
+        ahead: Callable[[], bool] = lambda: False,
     ) -> None:
         self.taken = self.moved = self.unreadable = 0
         self._catalog, self._reader, self._target = catalog, reader, target
-        self._move, self._freeing, self._pace = move, freeing, pace
+        self._move, self._freeing, self._pace, self._ahead = move, freeing, pace, ahead
+        self._next: _Batch | None = None
+        self._copied: _Batch | None = None
         self._runs: list[Run] = []
         self._inline: list[Extent] = []
         self._size = 0
@@ -69,15 +93,24 @@ class Repack:
     def running(self) -> Iterator["Repack"]:
         """What is to be read stays there until the context ends. Call ``flush`` before that."""
         with self._reader.keeping(self._volumes):
-            yield self
+            try:
+                yield self
+            finally:
+                self._drop()
 
-    async def inode(self, ino: InodeNo) -> None:
-        """Take what of an inode lies in other tiers.
+    async def inode(self, ino: InodeNo) -> CatalogCorrupt | None:
+        """Take what of an inode lies in other tiers. Returns why not all of it, if a row of it fails its check.
 
-        Raises: as ``flush``; CatalogCorrupt if a row of it fails its check.
+        Raises: as ``flush``; that is of what was taken before, of whichever inode.
         """
         async with aclosing(foreign(self._catalog, self._reader, ino, self._target.tier)) as extents:
-            async for extent in extents:
+            while True:
+                try:
+                    extent = await anext(extents, None)
+                except CatalogCorrupt as error:
+                    return error
+                if extent is None:
+                    return None
                 await self._take(extent)
 
     async def volume(self, ident: VolumeId) -> None:
@@ -105,20 +138,75 @@ class Repack:
 
     async def flush(self) -> None:
         """Copy and swap what was taken. Raises: StoreFull, StoreReadOnly, DeviceError."""
-        if not self._runs and not self._inline:
-            return
-        began = trio.current_time()
-        runs, inline = joined(self._runs), self._inline
-        self._runs, self._inline, self._size = [], [], 0
-        inline.sort(key=lambda extent: (extent.ino, extent.offset))
-        await self._copy(runs, inline)
-        self._volumes.clear()
-        if self._pace is not None:
-            await self._pace(trio.current_time() - began, self.moved)
+        await self._step(more=False)
 
     async def _flush_full(self) -> None:
         if self._size >= REPACK_BYTES or len(self._runs) + len(self._inline) >= REPACK_RUNS:
-            await self.flush()
+            await self._step(more=True)
+
+    async def _step(self, *, more: bool) -> None:
+        """Copy what was taken, and make it safe, and swap it.
+
+        While nobody else is there, and there is *more* to come, this waits: what was taken before is copied, the one
+        before that is made safe and swapped meanwhile, and what lies elsewhere of this one is fetched.
+        """
+        due = [self._next] if self._next is not None else []
+        self._next = None
+        try:
+            if self._runs or self._inline:
+                due.append(self._batch())
+                await self._reader.expect(due[-1].runs)
+                if more and self._ahead():
+                    self._next = due.pop()
+            for batch in due:
+                await self._carry(batch, wait=more or batch is not due[-1])
+            if not more and (last := self._copied) is not None:
+                await self._settle(last)
+        except BaseException:
+            self._drop()
+            raise
+        finally:
+            for batch in due:
+                if batch is not self._copied or not more:
+                    batch.held.close()
+        if not more:
+            self._drop()
+
+    def _batch(self) -> "_Batch":
+        """What was taken."""
+        batch = _Batch(joined(self._runs), self._inline)
+        batch.held.enter_context(self._reader.keeping(frozenset(self._volumes)))
+        batch.inline.sort(key=lambda extent: (extent.ino, extent.offset))
+        self._runs, self._inline, self._size = [], [], 0
+        self._volumes.clear()
+        return batch
+
+    async def _carry(self, batch: "_Batch", *, wait: bool) -> None:
+        """Copy one, and meanwhile see to the one before. *wait*: it may wait for the next one in its turn."""
+        began = trio.current_time()
+        before, self._copied = self._copied, None
+        try:
+            if before is None:
+                await self._copy(batch)
+            else:
+                await _both(partial(self._copy, batch), partial(self._settle, before))
+            if wait and self._ahead():
+                self._copied = batch
+            else:
+                await self._settle(batch)
+        finally:
+            for each in (before, batch):
+                if each is not None and each is not self._copied:
+                    each.held.close()
+        if self._pace is not None:
+            await self._pace(trio.current_time() - began, self.moved)
+
+    def _drop(self) -> None:
+        """What was copied and is not safe is not to be named."""
+        for batch in (self._next, self._copied):
+            if batch is not None:
+                batch.held.close()
+        self._next = self._copied = None
 
     async def _take(self, extent: Extent) -> None:
         assert extent.location is not None
@@ -126,43 +214,57 @@ class Repack:
         at, left = extent.location, extent.length
         while left:
             count = min(left, REPACK_BYTES - self._size)
-            self._runs.append((at, count))
-            self._volumes.add(at.volume)
-            self._size += count
+            if not any(each and lies_in(each.runs, at, count) for each in (self._next, self._copied)):  # of a copy
+                self._runs.append((at, count))
+                self._volumes.add(at.volume)
+                self._size += count
             at, left = at.advanced(count), left - count
             await self._flush_full()
 
-    async def _copy(self, runs: Sequence[Run], inline: Sequence[Extent]) -> None:
-        """Copy and swap: long runs in full stripes, and behind them short ones, of which none lies in two stripes."""
-        moved: list[tuple[int, Run]] = []
-        packed: list[tuple[int, Extent]] = []
+    async def _copy(self, batch: "_Batch") -> None:
+        """Long runs in full stripes, and behind them short ones, of which none lies in two stripes."""
+        payload = self._target.packed_payload
+        runs = batch.runs
+        if runs and (there := tuple(await self._target.has(runs))) and await self._swap_there(there):
+            runs = without(runs, there)
+        if not runs and not batch.inline:
+            return
+        batch.stream = stream = batch.held.enter_context(self._target.copying(freeing=self._freeing))
+        await self._copy_runs(batch, [run for run in runs if run[1] > payload], partial(_write, stream))
+        await stream.begin_stripes(payload)
+        await self._copy_runs(batch, [run for run in runs if run[1] <= payload], partial(_write_whole, stream))
+        for extent in batch.inline:
+            assert extent.data is not None
+            batch.packed.append((await _write_whole(stream, extent.data), extent))
+
+    async def _copy_runs(self, batch: _Batch, runs: Sequence[Run], write: Callable[[Buffer], Awaitable[int]]) -> None:
+        """*write* returns at which byte of the stream something begins."""
+        for group in groups(pieces(runs), RECALL_TOGETHER):
+            found = await self._together(group)
+            for number, piece in enumerate(group):
+                data = found[number] if found else await self._read(piece)
+                if data is not None:
+                    batch.moved.append((await write(data), piece))
+
+    async def _settle(self, batch: "_Batch") -> None:
+        """The copy is where it should be and stays there; then rows are swapped.
+
+        Nothing is held for it behind that: an image waits for who is about to name something, and who comes then for
+        the image.
+        """
+        if batch.stream is None:
+            return
+        stream, moved = batch.stream, batch.moved
 
         def plan(extents: Sequence[NewExtent]) -> tuple[MovedRun, ...]:
             return moved_runs(moved, extents)
 
-        payload = self._target.packed_payload
-        if runs and (there := tuple(await self._target.has(runs))) and await self._swap_there(there):
-            runs = without(runs, there)
-        if not runs and not inline:
-            return
-        await self._reader.expect(runs)
-        with self._target.copying(freeing=self._freeing) as stream:
-            for piece in pieces(run for run in runs if run[1] > payload):
-                if (data := await self._read(piece)) is not None:
-                    moved.append((stream.taken, piece))
-                    await stream.write(data)
-            await stream.begin_stripes(payload)
-            for piece in pieces(run for run in runs if run[1] <= payload):
-                if (data := await self._read(piece)) is not None:
-                    moved.append((await _write_whole(stream, data), piece))
-            for extent in inline:
-                assert extent.data is not None
-                packed.append((await _write_whole(stream, extent.data), extent))
+        with batch.held:
             await stream.settle(plan)
             sources = {run[0].volume for _, run in moved}
             with self._target.inheriting(sources, volumes_of(stream.extents), self._sequence):
                 await self._swap(moved_runs(moved, stream.extents))
-            await self._swap_inline(packed_extents(packed, stream.extents))
+            await self._swap_inline(packed_extents(batch.packed, stream.extents))
 
     async def _swap_there(self, there: tuple[MovedRun, ...]) -> bool:
         """These lie in the target already. False if a place was freed meanwhile, for nobody keeps it: all of them are
@@ -179,11 +281,18 @@ class Repack:
     def _sequence(self) -> int:
         return self._catalog.statistics().sequence
 
+    async def _together(self, group: Sequence[Run]) -> Sequence[Buffer]:
+        """Nothing where they are to be read one by one."""
+        try:
+            return await self._reader.together(group)
+        except CatalogCorrupt:
+            return ()
+
     async def _read(self, piece: Run) -> Buffer | None:
         """None if it cannot be read: it stays where it is."""
         try:
             return await self._reader.run(*piece)
-        except TooFewShards as error:
+        except (TooFewShards, CatalogCorrupt) as error:
             self.unreadable += piece[1]
             _log.error("bytes cannot be moved", volume=piece[0].volume.hex(), error=str(error))
             return None
@@ -207,6 +316,29 @@ class Repack:
             self.moved += swapped.bytes
             place = swapped.resume
             await trio.lowlevel.checkpoint()
+
+
+async def _both(*steps: Callable[[], Awaitable[None]]) -> None:
+    """Side by side; each comes to its end. Raises: what the first of them raised that did."""
+    failed: list[StratumError] = []
+
+    async def one(step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except StratumError as error:
+            failed.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for step in steps:
+            nursery.start_soon(one, step)
+    if failed:
+        raise failed[0]
+
+
+async def _write(stream: CopyStream, data: Buffer) -> int:
+    at = stream.taken
+    await stream.write(data)
+    return at
 
 
 async def _write_whole(stream: CopyStream, data: Buffer) -> int:

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from stratumfs.erasure.checksum import digest
+from stratumfs.ids import VolumeId
 from stratumfs.limits import STRIPE_PAYLOAD_MAX
 from stratumfs.location import Location
 from stratumfs.values import Extent, MovedRun, NewExtent, PackedExtent
@@ -15,7 +16,7 @@ Run = tuple[Location, int]
 def joined(batch: Iterable[Run]) -> list[Run]:
     """Runs in the order in which they lie, none twice: neighbours and what overlaps become one."""
     found: list[Run] = []
-    for at, length in sorted(batch, key=lambda run: (run[0].volume, run[0].stripe, run[0].skip)):
+    for at, length in sorted(batch, key=lambda run: _order(run[0])):
         if found:
             last, size = found[-1]
             gap = _distance(last, at)
@@ -24,6 +25,16 @@ def joined(batch: Iterable[Run]) -> list[Run]:
                 continue
         found.append((at, length))
     return found
+
+
+def lies_in(batch: Sequence[Run], at: Location, length: int) -> bool:
+    """Whether these bytes are all in one run of *batch*, which is `joined`."""
+    index = bisect_right(batch, _order(at), key=lambda run: _order(run[0])) - 1
+    if index < 0:
+        return False
+    first, size = batch[index]
+    gap = _distance(first, at)
+    return first.volume == at.volume and 0 <= gap <= size - length and first.advanced(gap) == at
 
 
 def without(runs: Iterable[Run], moved: Iterable[MovedRun]) -> list[Run]:
@@ -99,9 +110,27 @@ def _continues(last: MovedRun, run: MovedRun) -> bool:
     return last.source.advanced(last.length) == run.source and last.target.advanced(last.length) == run.target
 
 
+def _order(at: Location) -> tuple[VolumeId, int, int]:
+    return at.volume, at.stripe, at.skip
+
+
 def _distance(first: Location, second: Location) -> int:
     """Bytes from one place to another, if both are of one run."""
     return (second.stripe - first.stripe) * STRIPE_PAYLOAD_MAX + second.skip - first.skip
+
+
+def groups(runs: Iterable[Run], bytes_max: int) -> Iterator[list[Run]]:
+    """Those that follow one another in one volume, up to so many bytes, or one."""
+    group: list[Run] = []
+    size = 0
+    for at, length in runs:
+        if group and (at.volume != group[0][0].volume or size + length > bytes_max):
+            yield group
+            group, size = [], 0
+        group.append((at, length))
+        size += length
+    if group:
+        yield group
 
 
 def pieces(runs: Iterable[Run]) -> Iterator[Run]:

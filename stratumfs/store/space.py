@@ -2,9 +2,10 @@
 
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 import trio
@@ -16,6 +17,8 @@ from stratumfs.limits import WINDOW_FREE_SHARE
 from stratumfs.store.fleet import Fleet
 from stratumfs.threads import in_thread
 from stratumfs.volumes.attached import AttachedDevice
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -82,36 +85,40 @@ class Space:
         fleet: Fleet,
         tier: str,
         code: Code,
-        catalog: Callable[[], Path],
+        catalog: Callable[[], Sequence[Path]],
         reusable: Callable[[], Awaitable[int]],
         nursery: trio.Nursery,
     ) -> None:
-        """*catalog* says where the catalog lies now, *reusable* how many bytes of its file hold nothing."""
+        """*catalog* says where the catalog lies now, and then its copies; *reusable* how many bytes of its file hold
+        nothing."""
         self._fleet, self._tier, self._code, self._nursery = fleet, tier, code, nursery
         self._catalog, self._reusable = catalog, reusable
         self._sizes: dict[DeviceId, tuple[int, int]] = {}
-        self._catalog_size, self._catalog_spare = (0, 0), 0
+        self._folders: dict[Path, tuple[int, int, int]] = {}
+        self._catalog_spare = 0
         self._taken = 0
-        self._asking: dict[DeviceId | None, trio.Event] = {}
-        self._catalog_limiter = trio.CapacityLimiter(1)
+        self._asking: dict[DeviceId | Path, trio.Event] = {}
         self.now = TierSpace(0, 0)
         self.short = 0
         """Payload bytes that its devices lack until a WINDOW_FREE_SHARE is free."""
+        self.refused: str | None = None
+        """Why nothing new is taken however much is free on its devices: names the disk of the catalog that lacks it."""
 
     def check(self, count: int, *, freeing: bool = False) -> None:
         """Take *count* payload bytes of what is free; *freeing*: for a repack that frees more. Raises: StoreFull."""
         left = (self.now.for_repack if freeing else self.now.free) - self._taken
         if count > left or left <= 0:
-            raise StoreFull(f"{max(0, left) // MIB} MiB are left for new data")
+            left_text = f"{max(0, left) // MIB} MiB are left for new data"
+            raise StoreFull(self._fleet.shortage(self._tier) or self.refused or left_text)
         self._taken += count
 
     async def refresh(self, wait_s: float = _REFRESH_S) -> None:
         """Ask all of them, and wait a moment for the answers."""
-        for device in (None, *self._fleet.up(self._tier)):
-            ident = device.id if device else None
-            if ident not in self._asking:
-                self._asking[ident] = trio.Event()
-                self._nursery.start_soon(self._ask, device)
+        # The catalog goes on elsewhere where its disk hangs, and nobody asks there then if it is one question for both.
+        for folder in self._catalog():
+            self._begin(folder.parent, self._ask_folder, folder)
+        for device in self._fleet.up(self._tier):
+            self._begin(device.id, self._ask_device, device)
         with trio.move_on_after(wait_s):
             for answered in tuple(self._asking.values()):
                 await answered.wait()
@@ -122,21 +129,31 @@ class Space:
             await trio.sleep(_REFRESH_S)
             await self.refresh()
 
-    async def _ask(self, device: AttachedDevice | None) -> None:
+    def _begin(self, place: DeviceId | Path, question: Callable[[T], Awaitable[None]], of: T) -> None:
+        if place not in self._asking:
+            self._asking[place] = trio.Event()
+            self._nursery.start_soon(self._ask, place, question, of)
+
+    async def _ask(self, place: DeviceId | Path, question: Callable[[T], Awaitable[None]], of: T) -> None:
         try:
-            if device is None:
-                self._catalog_size = await in_thread(
-                    _folder_size, self._catalog(), limiter=self._catalog_limiter, abandon_on_cancel=True
-                )
-                self._catalog_spare = await self._reusable()
-            else:
-                self._sizes[device.id] = await device.read(_device_sizes, device)
+            await question(of)
         except (OSError, StratumError) as error:
-            _log.debug("free space is not known", place=device.label if device else "catalog", error=str(error))
+            _log.debug("free space is not known", place=str(of), error=str(error))
         finally:
-            self._asking.pop(device.id if device else None).set()
+            self._asking.pop(place).set()
+
+    async def _ask_folder(self, folder: Path) -> None:
+        """Where the catalog lies, or a copy; it may be none any more when it answers."""
+        thread = trio.CapacityLimiter(1)
+        self._folders[folder.parent] = await in_thread(_size_and_disk, folder, limiter=thread, abandon_on_cancel=True)
+        self._catalog_spare = await self._reusable()
+
+    async def _ask_device(self, device: AttachedDevice) -> None:
+        self._sizes[device.id] = await device.read(_device_sizes, device)
 
     def _sum_up(self) -> None:
+        places = {folder.parent for folder in self._catalog()}
+        self._folders = {place: size for place, size in self._folders.items() if place in places}
         known = [device for device in self._fleet.up(self._tier) if device.id in self._sizes]
         disks = Counter(device.disk for device in known)
         taking = self._fleet.taking(self._tier)
@@ -149,26 +166,45 @@ class Space:
             if device in taking:
                 free.append(room[-1])
                 for_repack.append(max(0, left - keep_free(size) // 2) // sharing)
+        self.refused = self._catalog_lacks(1)
         self.now = TierSpace(
             usable(total, self._code),
-            usable(free, self._code) if self._catalog_has(1) else 0,
-            usable(for_repack, self._code) if self._catalog_has(2) else 0,
+            usable(free, self._code) if self.refused is None else 0,
+            usable(for_repack, self._code) if self._catalog_lacks(2) is None else 0,
         )
         # Whether a device takes new data just now, or the catalog has room, is another question.
         self.short = max(0, self.now.total // WINDOW_FREE_SHARE - usable(room, self._code))
         self._taken = 0
 
-    def _catalog_has(self, part: int) -> bool:
-        """Whether it has more room than one *part* of what is kept free: some of that on its disk, for the log, and
-        the rest there or in its file, which does not shrink when something is deleted."""
-        total, free = self._catalog_size
-        keep = keep_free(total) // part
-        return free > keep // 2 and free + self._catalog_spare > keep
+    def _catalog_lacks(self, part: int) -> str | None:
+        """Where it has no more room than one *part* of what is kept free, and how much that is: some of it must be on
+        its disk, for the log, and the rest there or in its file, which does not shrink when something is deleted.
+
+        Half of that where a device lies on its disk, as with its copies: what is written there has left it all, and
+        there may be more room on others. A copy goes to one of these before it has so little (`catalog.spares`), unless
+        none has room for it. One that has said nothing yet is new. What a copy's place has said counts when the copy
+        becomes the database, which lies in another folder there."""
+        first, *copies = self._catalog()
+        if first.parent not in self._folders:
+            return f"{first} holds the catalog, and has not said yet how much is free there"
+        disks = {device.disk for device in self._fleet.devices.values()}
+        for folder in (first, *copies):
+            total, free, disk = self._folders.get(folder.parent, (0, 1, 0))
+            keep = keep_free(total) // (2 * part if folder != first or disk in disks else part)
+            if not (free > keep // 2 and free + self._catalog_spare > keep):
+                return (
+                    f"{folder} holds the catalog: {free // MIB} MiB are free there, and more than {keep // MIB} must be"
+                )
+        return None
 
 
 def _folder_size(folder: Path) -> tuple[int, int]:
     found = os.statvfs(folder)
     return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+
+
+def _size_and_disk(folder: Path) -> tuple[int, int, int]:
+    return *_folder_size(folder), os.stat(folder).st_dev
 
 
 def _device_sizes(device: AttachedDevice) -> tuple[int, int]:

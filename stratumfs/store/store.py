@@ -8,12 +8,14 @@ import trio
 
 from stratumfs.catalog.engine import Catalog, Touched
 from stratumfs.catalog.reap import reusable_bytes
+from stratumfs.catalog.vacated import Vacated
 from stratumfs.catalog.volumes import VolumeRow
 from stratumfs.erasure.code import Code
-from stratumfs.errors import DeviceError, ShardCorrupt, ShardMissing, StratumError
+from stratumfs.errors import DeviceError, StratumError
 from stratumfs.ids import CellIndex, DeviceId, StoreId, VolumeId
 from stratumfs.limits import SCRUB_PERIOD_S
 from stratumfs.repair.fleet import Folders
+from stratumfs.repair.remaking import Remaking
 from stratumfs.repair.repairer import Repairer
 from stratumfs.repair.scrub import Scrubber
 from stratumfs.repair.usage import UsageWalk
@@ -21,7 +23,7 @@ from stratumfs.shards.layout import ShardName
 from stratumfs.store.changes import Changes
 from stratumfs.store.committer import Committer
 from stratumfs.store.compact import Compactor
-from stratumfs.store.compact_remote import Gain, RemoteCompactor
+from stratumfs.store.compact_remote import RemoteCompactor
 from stratumfs.store.defragment import Defragmenter
 from stratumfs.store.fleet import Fleet
 from stratumfs.store.heirs import Heirs
@@ -38,8 +40,9 @@ from stratumfs.store.observer import AccessObserver, Foreground, NullObserver
 from stratumfs.store.pace import Pace
 from stratumfs.store.pack import Packer
 from stratumfs.store.reader import Reader
-from stratumfs.store.remote_scrub import RemoteScrubber, now_s
-from stratumfs.store.remote_tier import Everywhere, Offsite, RemoteTier
+from stratumfs.store.relocate import Relocator
+from stratumfs.store.remote_tier import Everywhere, Offsite
+from stratumfs.store.remotes import Remotes
 from stratumfs.store.space import SPACE_FIRST_S, Space
 from stratumfs.store.target import RepackTarget
 from stratumfs.store.writer import Writer
@@ -75,12 +78,10 @@ class Store:
         self.id, self.tier, self.code, self.fleet, self.devices = ident, tier, fleet.codes[tier], fleet, fleet.devices
         self.catalog, self.observer = catalog, Foreground(observer)
         self._away: dict[VolumeId, frozenset[DeviceId]] = {}  # of volumes that are freed, where they are not gone yet
-        self.remotes: dict[str, RemoteTier] = {}
-        self.remote_scrubbers: dict[str, RemoteScrubber] = {}
-        self._scrub_period_s = scrub_period_s
-        self._remote_targets: dict[str, tuple[RepackTarget, Gain]] = {}
         self.naming = Naming()
         self.heirs = Heirs()
+        self.offsite = Remotes(ident, catalog, self.naming, self.heirs, self.observer, scrub_period_s, nursery)
+        self.remotes, self.remote_scrubbers = self.offsite.tiers, self.offsite.scrubbers
         self.volume_reader = VolumeReader(ident, Everywhere(fleet.devices, self.remotes), self._damaged)
         self.writers = {name: self._writer(name, nursery) for name in fleet.codes}
         self.writer = self.writers[tier]
@@ -90,14 +91,16 @@ class Store:
         self.landing = Writers(self.writers, self.writer)
         self.targets: dict[str, RepackTarget] = {**self.writers}
         self._nursery = nursery
+        self.reader = Reader(catalog, self.volume_reader, nursery)
         if offsite is not None:
             self.add_remote(offsite)
-        self.reader = Reader(catalog, self.volume_reader, nursery)
+        remaking = Remaking()
         self.repairer = Repairer(
             ident,
             catalog,
             fleet,
             CatalogLedger(catalog),
+            remaking=remaking,
             seal=self._seal,
             moved=self.reader.forget,
             folders=folders,
@@ -117,9 +120,10 @@ class Store:
         )
         self.repairer.seen.listeners.append(self.scrubber.made_anew)
         self.usage = UsageWalk(catalog, Pace(self.observer, lambda _: None))
+        self.relocator = Relocator(ident, catalog, fleet, remaking, self._unnamed, self._relocated, self._reserve)
         self.packer = Packer(catalog, self.reader, self.writer, self.observer)
         self.compactor = Compactor(catalog, self.reader, fleet, self.writers, self.observer, self._seal)
-        self.remote_compactor = RemoteCompactor(catalog, self.reader, self._remote_targets, self.observer)
+        self.remote_compactor = RemoteCompactor(catalog, self.reader, self.offsite.targets, self.observer)
         self.defragmenter = Defragmenter(catalog, self.reader, self.writer, self.writers, self.observer)
         self.changes = Changes(nursery)
         self.locks = InodeLocks()
@@ -129,6 +133,7 @@ class Store:
             self.writer,
             self.writers.values(),
             self._free_shards,
+            self._unlink_vacated,
             self.repairer.forget,
             self._unnamed,
             self.heirs,
@@ -146,7 +151,9 @@ class Store:
             tiered=lambda: len(self.targets) > 1,
         )
         self.uploads = Uploads(self.objects)
-        self.files = Namespace(catalog, self.writer, self.locks, self.maintenance, self.defragmenter.note)
+        self.files = Namespace(
+            catalog, self.writer, self.locks, self.maintenance, self.defragmenter.note, lambda: self.landing.full
+        )
 
     @property
     def read_only(self) -> str | None:
@@ -159,15 +166,9 @@ class Store:
 
     def add_remote(self, offsite: Offsite) -> None:
         """A tier in somebody's S3, from now on."""
-        inline, naming = self.writer.inline, self.naming
-        remote = RemoteTier(self.id, self.catalog, offsite, inline, naming, self._nursery, self.heirs)
-        self.remotes[offsite.tier] = self.targets[offsite.tier] = remote
-        self._remote_targets[offsite.tier] = remote, offsite.gain
+        self.targets[offsite.tier] = self.offsite.add(offsite, self.reader, self.writers, lambda: self.maintenance.turn)
         for writer in self.writers.values():
             writer.clean_s = offsite.clean_s
-        self.remote_scrubbers[offsite.tier] = RemoteScrubber(remote, self.catalog, self.observer, self._scrub_period_s)
-        self._nursery.start_soon(remote.serve)
-        self._nursery.start_soon(self.remote_scrubbers[offsite.tier].serve)
 
     async def add_tier(self, tier: str, code: Code) -> None:
         """A tier on devices, from now on; those are the fleet's to join."""
@@ -216,7 +217,7 @@ class Store:
         volumes = VolumeWriter(self.id, tier, code, self.fleet, CatalogLedger(self.catalog))
         self.fleet.writers.append(volumes)
         catalog = self.catalog
-        space = Space(self.fleet, tier, code, lambda: catalog.folder, lambda: catalog.read(reusable_bytes), nursery)
+        space = Space(self.fleet, tier, code, lambda: catalog.folders, lambda: catalog.read(reusable_bytes), nursery)
         return Writer(volumes, space, self.fleet, nursery, self.heirs)
 
     async def _seal(self, volume: VolumeId) -> None:
@@ -224,12 +225,8 @@ class Store:
             await writer.volumes.seal(volume)
 
     def _damaged(self, volume: VolumeInfo, index: CellIndex, error: StratumError) -> None:
-        remote = self.remotes.get(volume.tier)
-        if remote is not None:
-            new = isinstance(error, ShardCorrupt) and remote.bad.meet(volume.id, str(error), now_s())
-            new = new or (isinstance(error, ShardMissing) and remote.bad.miss(volume.id, str(error)))
-            if new:
-                _log.error("a volume elsewhere is damaged", volume=volume.id.hex(), reason=str(error))
+        if volume.tier in self.remotes:
+            self.offsite.damaged(volume, error)
             return
         if self.repairer.damaged(volume.id, index, str(error)):
             _log.warning(
@@ -238,16 +235,29 @@ class Store:
         if isinstance(error, DeviceError):
             self.fleet.suspect(volume.devices[index], str(error))
 
+    def _relocated(self, volume: VolumeId) -> None:
+        self.reader.forget(volume)
+        self.repairer.forget(volume)
+
+    def _reserve(self, tier: str, count: int) -> None:
+        self.writers[tier].reserve(count)
+
     def _want_image(self) -> None:
         self.imager.wanted = True
 
     def _unnamed(self) -> frozenset[VolumeId]:
         found = frozenset[VolumeId]().union(*(writer.unnamed() for writer in self.writers.values()))
-        return found.union(*(remote.unnamed() for remote in self.remotes.values()))
+        return found | self.offsite.unnamed()
+
+    async def _unlink_vacated(self, file: Vacated) -> bool:
+        device = self.devices.get(file.device)
+        if device is None or device.struck is not None:
+            return self.fleet.gone(file.device)
+        return await _unlink(device, ShardName(file.volume, file.cell))
 
     async def _free_shards(self, row: VolumeRow) -> bool:
         if row.remote:
-            return row.tier in self.remotes and self.remotes[row.tier].free(row)
+            return self.offsite.free(row)
         up = {device.id: device for device in self.fleet.up(row.tier)}
         away = frozenset(each for each in row.devices if each not in up and not self.fleet.gone(each))
         if self._away.get(row.id) == away:
@@ -298,6 +308,7 @@ async def opened_store(
         store = Store(ident, catalog, tier, fleet, nursery, listening, folders, scrub_period_s, offsite)
         if read_only is not None:
             store.refuse_writes(read_only)
+        await store.offsite.resume_budgets()
         for writer in store.writers.values():
             await writer.space.refresh(SPACE_FIRST_S)
         nursery.start_soon(store.serve)
@@ -305,9 +316,9 @@ async def opened_store(
             yield store
         finally:
             nursery.cancel_scope.shield = True
-            for remote in store.remotes.values():
-                remote.close()
+            store.offsite.close()
             if store.read_only is None:
+                await store.offsite.save_budgets()
                 for writer in store.writers.values():
                     await _close(writer)
                 await _close_volumes(store.imager.volumes)

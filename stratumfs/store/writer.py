@@ -13,7 +13,7 @@ from typing import Protocol, Self
 
 import trio
 
-from stratumfs.errors import StoreClosing, StoreReadOnly
+from stratumfs.errors import StoreClosing, StoreFull, StoreReadOnly
 from stratumfs.ids import Buffer, VolumeId
 from stratumfs.limits import (
     PACKED_CELL,
@@ -131,6 +131,16 @@ class Writer:
         self.check_writable()
         self.space.check(count, freeing=freeing)
 
+    def admit(self, count: int) -> None:
+        """Before the first of *count* bytes is taken: they fit as it is now. Takes nothing.
+
+        Who sends a gibibyte should not hear of it at the last stripe. Raises: StoreFull, StoreReadOnly.
+        """
+        self.reserve(0)
+        free = self.space.now.free
+        if count > free:
+            raise StoreFull(f"{count} bytes do not fit into the {free} that are left for new data")
+
     def digest(self) -> StreamDigest:
         return StreamDigest(self.nursery, self._hashing)
 
@@ -147,6 +157,10 @@ class Writer:
     async def sync(self, stripes: Iterable[PendingStripe]) -> None:
         """Every shard has these stripes on stable storage; where that went wrong they were written again elsewhere."""
         await self.volumes.sync(stripes)
+
+    def holds(self, stripe: PendingStripe) -> bool:
+        """Whether it lies here, and a sync is to come yet."""
+        return not (stripe.synced or stripe.lost) and self.volumes.is_open(stripe.at.volume)
 
     def keep(self, holder: StripeHolder) -> None:
         """Spare the volumes of *holder*, however long, until `let_go`."""
@@ -262,7 +276,10 @@ class StripeStream(AbstractContextManager["StripeStream"]):
         return frozenset(stripe.location.volume for stripe in self._stripes.values() if stripe.location is not None)
 
     async def write(self, data: Buffer) -> None:
-        """Take more bytes; the buffer is the caller's again on return. Raises: what an earlier stripe met."""
+        """Take more bytes; the buffer is the caller's again on return, but for one that is copied and read-only.
+
+        Raises: what an earlier stripe met.
+        """
         view = memoryview(data)
         while view:
             self._check()
@@ -270,9 +287,12 @@ class StripeStream(AbstractContextManager["StripeStream"]):
             assert isinstance(filling, bytearray), "a stream is filled by one source, or written"
             count = min(self._payload - len(filling), len(view))
             self._writer.reserve(count, freeing=self._freeing)
-            filling += view[:count]
+            if self._copying and count == self._payload and view.readonly:  # verified bytes, which nobody changes
+                self._filling = view[:count]
+            else:
+                filling += view[:count]
             view = view[count:]
-            if len(filling) == self._payload:
+            if len(self._filling) == self._payload:
                 await self._send()
 
     async def make_room(self, count: int) -> None:

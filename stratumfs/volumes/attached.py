@@ -68,6 +68,10 @@ class AttachedDevice:
     def expect(self, volume: VolumeId, spans: Sequence[tuple[int, int]]) -> None:
         """See `Source`. The kernel reads ahead by itself."""
 
+    @property
+    def recalled(self) -> None:
+        """See `Source`."""
+
     async def write(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """*fn* in a thread of this device; not abandoned by cancellation, for it has effects.
 

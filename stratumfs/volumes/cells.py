@@ -1,13 +1,16 @@
 """One cell: read from its shard and verified; and a bounded cache of verified ones."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from stratumfs.erasure.checksum import digest
 from stratumfs.errors import ShardCorrupt
 from stratumfs.ids import Buffer, CellIndex, Nonce, StoreId, StripeNo, VolumeId
+from stratumfs.limits import REMOTE_VERB_S
 from stratumfs.shards.backend import ShardReader
 from stratumfs.shards.layout import ShardName
+from stratumfs.shards.recalled import Recalled
 from stratumfs.volumes.block import corrected
 from stratumfs.volumes.format import HEADER_SIZE, StripeAt, VolumeInfo, expected_digest, unpack_header
 
@@ -42,6 +45,26 @@ def read_cell_nowait(
     except ShardCorrupt:
         return False  # `read_cell` meets it again, and says so
     return True
+
+
+def recalled_cells(
+    recalled: Recalled, store: StoreId, volume: VolumeInfo, parts: Sequence[tuple[StripeAt, int, int]]
+) -> list[memoryview] | None:
+    """Of each part, a stripe of one cell and bytes from and to in it, what was fetched ahead, verified; each cell once
+    where its parts follow one another. None if something was not, or did not come. Blocks, while it is on its way.
+
+    Raises: ShardCorrupt.
+    """
+    found: list[memoryview] = []
+    last: tuple[StripeAt, memoryview] | None = None
+    for at, start, stop in parts:
+        if last is None or last[0] != at:
+            data = recalled.view(volume.id, at.position, HEADER_SIZE + at.cell_size, REMOTE_VERB_S)
+            if data is None:
+                return None
+            last = at, verify_cell(data, store, volume, CellIndex(0), at)
+        found.append(last[1][start:stop])
+    return found
 
 
 def verify_cell(data: Buffer, store: StoreId, volume: VolumeInfo, index: CellIndex, at: StripeAt) -> memoryview:
@@ -110,6 +133,9 @@ class CellCache:
         self._cells: OrderedDict[CellKey, Cell] = OrderedDict()
         self.hits = 0
         self.misses = 0
+
+    def __contains__(self, key: CellKey) -> bool:
+        return key in self._cells
 
     def get(self, key: CellKey) -> Cell | None:
         """The cell, if it is here."""

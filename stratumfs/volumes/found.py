@@ -112,9 +112,9 @@ def by_wholeness(
     index: CellIndex,
     devices: Mapping[DeviceId, ShardReader],
     store: StoreId,
-    before: Container[DeviceId],
+    liked: Container[DeviceId],
 ) -> list[DeviceId]:
-    """The devices that have this shard, those first whose file has more whole cells, then those where it was *before*.
+    """The devices that have this shard, those first whose file has more whole cells, then those that are *liked*.
 
     A device that was away while the shard was made anew on another one has an old file, and nobody can trust the times
     of files: so where there are several all their cells are read.
@@ -122,7 +122,7 @@ def by_wholeness(
     there, name = volume.cells.get(index, []), ShardName(volume.id, index)
     if len(there) < 2:
         return there
-    return sorted(there, key=lambda ident: (-_whole_cells(devices[ident], name, store), ident not in before))
+    return sorted(there, key=lambda ident: (-_whole_cells(devices[ident], name, store), ident not in liked))
 
 
 def _whole_cells(shards: ShardReader, name: ShardName, store: StoreId) -> int:

@@ -221,7 +221,7 @@ class OpenVolume:
         return Nonce((last.nonce + 1) & NONCE_MASK) if follows else random_nonce()
 
     async def _make_room(self, end: int, step: int, threads: LendingThreads) -> list[ShardFailure]:
-        """Preallocate up to *end* at least, before anybody writes there (see `OpenShard.preallocate`).
+        """Preallocate up to *end* at least.
 
         Raises: GivenUp if another append met that there is no room: it reports that, and this one goes elsewhere.
         """

@@ -4,15 +4,17 @@ from collections.abc import Collection, Mapping, Sequence
 
 import trio
 
+from stratumfs.config import REMOTE_TIERS
 from stratumfs.erasure.code import codec_for
-from stratumfs.errors import ColdUnavailable
+from stratumfs.errors import ColdUnavailable, ShardCorrupt
 from stratumfs.ids import CellIndex, StoreId
 from stratumfs.limits import CODING_THREADS, HEDGE_DELAY_S, STRIPE_CACHE_BYTES, STRIPE_PAYLOAD_MAX
 from stratumfs.location import Location
 from stratumfs.room import room
-from stratumfs.volumes.cells import Cell, CellCache, CellKey, read_cell_nowait
+from stratumfs.volumes.cells import Cell, CellCache, CellKey, read_cell_nowait, recalled_cells
 from stratumfs.volumes.format import HEADER_SIZE, StripeAt, VolumeInfo, stripe_of
 from stratumfs.volumes.gather import Gather, OnDamage, StripeSource
+from stratumfs.volumes.remembered import Remembered
 from stratumfs.volumes.source import Sources
 from stratumfs.volumes.threads import LendingThreads
 
@@ -54,6 +56,7 @@ class VolumeReader:
         self._on_damage = on_damage
         self._hedge_s = hedge_s
         self._cache = CellCache(cache_bytes)
+        self._remembered = Remembered()
         self._loading: dict[CellKey, _Loading] = {}
         self._threads = LendingThreads(CODING_THREADS)
         self._degraded = self._verified = 0
@@ -93,6 +96,21 @@ class VolumeReader:
             at += until - offset
         return [part.bytes for part in parts]
 
+    def cached(self, volume: VolumeInfo, location: Location, length: int) -> memoryview | None:
+        """As `read` of a range in one stripe, if all its cells are in the cache, side by side; else None."""
+        ordinal, offset = divmod(location.skip, STRIPE_PAYLOAD_MAX)
+        stripe, size = stripe_of(location, ordinal), location.cell_size
+        numbers = range(offset // size, -(-(offset + length) // size))
+        keys = [CellKey(volume.id, stripe.stripe, stripe.nonce, CellIndex(number)) for number in numbers]
+        parts: list[Cell] = []
+        if all(key in self._cache for key in keys):
+            for key in keys:
+                cell = self._cache.get(key)
+                assert cell is not None
+                begin = key.cell * size
+                _add(parts, cell, max(offset - begin, 0), min(offset + length - begin, size))
+        return parts[0].bytes if len(parts) == 1 else None
+
     def expect(self, volume: VolumeInfo, runs: Sequence[tuple[Location, int]]) -> None:
         """These runs, all in *volume*, will be read soon: see `Source`. Of a volume with one shard, that is."""
         source = self._devices.get(volume.devices[0]) if volume.code.n == 1 else None
@@ -103,6 +121,25 @@ class VolumeReader:
             first, last = stripe_of(at, 0), stripe_of(at, (at.skip + length - 1) // STRIPE_PAYLOAD_MAX)
             spans.append((first.position, last.position + HEADER_SIZE + last.cell_size))
         source.expect(volume.id, spans)
+
+    async def together(self, volume: VolumeInfo, runs: Sequence[tuple[Location, int]]) -> Sequence[memoryview]:
+        """Bytes of *runs*, each in one stripe, that were fetched ahead: by one step of one thread, and kept nowhere.
+
+        For who has much to read and reads it once. None of it if some was not, or is not good: `read` sees to that.
+        Raises: ColdUnavailable, StoreBusy, DeviceUnasked.
+        """
+        source = self._devices.get(volume.devices[0]) if volume.code.n == 1 else None
+        if source is None or source.recalled is None:
+            return ()
+        parts = [(stripe_of(at, 0), at.skip, at.skip + length) for at, length in runs]
+        try:
+            found = await source.read(recalled_cells, source.recalled, self._store, volume, parts)
+        except ShardCorrupt:
+            return ()
+        if found is None:
+            return ()
+        self._verified += len({at for at, *_ in parts})
+        return found
 
     def statistics(self) -> dict[str, int]:
         """Of the cache (cells, bytes); how many cells were read and verified, how many stripes decoded."""
@@ -116,7 +153,8 @@ class VolumeReader:
 
     def _part_of_cell(self, volume: VolumeInfo, location: Location, at: int, length: int) -> memoryview | None:
         """What random reads ask for: *length* bytes from byte *at* of a run, all in one cell that is cached, or in the
-        page cache and short enough for the loop. None if it is not so, or not known, or the cell is not good."""
+        page cache and short enough for the loop; blocks of it alone, where it was read so before. None if it is not
+        so, or not known, or the cell is not good."""
         size = location.cell_size
         ordinal, offset = divmod(at, STRIPE_PAYLOAD_MAX)
         number, begin = divmod(offset, size)
@@ -128,11 +166,16 @@ class VolumeReader:
             return None
         cell = self._cache.get(key)
         if cell is None:
-            cell = _read_nowait(StripeSource(self._store, volume, stripe, self._devices), (index,)).get(index)
+            source, by_blocks = StripeSource(self._store, volume, stripe, self._devices), Remembered.helps(size, length)
+            if by_blocks and (part := self._remembered.read(key, source, begin, length)) is not None:
+                return part
+            cell = _read_nowait(source, (index,)).get(index)
             if cell is None:
                 return None
             self._verified += 1
             self._cache.put(key, cell)
+            if by_blocks:
+                self._remembered.remember(key, cell.bytes)
         return cell.bytes[begin : begin + length]
 
     async def _cells(
@@ -188,7 +231,9 @@ class VolumeReader:
         self, source: StripeSource, wanted: Sequence[CellIndex], loop_max: int
     ) -> dict[CellIndex, Cell]:
         """At least the *wanted* cells: from the page cache if it has them, else by devices' threads, else decoded."""
-        if len(wanted) * source.at.cell_size <= loop_max:
+        if source.volume.tier in REMOTE_TIERS:
+            good = {}  # no page cache has it
+        elif len(wanted) * source.at.cell_size <= loop_max:
             good = _read_nowait(source, wanted)
         else:
             # Never waits for a device, so that one that stalls can't use up these threads.

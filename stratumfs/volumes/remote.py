@@ -7,7 +7,15 @@ from typing import Protocol, TypeVar, TypeVarTuple
 import trio
 from blake3 import blake3
 
-from stratumfs.cold_limits import RECALL_GAP, RECALL_PIECE, RECALL_THREADS, REMOTE_READS_OF_MOUNT_MAX
+from stratumfs.cold_limits import (
+    FLOW_PART,
+    RECALL_AHEAD,
+    RECALL_GAP,
+    RECALL_PIECE,
+    RECALL_PIECE_LONG,
+    RECALL_THREADS,
+    REMOTE_READS_OF_MOUNT_MAX,
+)
 from stratumfs.erasure.checksum import digest
 from stratumfs.erasure.code import Code
 from stratumfs.erasure.stripe import cell_size_for
@@ -21,6 +29,7 @@ from stratumfs.shards.recalled import Piece, Recalled
 from stratumfs.share import OF_MOUNT
 from stratumfs.threads import in_thread
 from stratumfs.volumes.breaker import Breaker
+from stratumfs.volumes.flow import Flow
 from stratumfs.volumes.format import CellHeader, VolumeInfo, pack_headers
 from stratumfs.volumes.toc import PackedToc
 
@@ -96,6 +105,11 @@ class RemoteSource:
         if self._ahead is not None and not self._breaker.refuses_s(trio.current_time()) and not self._budget.closed_s():
             self._ahead.expect(volume, spans)
 
+    @property
+    def recalled(self) -> Recalled | None:
+        """See `Source`."""
+        return self._ahead.recalled if self._ahead is not None else None
+
     async def _wait_budget(self, until: float) -> None:
         """Raises: StoreBusy, if it may not be waited for or not before *until*."""
         closed_s = self._budget.closed_s()
@@ -159,9 +173,15 @@ class RemoteSource:
             self._waiting[of_mount].discard(turn)
             self._breaker.left(tried)
 
+    @property
+    def refused(self) -> str | None:
+        """Why reads are refused at once; None: they are not."""
+        rest_s = self._breaker.refuses_s(trio.current_time())
+        return f"{self._reason}; it is asked again in {rest_s:.0f} s" if rest_s > 0 else None
+
     def _check_breaker(self) -> None:
-        if (rest_s := self._breaker.refuses_s(trio.current_time())) > 0:
-            raise ColdUnavailable(f"{self._reason}; it is asked again in {rest_s:.0f} s")
+        if (reason := self.refused) is not None:
+            raise ColdUnavailable(reason)
 
     def _failed(self, reason: str, tried: bool) -> ColdUnavailable:
         self.failures += 1
@@ -186,26 +206,43 @@ class Recalls(ShardReader, Protocol):
 
 
 class Ahead:
-    """Fetches what is expected to be read, in requests of RECALL_PIECE. On the loop; its threads are its own, so that
-    who waits for what it fetches keeps it from nothing."""
+    """Fetches what is expected to be read, by requests of RECALL_PIECE, or RECALL_PIECE_LONG, or less on a slow link,
+    and what does not come soon (`Flow`) not at all. On the loop; its threads are its own, so that who waits for what it
+    fetches keeps it from nothing.
 
-    def __init__(self, shards: Recalls, nursery: trio.Nursery) -> None:
+    deadline_s  how long readers wait
+    """
+
+    def __init__(self, shards: Recalls, nursery: trio.Nursery, deadline_s: float) -> None:
         self._shards, self._nursery = shards, nursery
         self._threads = trio.CapacityLimiter(RECALL_THREADS)
+        self._flow = Flow(FLOW_PART * deadline_s)
+
+    @property
+    def recalled(self) -> Recalled:
+        return self._shards.recalled
 
     def expect(self, volume: VolumeId, spans: Sequence[tuple[int, int]]) -> None:
         for first, last in coalesced(spans):
-            for start in range(first, last, RECALL_PIECE):
-                piece = self._shards.begin(volume, start, min(last, start + RECALL_PIECE))
+            size = RECALL_PIECE if last - first < 2 * RECALL_AHEAD else RECALL_PIECE_LONG
+            size = min(size, self._flow.most)
+            for start in range(first, last, size):
+                if not self._flow.takes(min(size, last - start)):
+                    return
+                piece = self._shards.begin(volume, start, min(last, start + size))
                 if piece is not None:
-                    self._nursery.start_soon(self._fetch, piece)
+                    before = self._flow.begin(piece.stop - piece.start)
+                    self._nursery.start_soon(self._fetch, piece, before)
 
-    async def _fetch(self, piece: Piece) -> None:
+    async def _fetch(self, piece: Piece, before: int) -> None:
+        began, came = trio.current_time(), False
         try:
             await in_thread(self._shards.recall, piece, limiter=self._threads, abandon_on_cancel=True)
+            came = True
         except StratumError:
             pass  # who reads these bytes meets it
         finally:
+            self._flow.end(piece.stop - piece.start, before, trio.current_time() - began, came=came)
             if not piece.ended.is_set():  # it was cancelled before it had a thread
                 self._shards.recalled.end(piece, None)
 
@@ -225,14 +262,15 @@ class LockedSource:
     """A `Source` of what cannot be read, for want of a key."""
 
     in_doubt = False
+    recalled = None
     reads = failures = 0
 
     def __init__(self, reason: str) -> None:
-        self._reason = reason
+        self.refused = reason
 
     @property
     def shards(self) -> ShardReader:
-        raise ColdUnavailable(self._reason)
+        raise ColdUnavailable(self.refused)
 
     def stalled(self, after_s: float) -> bool:
         return False
@@ -241,7 +279,7 @@ class LockedSource:
         """There is nothing to be had."""
 
     async def read(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        raise ColdUnavailable(self._reason)
+        raise ColdUnavailable(self.refused)
 
 
 class GrowingVolume:

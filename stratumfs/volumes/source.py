@@ -5,6 +5,7 @@ from typing import Protocol, TypeVar, TypeVarTuple
 
 from stratumfs.ids import DeviceId, VolumeId
 from stratumfs.shards.backend import ShardReader
+from stratumfs.shards.recalled import Recalled
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -26,6 +27,11 @@ class Source(Protocol):
     def expect(self, volume: VolumeId, spans: Sequence[tuple[int, int]]) -> None:
         """These bytes, from and to, of its shard of a volume will be read soon: a hint. Waits for nothing, raises
         nothing."""
+        ...
+
+    @property
+    def recalled(self) -> Recalled | None:
+        """What was fetched ahead; None of a device, whose kernel has it."""
         ...
 
     async def read(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:

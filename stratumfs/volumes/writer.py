@@ -134,6 +134,10 @@ class VolumeWriter:
         for ident in tuple(self._ends):
             await self._tell_end(ident)
 
+    def is_open(self, volume: VolumeId) -> bool:
+        """Whether it is one of its own that is not sealed, nor given up."""
+        return volume in self._volumes
+
     def untold(self) -> frozenset[VolumeId]:
         """Volumes whose table of contents will have what rows say now."""
         return frozenset(self._volumes.keys() - self._telling)

@@ -14,7 +14,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -56,11 +56,14 @@ class Passthrough(pyfuse3.Operations):
         return inode
 
     async def readdir(self, fh: int, start: int, token: pyfuse3.ReaddirToken) -> None:
-        names = sorted(os.listdir(self._paths[fh]))
+        names = sorted(_done(os.listdir, self._paths[fh]))
         for number, name in enumerate(names[start:], start + 1):
-            with suppress(FileNotFoundError):
-                if not pyfuse3.readdir_reply(token, os.fsencode(name), self._entry(self._paths[fh] / name), number):
-                    return
+            try:
+                entry = self._entry(self._paths[fh] / name)
+            except pyfuse3.FUSEError:
+                continue  # it is gone meanwhile
+            if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, number):
+                return
 
     async def open(self, inode: int, flags: int, ctx: object) -> pyfuse3.FileInfo:
         self._fail(errno.EIO)

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.mount, pytest.mark.client]
 READERS = 200
 FILES = 20
 SIZE = 300_000
-DEADLINE_S = 10
+DEADLINE_S = 5
 """Of a read of the cold tier, for its turn and for its answer."""
 BOUND_S = 2 * DEADLINE_S + 60
 """In which all readers have their errors; the half minute and more is for what else goes on here meanwhile."""

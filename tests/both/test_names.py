@@ -235,6 +235,9 @@ def test_pages_neither_skip_nor_repeat_a_key_while_others_write(shared_doors: Do
             assert list(listed) == sorted(listed)
             assert [key for key in listed if key in stays] == stays
             seen_others += len(listed) - len(stays)
+            _, prefixes = session.list(bucket, delimiter=b"/", page=page)
+            assert prefixes == sorted(set(prefixes))
+            assert {b"a/", b"d/", b"m/"} <= set(prefixes)
     finally:
         stop.set()
         for each in writers:

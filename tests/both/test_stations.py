@@ -13,7 +13,9 @@ from tools.rehearsals.move import WARM
 
 SEED = 11
 FILES = 100
-BYTES = 20_000_000
+BYTES = 15_000_000
+SETTINGS = "deadline_s = 5\nkeep_days = 0\n"
+"""The rehearsal's, with half the deadline: a service that answers nothing is waited for twice by the kernel."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.mount, pytest.mark.client]
 
@@ -22,7 +24,7 @@ def test_real_files_go_to_cold_and_back_over_a_service_that_goes_away(
     tmp_path: Path, service: Endpoint, service_keys: Path
 ) -> None:
     with proxy(service) as between:
-        with opened_cold(tmp_path, between.url, service_keys, tiers.SETTINGS, warm=WARM) as doors:
+        with opened_cold(tmp_path, between.url, service_keys, SETTINGS, warm=WARM) as doors:
             files = sample(FILES, BYTES, SEED)
             rehearsal = tiers.Rehearsal(doors, files, lambda *_: None, between, service, seed=SEED, away_s=2.0)
             for name, step in rehearsal.steps.items():

@@ -7,8 +7,8 @@ from tools.rehearsals._tree_sample import sample
 from tools.rehearsals.tree import Rehearsal
 
 SEED = 3
-FILES = 1500
-BYTES = 50_000_000
+FILES = 1000
+BYTES = 20_000_000
 
 
 @pytest.mark.slow

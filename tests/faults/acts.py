@@ -37,11 +37,11 @@ def _split(path: str) -> tuple[str, bytes]:
 
 async def put(store: Store, path: str, data: bytes, **metadata: str) -> str:
     """PUT; returns the ETag."""
-    bucket, key = _split(path)
-    async with store.objects.put(bucket) as writer:
+    (bucket, key), spec = _split(path), ObjectSpec(metadata=metadata)
+    async with store.objects.put(bucket, key, spec) as writer:
         await writer.write(data)
         await writer.finish()
-        info = await writer.commit(key, ObjectSpec(metadata=metadata), Conditions(), time.time_ns())
+        info = await writer.commit(key, spec, Conditions(), time.time_ns())
     return info.etag
 
 

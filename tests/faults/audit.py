@@ -8,6 +8,7 @@ import trio
 from stratumfs.catalog.engine import Catalog, Transaction
 from stratumfs.catalog.invariants import INVARIANTS, integrity, look
 from stratumfs.catalog.rowcheck import look_at_extents, overlapping
+from stratumfs.catalog.vacated import vacated
 from stratumfs.catalog.volumes import FREED, IMAGE, OPEN, SEALED, VolumeRow, readable_extents_in, volumes
 from stratumfs.erasure.code import Code
 from stratumfs.errors import StratumError
@@ -20,6 +21,7 @@ from stratumfs.volumes.append import toc_holders
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import StripeAt, VolumeInfo, stripes_of
 from stratumfs.volumes.walk import read_toc
+from tests.faults.service import UNKNOWN_VOLUME
 
 _TIDY: Mapping[str, str] = {
     "orphans": "select ino from orphan",
@@ -112,6 +114,7 @@ async def _objects(store: Store) -> list[str]:
         assert offsite.master is not None
         rows = [row for state in (OPEN, SEALED, FREED) for row in await store.catalog.read(volumes, state, b"", 10_000)]
         known = {object_name(store.id, offsite.master, row.id) for row in rows if row.tier == tier.tier}
+        known.add(object_name(store.id, offsite.master, UNKNOWN_VOLUME))  # left to the next look
         there = {name for name in offsite.remote.names(folder(store.id)) if "/volumes/" in name}
         wrong += [f"{tier.label}: no row knows {name}" for name in there - known]
     return wrong
@@ -128,8 +131,9 @@ def _wrong_tables(store: Store, row: VolumeRow) -> list[str]:
 
 
 async def _shards(catalog: Catalog, devices: Mapping[DeviceId, AttachedDevice]) -> list[str]:
-    """Each volume has its shards, and each shard a volume."""
-    wanted, allowed = set(), set()
+    """Each volume has its shards, and each shard a volume, or a row that says that it is to go."""
+    wanted = set()
+    allowed = {(each.device, ShardName(each.volume, each.cell)) for each in await catalog.read(vacated, None, 10_000)}
     for state in (OPEN, SEALED, IMAGE, FREED):
         for row in await catalog.read(volumes, state, b"", 10_000):
             names = {(device, ShardName(row.id, CellIndex(cell))) for cell, device in enumerate(row.devices)}

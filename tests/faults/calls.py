@@ -20,6 +20,7 @@ import apsw
 import trio
 
 from stratumfs.catalog import connection
+from stratumfs.shards import allocation
 from stratumfs.volumes.toc import TOC_MAGIC
 
 _VFS = "watched"
@@ -118,8 +119,10 @@ def watched(root: Path, watch: Watch, *, reads: bool = False, sockets: bool = Fa
             stack.enter_context(patch.object(os, name, _on_path(calls, name, getattr(os, name))))
         for name in ("link", "rename", "replace"):
             stack.enter_context(patch.object(os, name, _on_two_paths(calls, name, getattr(os, name))))
-        for name in (*_WRITES, *_SYNCS, "posix_fallocate", "ftruncate"):
+        for name in (*_WRITES, *_SYNCS, "ftruncate"):
             stack.enter_context(patch.object(os, name, _on_descriptor(calls, name, getattr(os, name))))
+        allocate = _on_descriptor(calls, "allocate", allocation.allocate)
+        stack.enter_context(patch.object(allocation, "allocate", allocate))
         stack.enter_context(patch.object(os, "open", _on_open(calls, os.open)))
         if reads:
             for name in ("pread", "preadv"):
@@ -164,6 +167,10 @@ def kind_of(path: str | Path, root: Path) -> str | None:
             return "spool"
         case (*_, "stratumfs.toml" | "stratumfs.toml.new"):
             return "settings"
+        case (*_, "cold-key.json" | "cold-key.json.new"):
+            return "wrapped key"
+        case ("secret" | "secret.new",):
+            return "secret"
         case (*_, "credentials" | "credentials.new"):
             return "credentials"
         case (*_, "manifest.json" | "manifest.json.new"):
@@ -206,7 +213,7 @@ def _on_two_paths(calls: _Calls, name: str, original: _Function) -> _Function:
 
 
 def _on_descriptor(calls: _Calls, name: str, original: _Function) -> _Function:
-    verb = {"posix_fallocate": "allocate", "ftruncate": "cut"}.get(name, "sync" if name in _SYNCS else "write")
+    verb = {"allocate": "allocate", "ftruncate": "cut"}.get(name, "sync" if name in _SYNCS else "write")
 
     def wrapper(descriptor: int, *args: Any) -> Any:
         place = _place_of(descriptor)

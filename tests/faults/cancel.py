@@ -1,4 +1,4 @@
-"""Cancels an operation of a store at each of its checkpoints, and says what that has left behind."""
+"""Cancels an operation at each of its checkpoints, of a store or of its doors, and says what that has left behind."""
 
 import os
 import tempfile
@@ -10,7 +10,13 @@ from pathlib import Path
 
 import trio
 
+from gateway.app import Readiness, make_app
+from gateway.auth.gate import Gate
+from gateway.service import StoreService
 from stratumfs.catalog.volumes import OPEN, volumes
+from stratumfs.fuse.door import DoorOptions
+from stratumfs.fuse.operations import Operations
+from stratumfs.owner.gateway_door import RootCredentials
 from stratumfs.owner.wire import Running
 from stratumfs.shards.layout import UNFINISHED
 from stratumfs.store.store import Store
@@ -21,29 +27,42 @@ from tests.faults.disk import Image, write_image
 from tests.faults.held import files
 from tests.faults.look import look
 from tests.faults.paths.volumes import at_once
-from tests.faults.run import running, smaller
+from tests.faults.run import KEYS, running, smaller
 from tests.faults.story import Story, after_kill
 from tests.faults.tree import DIRECTORY, Tree
+from tiering.restore import MoveRestorer
 
 SETTLED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An operation that is about to run: *do* leads from *tree*, which is shown now, through *trees*."""
+    """An operation that is about to run: *do* leads from *tree*, which is shown now, through *trees*.
+
+    cut  breaks it off from outside, where it is not cancelled
+    end  what who asked for it does in any case, once it is over
+    """
 
     do: Callable[[], Awaitable[object]]
     tree: Tree
     trees: Sequence[Tree] = ()
+    cut: Callable[[], object] | None = None
+    end: Callable[[], Awaitable[object]] | None = None
 
 
 class Bench:
-    """An open store, and what it showed at first. *turn* counts up, so that names can be new."""
+    """An open store with both doors, and what it showed at first. *turn* counts up, so that names can be new.
 
-    def __init__(self, root: Path, found: Running, tree: Tree) -> None:
-        self.root, self.found, self.tree, self.turn = root, found, tree, 0
+    nursery  for who asks a door for something
+    """
+
+    def __init__(self, root: Path, found: Running, tree: Tree, nursery: trio.Nursery) -> None:
+        self.root, self.found, self.tree, self.turn, self.nursery = root, found, tree, 0, nursery
         self.store: Store = found.store
-        self._kept = _Kept.of(self.store)
+        self.mount = Operations(self.store, nursery, DoorOptions(), _no_kernel, _no_kernel)
+        self.service = StoreService(self.store, restorer=MoveRestorer(found.mover, self.store.tier))
+        self.gateway = make_app(self.service, Gate(RootCredentials(KEYS)), readiness=lambda: Readiness(True))
+        self._kept = _Kept.of(self)
 
     def name(self, what: str) -> str:
         return f"main/t{self.turn}-{what}"
@@ -51,16 +70,18 @@ class Bench:
     def data(self, size: int = STRIPED) -> bytes:
         return self.turn.to_bytes(4, "big") * (size // 4)
 
-    def warmed(self) -> None:
-        """All that an operation opens and keeps is open now."""
-        self._kept = _Kept.of(self.store)
+    async def warmed(self) -> None:
+        """All that an operation opens and keeps is open now, and what work that comes by itself keeps."""
+        async with self.store.catalog.aside.snapshot():
+            pass  # as for an image: SQLite keeps the descriptor for the next one, for closing it would drop locks
+        self._kept = _Kept.of(self)
 
     async def left(self) -> list[str]:
         """What is held that was not before, once all that goes on by itself has ended."""
         deadline = trio.current_time() + SETTLED_S
         while True:
             await self._seal()  # what is still written on its way may open a volume
-            wrong = self._kept.more(_Kept.of(self.store))
+            wrong = self._kept.more(_Kept.of(self))
             if not wrong or trio.current_time() >= deadline:
                 return wrong
             await trio.sleep(0.001)
@@ -107,8 +128,8 @@ class _Kept:
     counts: Counter[str]
 
     @classmethod
-    def of(cls, store: Store) -> "_Kept":
-        counts = Counter[str]()
+    def of(cls, bench: Bench) -> "_Kept":
+        store, counts = bench.store, Counter[str](bench.mount.buffers.statistics())
         counts.update(f"task {name}" for name in _tasks())
         counts.update({f"file {name}": count for name, count in files().items()})
         counts["temporary files"] = len(os.listdir(tempfile.gettempdir()))
@@ -121,6 +142,11 @@ class _Kept:
         for device in store.devices.values():
             counts["threads of devices"] += device.readers.borrowed_tokens + device.writers.borrowed_tokens
         counts["commits waiting"] = vars(store.catalog)["_rounds"].waiting
+        counts["open files"] = len(bench.mount.handles) + len(bench.mount.directories)
+        counts["inodes that the kernel knows"] = len(bench.mount.lookups)
+        counts["reads that wait"] = vars(bench.mount).get("_reads_waiting", 0)
+        counts["requests"] = bench.gateway.statistics().in_flight
+        counts["threads that hash"] = vars(bench.service)["_hashing"].borrowed_tokens
         return cls(counts)
 
     def more(self, now: "_Kept") -> list[str]:
@@ -154,11 +180,11 @@ def all_points(steps: int) -> list[Point]:
 
 
 class _CancelAt(trio.abc.Instrument):
-    """Cancels *scope* at a point of this task and of those below it, whose steps are counted."""
+    """Calls *cancel* at a point of this task and of those below it, whose steps are counted."""
 
-    def __init__(self, scope: trio.CancelScope, point: Point | None) -> None:
+    def __init__(self, cancel: Callable[[], object], point: Point | None) -> None:
         self.steps, self.reached = 0, False
-        self._scope, self._point = scope, point
+        self._call, self._point = cancel, point
         self._task = trio.lowlevel.current_task()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -173,7 +199,7 @@ class _CancelAt(trio.abc.Instrument):
     def _cancel(self, *, waiting: bool) -> None:
         if self._point == Point(self.steps, waiting):
             self.reached = True
-            self._scope.cancel()
+            self._call()
 
     def _concerns(self, task: trio.lowlevel.Task | None) -> bool:
         while task is not None and task is not self._task:
@@ -181,16 +207,22 @@ class _CancelAt(trio.abc.Instrument):
         return task is not None
 
 
-async def _watched(do: Callable[[], Awaitable[object]], point: Point | None) -> _CancelAt:
-    """Run *do*, and cancel it at *point*, if it gets so far."""
+async def _watched(begun: Begun, point: Point | None) -> _CancelAt:
+    """Run it, and cancel it at *point*, if it gets so far."""
     with trio.CancelScope() as scope:
-        watch = _CancelAt(scope, point)
+        watch = _CancelAt(begun.cut or scope.cancel, point)
         trio.lowlevel.add_instrument(watch)
         try:
-            await do()
+            await begun.do()
         finally:
             trio.lowlevel.remove_instrument(watch)
+    if begun.end is not None:
+        await begun.end()
     return watch
+
+
+def _no_kernel(*args: object) -> None:
+    pass
 
 
 @asynccontextmanager
@@ -199,9 +231,10 @@ async def bench(root: Path, image: Image, tree: Tree) -> AsyncIterator[Bench]:
     temporary = root.with_name("tmp")
     temporary.mkdir(exist_ok=True)
     with at_once(), smaller(tempfile, tempdir=str(temporary)):
-        async with running(root) as found:
+        async with running(root) as found, trio.open_nursery() as nursery:
             found.store.writer.stripe_payload = STRIPED
-            yield Bench(root, found, tree)
+            yield Bench(root, found, tree, nursery)
+            nursery.cancel_scope.cancel()
 
 
 async def cancel_at(
@@ -212,23 +245,23 @@ async def cancel_at(
     Raises: AssertionError.
     """
     async with bench(root, *base) as found:
-        steps = (await _watched((await operation(found)).do, None)).steps
+        steps = (await _watched(await operation(found), None)).steps
         assert not (wrong := await found.tidied()), wrong
-        found.warmed()
+        await found.warmed()
         points = list(choose(steps))
         for point in points:
             found.turn += 1
             begun = await operation(found)
             story = Story(begun.tree)
             with story.changing(*(begun.trees or (begun.tree,))):
-                reached = (await _watched(begun.do, point)).reached
+                reached = (await _watched(begun, point)).reached
                 progress = story.progress
             wrong = await found.left()
             await found.store.catalog.sync()
             expected = after_kill([story], [progress if reached else story.progress])
             wrong += expected.differences(await look(found.store))
             found.turn += 1
-            await (await operation(found)).do()
+            await _watched(await operation(found), None)
             wrong += await found.left() + await found.tidied()
             assert not wrong, "\n".join([f"cancelled {point} of {steps}:", *wrong])
     return len(points)

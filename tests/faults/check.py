@@ -10,7 +10,7 @@ from pathlib import Path
 from stratumfs import config
 from stratumfs.catalog import compaction
 from stratumfs.devices.identity import DEVICE_FILE, Identity, has_identity, read_identity
-from stratumfs.errors import ConfigError, DeviceRefused
+from stratumfs.errors import ConfigError, DeviceRefused, StoreFull
 from stratumfs.owner.fill import Filler
 from stratumfs.owner.fsck import Wanted, _fsck
 from stratumfs.owner.wire import Running
@@ -74,13 +74,22 @@ async def wrong_without(image: Image, root: Path, expected: Expected, rng: rando
                     wrong.append(f"read-only: {store.read_only}")
                 buckets = await store.objects.buckets()
                 if buckets and store.read_only is None:
-                    path = f"{buckets[0].name}/{PROBE}/{PROBE}"
-                    data = PROBE.encode() * STRIPED
-                    before = before.put(path, data, await put(store, path, data))
-                    wrong += before.differences(await look(store))
+                    wrong += await _taken(store, before, f"{buckets[0].name}/{PROBE}/{PROBE}", PROBE.encode() * STRIPED)
                 return wrong
     except Exception:
         return traceback.format_exc().splitlines()
+
+
+async def _taken(store: Store, before: Tree, path: str, data: bytes) -> list[str]:
+    """It is there with all else; or is refused where one that is drained is among those that are left, which takes no
+    new volumes."""
+    if len(store.fleet.taking(store.tier)) > store.code.m:
+        return before.put(path, data, await put(store, path, data)).differences(await look(store))
+    try:
+        await put(store, path, data)
+    except StoreFull:
+        return before.differences(await look(store))
+    return ["what no devices are left for was taken"]
 
 
 def _too_few(store: Store) -> bool:

@@ -107,8 +107,9 @@ class Failer:
         self._left -= 1
         if self._left == -1:
             self.failed = step, path
-            if self._for_good:
-                self.dead = self._root / path.relative_to(self._root).parts[0]
+            below = path.relative_to(self._root).parts
+            if self._for_good and below:  # the folder above is no disk
+                self.dead = self._root / below[0]
             self._fail()
 
     def synced(self, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +28,7 @@ from stratumfs.store.remote_tier import RemoteTier
 from stratumfs.store.store import Store
 from tests.faults.calls import Watch, watched
 from tests.faults.disk import Image, image_below, write_image
+from tests.faults.inline import on_the_loop
 from tests.faults.service import folder_remote
 from tests.faults.story import Story
 from tests.faults.tree import Tree
@@ -140,6 +141,7 @@ class Run:
         self.stories: Sequence[Story] = ()
         self._random = random.Random(seed)
         self._watch = watch
+        self._recording = False
         self._at_end = at_end
 
     @property
@@ -158,6 +160,7 @@ class Run:
     def recording_all(self, stories: Sequence[Story]) -> Iterator[None]:
         """The same for a run that tells several stories at once."""
         self.stories = stories
+        self._recording = True
         self._watch.begin(self.root, stories)
         yield
         self._watch.end()
@@ -175,7 +178,9 @@ class Run:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[wire.Running]:
         """The same, with what the owner knows besides."""
-        async with running(self.root) as found:
+        async with AsyncExitStack() as stack:
+            with nullcontext() if self._recording else on_the_loop(self.root):  # nobody wants to see how it was opened
+                found = await stack.enter_async_context(running(self.root))
             try:
                 yield found
             except Exception as error:

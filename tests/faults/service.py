@@ -8,18 +8,21 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import msgspec
 
 from stratumfs.config import SETTINGS_FILE, Cold, render_cold
 from stratumfs.devices.identity import read_identity, sync_folder
 from stratumfs.errors import DeviceFailed, ShardMissing, of_device
-from stratumfs.ids import Buffer
+from stratumfs.ids import Buffer, VolumeId
 from stratumfs.owner import cold_key
 from stratumfs.shards.remote import Listed
 from stratumfs.shards.remote_shards import VOLUMES
 
 FOLDER = "remote"
+UNKNOWN_VOLUME = VolumeId(b"unknown".ljust(16, b"-"))
+"""Of which an object may lie there, and no row anywhere."""
 COLD = Cold("s3://bucket/prefix", key_file="/nowhere", keep_days=0.0)
 
 
@@ -38,7 +41,9 @@ class FolderRemote:
         temporary = path.with_name(f"{path.name}.new")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.pwrite(descriptor, source, 0)
+            done = 0
+            while done < len(source):
+                done += os.pwrite(descriptor, memoryview(source)[done:], done)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -101,7 +106,8 @@ def add_cold(root: Path, keep_days: float = 0.0) -> None:
     (root / FOLDER / ident.hex() / VOLUMES).mkdir(parents=True)
     secret = root / "secret"
     cold_key.write_secret(secret, cold_key.make_secret())
-    key = cold_key.make_key(ident, secret.read_text().strip())
+    with patch.object(cold_key, "_SCRYPT_N", 2):
+        key = cold_key.make_key(ident, secret.read_text().strip())
     for folder in (store, *_devices(root)):
         cold_key.write_wrapped(folder, key)
     text = render_cold(msgspec.structs.replace(COLD, keep_days=keep_days)).replace("/nowhere", str(secret))

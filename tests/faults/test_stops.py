@@ -11,7 +11,7 @@ import pytest
 from tests.faults.check import wrong_after, wrong_without
 from tests.faults.conftest import SEED
 from tests.faults.disk import Image
-from tests.faults.paths import LACKING, PATHS, cold
+from tests.faults.paths import LACKING, PATHS
 from tests.faults.paths.volumes import UNKNOWN_BYTES
 from tests.faults.record import END, Recorded, record, stops
 from tests.faults.table import rows
@@ -30,11 +30,6 @@ async def test_stop_at_each_step(name: str, root: Path, base: tuple[Image, Tree]
 @pytest.mark.parametrize("name", ["put-stripes", "volume-seal"])
 async def test_stop_at_each_step_of_six_shards(name: str, root: Path, wide_base: tuple[Image, Tree]) -> None:
     await _stop_at_each_step(name, root, await record(PATHS[name], root, *wide_base, SEED))
-
-
-async def test_stop_at_each_step_of_going_to_the_cold_tier_again(root: Path, base: tuple[Image, Tree]) -> None:
-    """Not among the paths of the crash table, whose matrix is of a rehearsal that did not have it."""
-    await _stop_at_each_step("cold-again", root, await record(cold.cold_again, root, *base, SEED))
 
 
 async def test_a_shard_that_no_row_knows_is_somewhere_at_each_step(root: Path, base: tuple[Image, Tree]) -> None:

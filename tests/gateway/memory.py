@@ -13,11 +13,12 @@ from gateway.auth.gate import Gate
 from gateway.auth.principal import Authenticated
 from gateway.checksums import Algorithm
 from gateway.errors import S3Error
+from gateway.limits import REQUEST_XML_MAX
 from gateway.request import Request
 from gateway.response import Buffer, Responder, Response, xml_response
 from gateway.serve import Tls, serve
 from stratumfs.ids import ROOT_INODE
-from stratumfs.limits import CONNECTIONS_MAX, REQUEST_XML_MAX
+from stratumfs.limits import CONNECTIONS_MAX
 from stratumfs.values import BucketInfo, Checksum, ListedObject
 
 ACCESS_KEY = "AKIASTRATUMTEST"

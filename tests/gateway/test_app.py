@@ -11,10 +11,10 @@ from lxml import etree
 from gateway.app import Door, Readiness, make_app, new_ids
 from gateway.auth.gate import Gate
 from gateway.auth.principal import Authenticated
+from gateway.limits import REQUEST_HEAD_MAX
 from gateway.request import Request
 from gateway.response import Buffer, Responder, Response
 from stratumfs.errors import StoreReadOnly
-from stratumfs.limits import REQUEST_HEAD_MAX
 from tests.gateway.memory import ACCESS_KEY, SECRET, Credentials, Running, running
 from tests.gateway.requests import scope, signed
 

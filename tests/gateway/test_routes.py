@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import S3Error
+from gateway.limits import REQUEST_HEADERS_MAX, REQUEST_TARGET_MAX
 from gateway.operations import (
     BUCKET_DEFAULT,
     BUCKET_SUBRESOURCES,
@@ -17,7 +18,6 @@ from gateway.operations import (
     Operation,
 )
 from gateway.routes import parse
-from stratumfs.limits import REQUEST_HEADERS_MAX, REQUEST_TARGET_MAX
 from tests.gateway.requests import IDS, request, scope
 
 COPY = {"x-amz-copy-source": "/b/k"}

@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError
 from stratumfs.owner.client import connect
 from stratumfs.owner.lock import Locks
 from stratumfs.owner.mounts import mount_at
-from tests.doors import BIN, COMMAND_S, CommandFailed, Doors, free_port, opened_doors, run
+from tests.doors import BIN, COMMAND_S, CommandFailed, Doors, opened_doors, run
+from tools.measure.processes import free_port
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
 

@@ -15,7 +15,8 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.doors import BIN, Doors, free_port, run
+from tests.doors import BIN, Doors, run
+from tools.measure.processes import free_port
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
 PAGE = Path(__file__).parents[2] / "man" / "stratumfs-metrics.7"

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from stratumfs.owner.mounts import mount_at
-from tests.doors import BIN, free_port
+from tests.doors import BIN
+from tools.measure.processes import free_port
 
 pytestmark = [pytest.mark.mount, pytest.mark.client, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from stratumfs.limits import REQUEST_XML_SETTING_MAX
+from gateway.limits import REQUEST_XML_SETTING_MAX
 from tests.s3.door import ACCESS_KEY, REGION, SECRET_KEY, Gateway
 
 pytestmark = pytest.mark.client

@@ -39,10 +39,10 @@ def test_settings_come_before_what_is_usual() -> None:
     [
         (None, {}, "STANDARD", Hint.NONE),
         (b"warm", {"stratum-hint": "hot"}, "STANDARD", Hint.PIN_FIRST + 1),
-        (b"none", {"stratum-hint": "hot"}, "GLACIER", Hint.HOT),
+        (b"none", {"stratum-hint": "hot"}, "GLACIER_IR", Hint.HOT),
         (b"cold", {}, "STANDARD", Hint.NONE),  # of a tier that there is not
         (None, {"stratum-hint": " Cold "}, "STANDARD", Hint.COLD),
-        (None, {"stratum-hint": "lukewarm"}, "GLACIER", Hint.NONE),
+        (None, {"stratum-hint": "lukewarm"}, "GLACIER_IR", Hint.NONE),
         (None, {}, "STANDARD_IA", Hint.COLD),
     ],
 )

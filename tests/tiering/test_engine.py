@@ -307,6 +307,8 @@ async def test_what_is_known_of_all_objects_is_read_by_threads_alone(tmp_path: P
 class Asked:
     """As the owner's: what knows the engine."""
 
+    recorder = object()
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
@@ -604,7 +606,7 @@ async def test_bytes_of_tiers_are_added_up_in_steps(tmp_path: Path) -> None:
             return tier_bytes_behind(tx, after, limit=1)
 
         with patch.object(tiering.room, "tier_bytes_behind", counted):
-            assert (await tiering.room.tier_bytes(running.store.catalog))["hot"][0] == 3 * SIZE
+            assert (await tiering.room.tier_bytes(running.store))["hot"][0] == 3 * SIZE
         assert steps == 4
 
 

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -11,6 +13,8 @@ import trio
 from stratumfs.catalog.moves import named
 from stratumfs.catalog.volumes import OPEN, volumes
 from stratumfs.catalog.xattrs import PIN
+from stratumfs.errors import DeviceFailed, StoreFull, StoreReadOnly
+from stratumfs.fuse.buffer import FileBuffer
 from stratumfs.fuse.buffers import Buffers
 from stratumfs.ids import InodeNo
 from stratumfs.values import Conditions, Name, ObjectSpec
@@ -136,3 +140,104 @@ async def test_what_is_written_through_the_mount_goes_where_its_directory_is_pin
         assert bytes(await store.reader.read(buffer.ino, 0, len(data))) == data
         await table.close(buffer)
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def pinned_file(tmp_path: Path) -> AsyncIterator[tuple[Running, Buffers, FileBuffer]]:
+    """Open for writing below a directory that is pinned to the warm tier."""
+    async with running_engine(tmp_path, Clock()) as running, trio.open_nursery() as nursery:
+        landing(running)
+        store = running.store
+        await put(running, "dir/first", ObjectSpec())
+        await pin(running, b"dir/", b"warm")
+        table = Buffers(store, nursery, lambda attributes: None)
+        yield running, table, await opened_below(running, table, b"dir/")
+        nursery.cancel_scope.cancel()
+
+
+async def opened_below(running: Running, table: Buffers, directory: bytes) -> FileBuffer:
+    ino = await running.store.catalog.read(named, "bucket", directory)
+    return table.open(await running.store.files.make(ino, Name(b"f"), 0o100644, 0, 0, time.time_ns()))
+
+
+async def strike_warm(running: Running, count: int) -> None:
+    for device in running.store.fleet.up("warm")[:count]:
+        await running.store.fleet.strike(device.id, DeviceFailed("it is gone", device.label))
+
+
+@pytest.mark.parametrize("synced", [False, True])
+async def test_regression_a_file_whose_tier_dies_goes_on_in_the_first_one(tmp_path: Path, synced: bool) -> None:
+    """It was EROFS until the file was closed, and what it held kept all others from memory."""
+    data = os.urandom(5 * MIB + 70_000)
+    async with pinned_file(tmp_path) as (running, table, buffer):
+        await buffer.write(0, data[: 3 * MIB])
+        if synced:
+            await buffer._sender.flush()
+        await strike_warm(running, 2)
+        assert running.store.read_only is None
+        await buffer.write(3 * MIB, data[3 * MIB :])
+        table._memory.limit = 0
+        other = await opened_below(running, table, b"")
+        await other.write(0, b"x")
+        await table.make_room(other)
+        await buffer.publish(durable=True)
+        found = {each.tier for each in await running.store.catalog.read(volumes, OPEN)}
+        assert found == {"hot"}
+        if not synced:
+            assert await running.tier(buffer.ino) == "hot"
+            assert bytes(await running.store.reader.read(buffer.ino, 0, len(data))) == data
+
+
+async def test_regression_a_file_whose_tier_is_full_goes_on_in_the_first_one(tmp_path: Path) -> None:
+    """What was written there stays there, what comes later does not."""
+    data = os.urandom(5 * MIB + 70_000)
+    async with pinned_file(tmp_path) as (running, _, buffer):
+        await buffer.write(0, data[: 3 * MIB])
+        await buffer._sender.idle()
+        warm = running.store.writers["warm"]
+        warm.space.now = type(warm.space.now)(warm.space.now.total, 0)
+        await buffer.write(3 * MIB, data[3 * MIB :])
+        await buffer.publish(durable=True)
+        assert {each.tier for each in await running.store.catalog.read(volumes, OPEN)} == {"hot", "warm"}
+        assert bytes(await running.store.reader.read(buffer.ino, 0, len(data))) == data
+
+
+async def test_a_store_that_is_read_only_takes_no_bytes_for_another_tier_either(tmp_path: Path) -> None:
+    async with pinned_file(tmp_path) as (running, _, buffer):
+        running.store.refuse_writes("for a test")
+        with pytest.raises(StoreReadOnly):
+            await buffer.write(0, bytes(MIB))
+
+
+async def test_regression_what_lands_elsewhere_needs_no_room_in_the_first_tier(tmp_path: Path) -> None:
+    async with running_engine(tmp_path, Clock()) as running:
+        landing(running)
+        store = running.store
+        store.space.now = type(store.space.now)(store.space.now.total, 0)
+        assert await running.tier(await put(running, "key", COLD_HINT)) == "warm"
+        upload = await store.uploads.create("bucket", b"other", COLD_HINT, None, False, time.time_ns())
+        async with store.uploads.part("bucket", b"other", upload.id, SIZE) as writer:
+            await writer.write(bytes(SIZE))
+        assert (await opened_below(running, Buffers(store, store._nursery, lambda _: None), b"")).size == 0
+        with pytest.raises(StoreFull):
+            await put(running, "third", ObjectSpec())
+        warm = store.writers["warm"]
+        warm.space.now = store.space.now
+        with pytest.raises(StoreFull):
+            await put(running, "third", COLD_HINT)
+        with pytest.raises(StoreFull):
+            await store.files.make(await store.catalog.read(named, "bucket", b""), Name(b"g"), 0o100644, 0, 0, 1)
+
+
+async def test_what_is_too_long_for_a_tier_lands_in_another_one_or_is_refused_at_once(tmp_path: Path) -> None:
+    async with running_engine(tmp_path, Clock()) as running:
+        landing(running)
+        store = running.store
+        warm = store.writers["warm"]
+        warm.space.now = type(warm.space.now)(100 * MIB, 10 * MIB)
+        for length, tier in ((8 * MIB, "warm"), (10 * MIB, "hot")):
+            async with store.objects.put("bucket", b"key", COLD_HINT, length) as writer:
+                assert writer._stream._writer.tier == tier
+        with pytest.raises(StoreFull, match="do not fit"):
+            async with store.objects.put("bucket", b"key", COLD_HINT, store.space.now.free + 1):
+                raise AssertionError

@@ -96,6 +96,30 @@ async def test_of_the_engine_and_an_operator_the_last_one_is_named(tmp_path: Pat
         assert (then["tier"], then["by"]) == ("warm", "policy")
 
 
+async def test_regression_at_a_time_before_two_moves_it_was_not_where_the_last_one_found_it(tmp_path: Path) -> None:
+    async with running_engine(tmp_path, Clock()) as running:
+        ino, other = await running.put("dir/key"), await running.put("other")
+        times = [time.time()]
+        async with trio.open_nursery() as nursery:
+            mover = Mover(running.store)
+            nursery.start_soon(mover.serve)
+            for each, tier in ((ino, "warm"), (ino, "hot"), (other, "warm")):
+                await (await mover.ask(each, tier, 0, f"to {tier}")).ended.wait()
+                times.append(time.time())
+            nursery.cancel_scope.cancel()
+        told = [(await explain(running, ino, at))["then"] for at in times]
+        assert [(each["tier"], each["by"]) for each in told] == [
+            (None, "moved"),  # all that is known is that it came from the warm tier in the end
+            ("warm", "moved"),
+            ("hot", "operator"),
+            ("hot", "operator"),
+        ]
+        then = (await explain(running, other, times[0]))["then"]
+        assert (then["tier"], then["by"]) == (None, "moved")
+        then = (await explain(running, other, times[2]))["then"]
+        assert (then["tier"], then["by"]) == ("hot", "placed")
+
+
 async def test_what_is_promised_is_what_the_engine_does(tmp_path: Path) -> None:
     """Reads that come at the door, and the engine that carries out what they decide."""
     async with running_engine(tmp_path, Clock(), hot=4.5 * SIZE) as running:

@@ -1,6 +1,7 @@
 """Memory while large objects go in and out: so many PUTs beside as many GETs, each of a whole object, through S3.
 
-Prints what was resident at most, by VmHWM of the owner, before and behind it, and how fast it went.
+Prints what was resident at most, by VmHWM of the owner, before and behind it, and how fast it went. Ends with 1 if that
+is more than 300 MiB.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from tools.measure.load import download, upload
 
 MIB = 1 << 20
 _BUCKET = "memory"
+_MOST, _MIB_MAX = "MiB resident at most", 300
 
 
 def _resident_max(doors: Doors) -> float:
@@ -64,7 +66,7 @@ def run(doors: Doors, folder: Path, size: int, at_once: int) -> dict[str, float]
     took = time.perf_counter() - began
     return {
         "MiB resident before": before,
-        "MiB resident at most": _resident_max(doors),
+        _MOST: _resident_max(doors),
         "MB/s, in and out together": 2 * at_once * size / took / 1e6,
     }
 
@@ -85,4 +87,4 @@ def main(argv: list[str]) -> int:
         for name, value in found.items():
             table.add_row(name, f"{value:,.0f}")
         Console().print(table)
-    return 0
+    return 0 if found[_MOST] < _MIB_MAX else 1

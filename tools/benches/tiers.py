@@ -6,7 +6,7 @@ after the other as its ``upload_file`` does it, and downloads them to the same d
 uploads it encrypts, reads back and compares; what it recalls it decrypts, verifies, codes and syncs.
 
 Then small objects are read at both doors, a few hundred in a second: while nobody else is there, and while the engine
-carries out what a pin decided, to the cold tier and back; beside it, while somebody moves by hand, which nothing paces.
+carries out what a pin decided, to the cold tier and back; and while somebody moves by hand.
 """
 
 import argparse
@@ -316,7 +316,7 @@ class Readers:
 
 def _counts(what: str) -> bool:
     """Whether it is held against the bound."""
-    return what.startswith(BY_ENGINE)
+    return what != QUIET
 
 
 def _met(noticed: Noticed, what: str) -> bool:

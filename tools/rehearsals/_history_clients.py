@@ -198,12 +198,12 @@ class MountHistoryClient(HistoryClient):
         return operations[do](path, value)
 
     def _write(self, path: Path, value: int) -> bool:
-        self._own.write_bytes(content(value))
+        self._prepare(value)
         os.rename(self._own, path)
         return True
 
     def _make(self, path: Path, value: int) -> bool:
-        self._own.write_bytes(content(value))
+        self._prepare(value)
         try:
             os.link(self._own, path)
         except FileExistsError:
@@ -211,6 +211,11 @@ class MountHistoryClient(HistoryClient):
         finally:
             self._own.unlink()
         return True
+
+    def _prepare(self, value: int) -> None:
+        """A file that has no other name: a link whose own name a kill has left would be written through."""
+        self._own.unlink(missing_ok=True)
+        self._own.write_bytes(content(value))
 
     def _take(self, path: Path, value: int) -> bool:
         try:

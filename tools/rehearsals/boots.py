@@ -1,7 +1,8 @@
 """Histories of a catalog on several places: boots with any majority, stops at any step, losses, older places, joins.
 
 Each history is several boots of one catalog, drawn by a seed; whatever was answered in one boot must be there in every
-later one that may write. --first goes on where a run was stopped, or repeats a history that failed.
+later one that may write. Rows are compared with those of the copies all the while, and pages and copies are checked
+behind each boot. --first goes on where a run was stopped, or repeats a history that failed.
 """
 
 import argparse

@@ -12,7 +12,7 @@ import json
 import multiprocessing
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -54,7 +54,7 @@ class Tally:
             new.replace(self._file)
 
 
-def _results(seed: int, first: int, kinds: Sequence[str], workers: int, folder: Path) -> Iterator[Counts]:
+def _results(seed: int, numbers: Iterable[int], kinds: Sequence[str], workers: int, folder: Path) -> Iterator[Counts]:
     """Of one round after the other, several of which run at once.
 
     Raises: Lost.
@@ -62,10 +62,12 @@ def _results(seed: int, first: int, kinds: Sequence[str], workers: int, folder: 
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), prepare, (folder,))
     running: deque[Future[Counts]] = deque()
     try:
-        for number in count(first):
+        for number in numbers:
             running.append(pool.submit(run_round, seed, number, kinds))
             if len(running) > workers:
                 yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -87,8 +89,9 @@ def main(argv: list[str]) -> int:
     tally = Tally(options.seed, options.kinds, options.first, options.state)
     with fast_place() as folder, Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console) as bar:
         task = bar.add_task("states", total=None if options.rounds else options.states, completed=tally.states)
-        results = _results(options.seed, tally.next, options.kinds, options.workers, folder)
         last = options.first + options.rounds if options.rounds else None
+        numbers = count(tally.next) if last is None else range(tally.next, last)
+        results = _results(options.seed, numbers, options.kinds, options.workers, folder)
         while tally.next < last if last is not None else tally.states < options.states:
             try:
                 tally.add(next(results))

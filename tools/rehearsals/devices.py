@@ -3,8 +3,9 @@
 Each round two devices are emptied, die (EIO), are full (ENOSPC) or hang, while writers and readers work at both doors;
 the store folder hangs, and then dies. No read fails, and every writer is answered within the deadline. Then devices are
 replaced by empty ones and rebuilt, a store folder is there again for the next owner, and every file and object is
-compared with what was promised. At last all devices stall at once, which strikes nobody. A run is known by its folder:
-the same folder goes on where it was stopped.
+compared with what was promised. All the while the scrubber reads everything, over and over; behind each round fsck
+does, and must find nothing. At last all devices stall at once, which strikes nobody. A run is known by its folder: the
+same folder goes on where it was stopped.
 """
 
 import argparse
@@ -25,8 +26,9 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import Progress
 
+from stratumfs.cli.exit import Exit
 from tests.both.passthrough import Device, devices
-from tests.doors import BIN, CommandFailed, Doors, opened_doors, run
+from tests.doors import BIN, CommandFailed, Doors, begin, opened_doors, run
 from tests.model.s3 import Reader
 from tools.rehearsals._kill_load import GONE, MountWorker, Promises, S3Worker, Worker, digest
 
@@ -126,12 +128,13 @@ class Rehearsal:
             self._lose(pair, kind)
         self._compare()
         self._check_sound()
+        self._fsck()
         self.round += 1
         self.counts[f"rounds, {kind}"] += 1
         self._save()
 
     def _lose(self, pair: Sequence[int], kind: str) -> None:
-        with self._load() as (workers, readers):
+        with self._scrubbed(pair), self._load() as (workers, readers):
             self._wait_answered(workers, readers)
             for place in pair:
                 (_hang_and_die if place == STORE else KINDS[kind])(self._disks[place])
@@ -151,7 +154,7 @@ class Rehearsal:
         """Longer than one device would be waited for: writes wait, what lies in the catalog is read all the time, and
         when they go on nobody was struck."""
         client = self.doors.client(max_pool_connections=1)
-        with self._load() as (workers, readers):
+        with self._scrubbed(()), self._load() as (workers, readers):
             self._wait_answered(workers, readers)
             for disk in self._disks[:DEVICES]:
                 disk.stall()
@@ -168,6 +171,27 @@ class Rehearsal:
                 for disk in self._disks[:DEVICES]:
                     disk.go_on()
             self._wait_answered(workers, readers)
+
+    @contextmanager
+    def _scrubbed(self, pair: Sequence[int]) -> Iterator[None]:
+        """One pass of the scrubber after the other; the owner goes on with the last one by itself."""
+        there = self._disks[next(slot for slot in PLACES if slot not in pair)].point
+        stop = threading.Event()
+        thread = threading.Thread(target=self._scrub, args=(there, stop), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(DEADLINE_S)
+
+    def _scrub(self, there: Path, stop: threading.Event) -> None:
+        while not stop.is_set():
+            with begin([BIN / "stratumfs", "scrub", "--now", there]) as asking:
+                while asking.poll() is None and not stop.wait(PAUSE_S):
+                    pass
+                asking.terminate()
+            self.counts["passes of the scrubber under the load"] += asking.returncode in (Exit.OK, Exit.DATA)
 
     @contextmanager
     def _load(
@@ -270,6 +294,16 @@ class Rehearsal:
             raise Lost(f"not rebuilt: {said}")
         if complaints := self.doors.complaints():
             raise Lost(f"the owner complains: {complaints[0]}")
+
+    def _fsck(self) -> None:
+        """Raises: Lost."""
+        self.doors.stop()
+        found = self.doors.fsck()
+        if wrong := self.doors.findings(found):
+            raise Lost(f"fsck finds {wrong[:3]}")
+        self.counts["fsck clean"] += 1
+        self.counts["cells that fsck read"] += found["cells"]
+        self.doors.start()
 
     def _compare(self) -> None:
         """Every promised name, and all that lies still, through both doors. Raises: Lost."""

@@ -3,8 +3,8 @@
 Damage: each way in which a shard can be spoilt on each cell of 4+2, and each two ways on each two cells, found and
 mended by the scrubber and by reads through both doors; then one cell more than there is parity, every choice of cells,
 which must be an error at both doors and never a wrong byte. Reads: each call that reads in an opening and a look at
-everything fails, and is short. Cancellation: each operation of the store at each of its checkpoints. Repeatable by its
-seed.
+everything fails, and is short. Cancellation: each operation of the store, each request of S3 (cancelled, and hung up
+on), and each of the kernel at each of their checkpoints. Repeatable by its seed.
 """
 
 import argparse
@@ -19,11 +19,13 @@ from rich.console import Console
 from stratumfs.owner.blame import cause_of
 from tests.faults.base import make_base
 from tests.faults.cancel import all_points, cancel_at
+from tests.faults.cancel_fuse import OPERATIONS as OF_THE_KERNEL
+from tests.faults.cancel_s3 import OPERATIONS as OF_S3
 from tests.faults.damage import all_cases, losing_cases
 from tests.faults.damaged import Missed, made
 from tests.faults.disk import Image
 from tests.faults.place import fast_place
-from tests.faults.test_cancel import OPERATIONS
+from tests.faults.test_cancel import OPERATIONS as OF_THE_STORE
 from tests.faults.test_reads import read_all
 from tests.faults.tree import Tree
 
@@ -67,11 +69,12 @@ def cancellation(folder: Path, console: Console) -> None:
     """Raises: AssertionError."""
     root, total = folder / "root", 0
     base = trio.run(make_base, root, 2, 1)
-    for name, operation in OPERATIONS.items():
+    operations = {**OF_THE_STORE, **OF_S3, **OF_THE_KERNEL}
+    for name, operation in operations.items():
         points = trio.run(cancel_at, operation, root, base, all_points)
         total += points
         console.print(f"cancellation: {name} at {points} points leaves nothing behind")
-    console.print(f"cancellation: {len(OPERATIONS)} operations at {total} points")
+    console.print(f"cancellation: {len(operations)} operations at {total} points")
 
 
 def main(argv: list[str]) -> int:

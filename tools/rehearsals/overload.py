@@ -50,7 +50,7 @@ SLOW_READ_SHARE = 0.5
 DESCRIPTORS_S = 10.0
 """Without one."""
 REFUSED = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE}
-FULL_MIB, FULL_STORE_MIB = 1000, 320
+FULL_MIB, FULL_STORE_MIB = 1000, 96
 """Of each device, and of a disk of the catalog that is full before they are."""
 LARGE, SMALL = (3 * MIB, 200_000, 3000), (12_000,)
 """What files have."""

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import trio
 
+from stratumfs.errors import WriteConflict
 from stratumfs.owner.dump import dump, load
+from stratumfs.store.store import Store
 from tests.faults import acts
 from tests.faults.base import INLINE
 from tests.faults.paths.volumes import at_once
@@ -17,7 +19,7 @@ async def image(run: Run) -> None:
     """The first namespace image is written, sealed and named."""
     async with run.opened() as store:
         with run.recording(), run.story.promising():
-            await store.imager.write()
+            await _write_image(store)
 
 
 async def image_superseded(run: Run) -> None:
@@ -26,8 +28,16 @@ async def image_superseded(run: Run) -> None:
         for _ in range(2):
             await store.imager.write()
         with at_once(), run.recording(), run.story.promising():
-            await store.imager.write()
+            await _write_image(store)
             await store.maintenance.round()
+
+
+async def _write_image(store: Store) -> None:
+    """Where a device is lost meanwhile another one is written, as its task does."""
+    try:
+        await store.imager.write()
+    except WriteConflict:
+        await store.imager.write()
 
 
 async def load_catalog(run: Run) -> None:

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+from stratumfs.catalog import leftovers
 from stratumfs.catalog.connection import WAL
 from stratumfs.catalog.membership import Membership
 from stratumfs.owner.places import IdentityPlace
 from tests.faults import acts
 from tests.faults.acts import etag_of
 from tests.faults.base import INLINE
-from tests.faults.run import Run
+from tests.faults.run import Run, smaller
 
 
 async def fail_over(run: Run) -> None:
@@ -51,4 +52,22 @@ async def copy_leaves(run: Run) -> None:
                 await acts.put(store, "main/behind", data)
 
 
-PATHS = {"fail-over": fail_over, "copy-joins": copy_joins, "copy-leaves": copy_leaves}
+async def former_goes(run: Run) -> None:
+    """A place was left by an epoch, and its disk has no room for what it had: the next look at what is left over."""
+    async with run.opened() as store:
+        members = store.catalog._members
+        assert isinstance(members, Membership)
+        await store.catalog.make_copy_anew(members.copies[0].place, "a test has left it out")
+        with run.recording(), smaller(leftovers, lacks_room=lambda place, needed: True):
+            await members.leftovers.remove(store.catalog._rounds.exclusive)
+            data = run.data(INLINE)
+            with run.story.changing(run.tree.put("main/behind", data, etag_of(data))):
+                await acts.put(store, "main/behind", data)
+
+
+PATHS = {
+    "fail-over": fail_over,
+    "copy-joins": copy_joins,
+    "copy-leaves": copy_leaves,
+    "former-goes": former_goes,
+}

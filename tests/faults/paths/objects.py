@@ -36,6 +36,20 @@ async def put_stripes(run: Run) -> None:
             await acts.put(store, "main/new", data)
 
 
+async def put_hinted(run: Run) -> None:
+    """PUT of a body with a hint: it lands in the slower tier, where a volume is opened for it."""
+    async with run.opened() as store:
+        data, hint = run.data(STRIPED), {"stratum-hint": "cold"}
+        with (
+            run.recording(),
+            run.story.changing(run.tree.put("main/hinted", data, etag_of(data), **hint)),
+        ):
+            await acts.put(store, "main/hinted", data, **hint)
+        [extent] = await store.reader.layout(await acts.find(store, "main/hinted"), 0, STRIPED)
+        assert extent.location is not None
+        assert (await store.reader.volume(extent.location.volume)).tier == "warm"
+
+
 async def put_staged(run: Run) -> None:
     """PUT of a body with more extents than one transaction takes."""
     async with run.opened() as store:
@@ -158,6 +172,7 @@ async def bucket_delete(run: Run) -> None:
 PATHS = {
     "put-inline": put_inline,
     "put-stripes": put_stripes,
+    "put-hinted": put_hinted,
     "put-staged": put_staged,
     "overwrite-by-stripes": overwrite_by_stripes,
     "overwrite-by-inline": overwrite_by_inline,

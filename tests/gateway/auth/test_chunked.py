@@ -10,7 +10,7 @@ from gateway.auth import sigv4
 from gateway.auth.chunked import ChunkedReader, ChunkEnd, ChunkVerifier, Event, Trailers
 from gateway.auth.sigv4 import ChunkSigner, Scope
 from gateway.errors import S3Error
-from stratumfs.limits import SMALL_CHUNKS_MAX
+from gateway.limits import SMALL_CHUNKS_MAX
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 SCOPE = Scope("20130524", "us-east-1", "s3")

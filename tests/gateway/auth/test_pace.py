@@ -10,7 +10,7 @@ import trio
 from gateway.auth.sigv4 import EMPTY_SHA256
 from gateway.auth.verified import Checks, PlainReader, VerifiedBody
 from gateway.errors import S3Error
-from stratumfs.limits import BODY_WINDOW_MIN, BODY_WINDOW_S
+from gateway.limits import BODY_WINDOW_MIN, BODY_WINDOW_S
 
 SIZE = 300 * 1024
 

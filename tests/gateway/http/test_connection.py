@@ -1,5 +1,6 @@
 """Connections: what a client does to one must stay its own trouble."""
 
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -10,16 +11,19 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import ResponseReceived, StreamEnded, StreamReset
+from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
+from h2.settings import SettingCodes
 
 from gateway.auth.principal import Authenticated
-from gateway.http.http2 import Inbox
+from gateway.limits import ANSWER_IDLE_S, BODY_WINDOW_MIN, BODY_WINDOW_S, ENCRYPTED_MAX
 from gateway.request import Request
 from gateway.response import Response
 from gateway.serve import Tls, bind, serve
-from stratumfs.limits import ANSWER_IDLE_S
-from tests.gateway.memory import Running, running
+from stratumfs.values import Checksum
+from tests.gateway.memory import ACCESS_KEY, SECRET, Running, Stored, running
+from tests.gateway.requests import signed
 from tests.gateway.test_app import lines
 
 HANG_S = 20
@@ -54,18 +58,6 @@ async def test_a_body_that_nobody_takes_holds_nothing_up(gateway: Running, monke
         with trio.fail_after(HANG_S):
             while gateway.door.statistics().requests != {("DeleteObject", 204): 1}:
                 await trio.lowlevel.checkpoint()
-
-
-async def test_the_word_that_all_is_over_needs_no_room() -> None:
-    inbox = Inbox()
-    with trio.fail_after(HANG_S):
-        async with trio.open_nursery() as nursery:
-            for _ in range(20):
-                nursery.start_soon(inbox.put, {"type": "http.request", "body": b"x", "more_body": True})
-            await trio.testing.wait_all_tasks_blocked()
-            await inbox.put({"type": "http.disconnect"})
-    types = [(await inbox.receive())["type"] for _ in range(13)]
-    assert types == ["http.request"] * 10 + ["http.disconnect"] * 3
 
 
 async def test_who_asks_before_sending_a_body_is_told_to_when_the_body_is_wanted(gateway: Running) -> None:
@@ -104,6 +96,37 @@ async def test_who_asks_before_sending_a_body_is_spared_it_by_a_refusal(gateway:
             assert await stream.receive_some() == b""
         assert answer.startswith(b"HTTP/1.1 40")
         assert b"connection: close" in answer
+
+
+async def test_a_body_that_makes_no_progress_is_answered_and_one_that_moves_lives(
+    gateway: Running, mock_clock: trio.testing.MockClock
+) -> None:
+    gateway.service.buckets["b"] = {}
+    size = 4 * BODY_WINDOW_MIN
+
+    async def sent(piece: int) -> bytes:
+        """The answer where so many bytes come in just less than each window."""
+        stream = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+        request = lines(gateway, "PUT", "/b/k", bytes(size))
+        async with stream:
+            await stream.send_all(request[:-size])
+            for start in range(0, size, piece):
+                # The gateway has taken what came before by then: the window begins with its last byte.
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                mock_clock.jump(BODY_WINDOW_S - 1)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                with suppress(trio.BrokenResourceError):
+                    await stream.send_all(bytes(min(piece, size - start)))
+                with trio.move_on_after(0):
+                    if answer := await stream.receive_some():
+                        return answer
+            return bytes(await stream.receive_some())
+
+    assert (await sent(BODY_WINDOW_MIN)).startswith(b"HTTP/1.1 200")
+    answer = await sent(BODY_WINDOW_MIN // 3)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"<Code>RequestTimeout</Code>" in answer
+    assert b"connection: close" in answer
 
 
 async def test_clear_text_is_never_upgraded(gateway: Running) -> None:
@@ -178,6 +201,149 @@ async def test_http_2_refuses_what_is_no_ascii_and_goes_on(
     assert "Traceback" not in capsys.readouterr().out
 
 
+@pytest.mark.client
+async def test_regression_an_answer_that_a_client_of_http_2_does_not_take_is_given_up(
+    tls: Tls, mock_clock: trio.testing.MockClock
+) -> None:
+    """A stranger could have any number of them: TCP knows nothing of the windows within a connection."""
+    async with running(tls) as gateway:
+        context = ssl.create_default_context(cafile=str(tls.certificate))
+        context.set_alpn_protocols(["h2"])
+        tcp = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+        stream = trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True)
+        client = H2Connection()
+        client.initiate_connection()
+        client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 100})
+        head = {":method": "GET", ":scheme": "https", ":authority": "localhost", ":path": "/b/k"}
+        seen: list[object] = []
+
+        async def talk(wanted: type[object]) -> None:
+            """Until there is an event of that kind."""
+            await stream.send_all(client.data_to_send())
+            while not any(isinstance(each, wanted) for each in seen):
+                seen.extend(client.receive_data(await stream.receive_some()))
+                await stream.send_all(client.data_to_send())
+            seen.clear()
+
+        async def pass_by(seconds: float) -> None:
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            mock_clock.jump(seconds)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+
+        client.send_headers(1, list(head.items()), end_stream=True)
+        await talk(DataReceived)
+        await pass_by(ANSWER_IDLE_S - 1)
+        client.increment_flow_control_window(50, 1)
+        await talk(DataReceived)
+        await pass_by(ANSWER_IDLE_S - 1)
+        assert gateway.door.statistics().in_flight == 1
+        await pass_by(2)
+        assert gateway.door.statistics().in_flight == 0
+        await talk(StreamReset)
+        client.send_headers(3, list(head.items()), end_stream=True)
+        client.increment_flow_control_window(5000, 3)
+        await talk(StreamEnded)
+        await tcp.aclose()
+
+
+@pytest.mark.client
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_download_over_http_2_that_is_broken_off_ends(tls: Tls, reset: bool) -> None:
+    async with running(tls) as gateway:
+        gateway.service.buckets["b"] = {b"k": Stored(bytes(8 << 20), "e", {}, Checksum("CRC64NVME", ""))}
+        context = ssl.create_default_context(cafile=str(tls.certificate))
+        context.set_alpn_protocols(["h2"])
+        tcp = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+        stream = trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True)
+        client = H2Connection()
+        client.initiate_connection()
+        authority = f"localhost:{gateway.port}"
+        found = signed("GET", f"https://{authority}/b/k", {}, ACCESS_KEY, SECRET)
+        head = {":method": "GET", ":scheme": "https", ":authority": authority, ":path": "/b/k"}
+        others = [(name.decode(), value.decode()) for name, value in found.raw_headers if name != b"host"]
+        client.send_headers(1, [*head.items(), *others], end_stream=True)
+        met = False
+        while not met:
+            await stream.send_all(client.data_to_send())
+            met = any(isinstance(each, DataReceived) for each in client.receive_data(await stream.receive_some()))
+        assert gateway.door.statistics().in_flight == 1
+        if reset:
+            client.reset_stream(1)
+            await stream.send_all(client.data_to_send())
+        else:
+            await tcp.aclose()
+        with trio.fail_after(HANG_S):
+            while gateway.door.statistics().in_flight:
+                await trio.lowlevel.checkpoint()
+        assert gateway.door.statistics().unexpected_errors == 0
+        await tcp.aclose()
+
+
+@pytest.mark.client
+@pytest.mark.parametrize("seen", [ResponseReceived, StreamEnded])
+async def test_regression_a_client_of_http_2_that_is_gone_leaves_nothing(tls: Tls, seen: type[object]) -> None:
+    """Its connection stayed with its tasks until it had idled for 75 seconds, and with an answer that it had not taken
+    for ever."""
+    async with running(tls) as gateway:
+        await trio.testing.wait_all_tasks_blocked()
+        before = trio.lowlevel.current_statistics().tasks_living
+        context = ssl.create_default_context(cafile=str(tls.certificate))
+        context.set_alpn_protocols(["h2"])
+        for _ in range(3):
+            tcp = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+            stream = trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True)
+            client = H2Connection()
+            client.initiate_connection()
+            head = {":method": "GET", ":scheme": "https", ":authority": "localhost", ":path": "/b/k"}
+            for number in (1, 3):
+                client.send_headers(number, list(head.items()), end_stream=True)
+            met = False
+            while not met:
+                await stream.send_all(client.data_to_send())
+                met = any(isinstance(each, seen) for each in client.receive_data(await stream.receive_some()))
+            await tcp.aclose()
+        with trio.fail_after(HANG_S):
+            while trio.lowlevel.current_statistics().tasks_living > before:
+                await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.client
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [("authorization", "a"), ("authorization", "b")],
+        [("content-length", "0"), ("content-length", "0")],
+        [(":path", "/b/%zz")],
+        [(":path", "/b/a%00b")],
+        [(":path", "/b/%ff")],
+        [(":path", "https://localhost/b/k")],
+        [(":path", "/b/k#f")],
+    ],
+)
+async def test_http_2_refuses_what_http_1_refuses(tls: Tls, wrong: list[tuple[str, str]]) -> None:
+    async with running(tls) as gateway:
+        context = ssl.create_default_context(cafile=str(tls.certificate))
+        context.set_alpn_protocols(["h2"])
+        tcp = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+        stream = trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True)
+        client = H2Connection(H2Configuration(validate_outbound_headers=False))
+        client.initiate_connection()
+        sound = {":method": "GET", ":scheme": "https", ":authority": "localhost", ":path": "/b/k"}
+        pseudo = dict(each for each in wrong if each[0] in sound)
+        client.send_headers(1, [*(sound | pseudo).items(), *(each for each in wrong if each[0] not in sound)], True)
+        client.send_headers(3, list(sound.items()), end_stream=True)
+        statuses: dict[int, bytes] = {}
+        with trio.fail_after(HANG_S):
+            while len(statuses) < 2:
+                await stream.send_all(client.data_to_send())
+                for event in client.receive_data(await stream.receive_some()):
+                    if isinstance(event, ResponseReceived):
+                        statuses[event.stream_id] = dict(event.headers)[b":status"]
+        assert statuses == {1: b"400", 3: b"403"}
+        assert not gateway.service.seen
+        await tcp.aclose()
+
+
 async def test_an_answer_up_to_the_end_that_breaks_off_is_no_end() -> None:
     """HTTP/1.0 has no chunks: where an answer of unknown length breaks off, the connection must, too."""
 
@@ -203,3 +369,31 @@ async def test_a_client_that_takes_nothing_is_given_up_by_the_kernel() -> None:
         accepted, _ = await listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == ANSWER_IDLE_S * 1000
+
+
+@pytest.mark.client
+async def test_regression_no_more_of_an_answer_is_encrypted_at_once_than_a_slow_client_may_hold(
+    tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TLS made two copies of each chunk: a download that stood still held three MiB in place of one."""
+    sizes: list[int] = []
+    send_all = trio.SSLStream.send_all
+
+    async def noted(stream: trio.SSLStream[Any], data: bytes | memoryview) -> None:
+        sizes.append(len(data))
+        await send_all(stream, data)
+
+    monkeypatch.setattr(trio.SSLStream, "send_all", noted)
+    data = os.urandom(3 << 20)
+    async with running(tls) as gateway:
+        gateway.service.buckets["b"] = {b"k": Stored(data, "e", {}, Checksum("CRC64NVME", ""))}
+        context = ssl.create_default_context(cafile=str(tls.certificate))
+        tcp = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+        stream = trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True)
+        async with stream:
+            request = lines(gateway, "GET", "/b/k", connection="close")
+            await stream.send_all(request)
+            answer = b"".join([piece async for piece in stream])
+        assert answer.endswith(data)
+        assert max(sizes) <= ENCRYPTED_MAX
+        assert sum(sizes) == len(request) + len(answer)

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from gateway.http.source import Stream
+from gateway.limits import CHUNK_HEADER_MAX, REQUEST_HEAD_MAX, REQUEST_HEADERS_MAX, TRAILERS_MAX
 from gateway.serve import Tls, serve
-from stratumfs.limits import CHUNK_HEADER_MAX, REQUEST_HEAD_MAX, REQUEST_HEADERS_MAX, TRAILERS_MAX
 from tests.gateway.http.echo import Answered, Echo, answers
 
 HANG_S = 30

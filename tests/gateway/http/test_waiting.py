@@ -9,8 +9,9 @@ import trio
 import trio.testing
 
 from gateway.http.waiting import Waiting
+from gateway.limits import CONNECTION_IDLE_S
 from gateway.serve import Tls
-from stratumfs.limits import CONNECTION_IDLE_S, CONNECTIONS_MAX
+from stratumfs.limits import CONNECTIONS_MAX
 from tests.gateway.http.test_table import GET, H, connect
 from tests.gateway.memory import Running, running
 from tests.gateway.test_app import exchange, lines

@@ -3,25 +3,32 @@ ones that come for others.
 
 Each boot opens the catalog at some of the places, writes, loses or exchanges a place, and goes on. It may be stopped:
 at one of its steps everything that lies on disk is copied, and the next boot finds the copy. What was answered until
-then must be there for ever, unless the catalog says that it may not be written to.
+then must be there for ever, unless the catalog says that it may not be written to. All the while rows are compared with
+those of the copies, as the scrubber does, and at its beginning and end all is checked that fsck checks of a catalog.
 """
 
+import errno
 import random
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from stratumfs.catalog import chains, membership, seeding
+import trio
+
+from stratumfs.catalog import chains, leftovers, membership, seeding, spares
+from stratumfs.catalog.comparing import Compared, compare_copies
 from stratumfs.catalog.copies import Copy
-from stratumfs.catalog.durability import Primary
+from stratumfs.catalog.durability import Mark, Primary
 from stratumfs.catalog.engine import Catalog
-from stratumfs.errors import StoreReadOnly
-from stratumfs.ids import PlaceId
+from stratumfs.catalog.invariants import integrity
+from stratumfs.errors import ConfigError, StoreReadOnly, StratumError
+from stratumfs.ids import GIB, PlaceId
 from tests.stratumfs.catalog.somewhere import FolderPlace, make_catalog, open_at, place_id, places_in
 from tests.stratumfs.catalog.toy import everything, put
 
@@ -29,6 +36,14 @@ STEPS_MAX = 90
 """Of one boot; a stop that is drawn beyond its last step leaves it whole."""
 HIDDEN = "hidden"
 """What a place that was lost still has on its disk."""
+
+
+def _takes(what: str) -> None:
+    """A place writes what it is told."""
+
+
+def _no_room(what: str) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 class Lost(AssertionError):
@@ -41,10 +56,27 @@ class Stop:
     def __init__(self, number: int, root: Path, copy: Path, answered: dict[int, bytes]) -> None:
         self._left, self._root, self._copy, self._answered = number, root, copy, answered
         self._lock = threading.Lock()
+        self._later: tuple[int, Callable[[], None]] | None = None
         self.promised: dict[int, bytes] | None = None
+
+    def later(self, steps: int, call: Callable[[], None]) -> None:
+        """Call it before the step that comes behind so many, or when `now` is called."""
+        with self._lock:
+            self._later = steps, call
+
+    def now(self) -> None:
+        with self._lock:
+            later, self._later = self._later, None
+            if later is not None:
+                later[1]()
 
     def step(self, what: str) -> None:
         with self._lock:
+            if self._later is not None:
+                steps, call = self._later
+                self._later = (steps - 1, call) if steps else None
+                if not steps:
+                    call()
             self._left -= 1
             if self._left == 0:
                 self.promised = dict(self._answered)
@@ -68,6 +100,8 @@ class Stop:
                 (chains, "write_manifest"),
                 (chains, "new_chain"),
                 (chains, "build_database"),
+                (chains, "forget_manifest"),
+                (seeding, "remove"),
                 (seeding, "seed"),
                 (Copy, "hold"),
                 (Copy, "_open"),
@@ -98,6 +132,7 @@ class Boots:
         self._ident = 0
         self._older: list[Path] = []
         self._stale: set[PlaceId] = set()
+        self._full: set[PlaceId] = set()
         self._unsure = self._made = 0
         self.counts: Counter[str] = Counter()
 
@@ -105,19 +140,22 @@ class Boots:
         """Raises: Lost."""
         await self._boot(range(len(self._places)), None, STEPS_MAX * 10)
         for _ in range(boots - 1):
-            self._come_back_older()
-            await self._boot(self._reachable(), self._rng.choice([None, "copy", "primary", "any"]), self._stop_at())
+            self._come_back_otherwise()
+            await self._boot(
+                self._reachable(), self._rng.choice([None, "copy", "primary", "any", "full"]), self._stop_at()
+            )
 
     def _stop_at(self) -> int:
         return self._rng.randrange(1, STEPS_MAX)
 
     def _reachable(self) -> list[int]:
-        """More than half, and one more for each that has forgotten what it knew, or that may be none of the newest."""
+        """More than half, and one more for each that has forgotten what it knew or had, or may be no newest one."""
         count = len(self._places)
         least = min(count // 2 + 1 + len(self._stale) + self._unsure, count)
         return self._rng.sample(range(count), self._rng.randint(least, count))
 
-    def _come_back_older(self) -> None:
+    def _come_back_otherwise(self) -> None:
+        """One of them as it was before, or with a manifest that cannot be read."""
         self._older = [*self._older, self._folder / f"older-{self.counts['boots']}"][-3:]
         shutil.copytree(self._root, self._older[-1])
         if not self._stale and self._rng.random() < 0.2:
@@ -129,10 +167,17 @@ class Boots:
             shutil.copytree(older / place.name, place)
             self._stale = {self._places[number].id}
             self.counts["a place came back older"] += 1
+        elif not self._stale and self._rng.random() < 0.1:
+            damaged = self._rng.choice(self._places)
+            manifest = damaged.root / "catalog" / chains.MANIFEST
+            if manifest.exists():
+                manifest.write_text("flipped bits")
+                self._stale = {damaged.id}
+                self.counts["a manifest was damaged"] += 1
 
     async def _boot(self, reachable: range | list[int], loss: str | None, stop_at: int) -> None:
         for place in self._places:
-            place.dead = False
+            place.dead, place.before = False, _takes
             hidden = place.root / HIDDEN
             if hidden.exists():
                 shutil.rmtree(place.root / "catalog", ignore_errors=True)
@@ -141,17 +186,21 @@ class Boots:
         copy = self._folder / "stopped"
         before = self._places
         stop = Stop(stop_at, self._root, copy, answered)
-        with stop.watching():
-            async with open_at(self._places, reachable, self._m) as (catalog, booted):
-                self.counts["boots"] += 1
-                if booted.members is None:
-                    self.counts[f"read-only: {booted.why_not.split(':')[0]}"] += 1
-                    if not reachable or "reachable" not in booted.why_not:
-                        raise Lost(f"refused for nothing: {booted.why_not}")
-                else:
-                    await self._check(catalog)
-                    self._stale -= {before[number].id for number in reachable}
-                    await self._work(catalog, booted.members, answered, loss)
+        self.counts["boots"] += 1
+        try:
+            with self._small_disks(), stop.watching():
+                async with open_at(self._places, reachable, self._m) as (catalog, booted):
+                    if booted.members is None:
+                        self._refused(reachable, "read-only", booted.why_not)
+                    else:
+                        await self._check(catalog)
+                        await self._fsck(catalog)
+                        self._stale -= {before[number].id for number in reachable}
+                        async with self._scrubbed(catalog):
+                            await self._work(catalog, booted.members, answered, loss, stop)
+                        await self._fsck(catalog)
+        except ConfigError as error:
+            self._refused(reachable, "not opened", str(error))
         if stop.promised is not None:
             self.counts["stops"] += 1
             self._promised = stop.promised
@@ -161,6 +210,36 @@ class Boots:
         else:
             self._promised, self._unsure = answered, 0
 
+    def _refused(self, reachable: range | list[int], how: str, why: str) -> None:
+        self.counts[f"{how}: {why.split(':')[0]}"] += 1
+        if not reachable or "reachable" not in why:
+            raise Lost(f"refused for nothing: {why}")
+
+    @contextmanager
+    def _small_disks(self) -> Iterator[None]:
+        """In half of the boots none has room for what counts no more; a full one has none for what is answered. In half
+        of them some have little, so that others take over their copies."""
+        short, hold, forget = self._rng.random() < 0.5, Copy.hold, chains.forget_manifest
+
+        def held(copy: Copy, mark: Mark) -> bool:
+            if copy.place in self._full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return hold(copy, mark)
+
+        def forgotten(place: Path) -> None:
+            self.counts["chains that counted no more"] += 1
+            forget(place)
+
+        self._full.clear()
+        little = {place.label for place in self._places if self._rng.random() < 0.3} if self._rng.random() < 0.5 else {}
+        with (
+            patch.object(spares, "room_at", lambda folder: (GIB if folder.parent.name in little else 4 * GIB, 3 * GIB)),
+            patch.object(chains, "forget_manifest", forgotten),
+            patch.object(leftovers, "lacks_room", lambda place, needed: short),
+            patch.object(Copy, "hold", held),
+        ):
+            yield
+
     async def _check(self, catalog: Catalog) -> None:
         found = dict(await catalog.read(everything))
         wrong = {ident for ident, value in self._promised.items() if found.get(ident) != value}
@@ -169,8 +248,43 @@ class Boots:
                 f"{len(wrong)} of {len(self._promised)} answered writes are missing or wrong: {sorted(wrong)[:5]}"
             )
 
+    @asynccontextmanager
+    async def _scrubbed(self, catalog: Catalog) -> AsyncIterator[None]:
+        """While the block runs. Raises: Lost."""
+
+        async def scrub() -> None:
+            while True:
+                self._judge(catalog, await compare_copies(catalog, _step, mend=True), lost=True)
+                self.counts["scrubs beneath"] += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scrub)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _fsck(self, catalog: Catalog) -> None:
+        """Raises: Lost."""
+        if wrong := await catalog.read(integrity):
+            raise Lost(f"pages of the catalog: {wrong[0]}")
+        self._judge(catalog, await compare_copies(catalog, _step, mend=False))
+        self.counts["fsck clean"] += 1
+
+    def _judge(self, catalog: Catalog, found: Compared, *, lost: bool = False) -> None:
+        """*lost*: a place may be lost meanwhile. A copy may have left for another disk. Raises: Lost."""
+        gone = {str(place.root) for place in self._places if place.dead}
+        copies = {copy.label for copy in catalog.copies}
+        not_looked = {label: why for label, why in found.not_looked.items() if label in copies}
+        unread = {label: why for label, why in {**found.bad, **not_looked}.items() if label not in gone}
+        if wrong := [*found.wrong, *found.unknown, *(() if lost else unread.items())]:
+            raise Lost(f"rows of the copies: {wrong[0]}")
+
     async def _work(
-        self, catalog: Catalog, members: membership.Membership, answered: dict[int, bytes], loss: str | None
+        self,
+        catalog: Catalog,
+        members: membership.Membership,
+        answered: dict[int, bytes],
+        loss: str | None,
+        stop: Stop,
     ) -> None:
         await self._write(catalog, answered)
         if self._rng.random() < 0.3:
@@ -180,17 +294,26 @@ class Boots:
         if loss is not None and reachable - 1 > len(self._places) // 2 and len(members.copies) >= self._m:
             victim = {
                 "primary": members.primary,
-                "copy": self._rng.choice([each.place for each in members.copies]),
+                "copy": (copy := self._rng.choice([each.place for each in members.copies])),
+                "full": copy,
                 "any": self._rng.choice([*members.places]),
             }[loss]
-            self._lose(next(place for place in self._places if place.id == victim))
-            self.counts[f"lost: {loss}"] += 1
+            place = next(place for place in self._places if place.id == victim)
+            if self._rng.random() < 0.3:
+                stop.later(self._rng.randrange(25), partial(self._fail, place, f"{loss}, while copies move"))
+                with suppress(StratumError):
+                    await members.join_spares(catalog._rounds.exclusive)
+                stop.now()
+            else:
+                self._fail(place, loss)
             await self._write(catalog, answered)
         elif self._rng.random() < 0.3:
             await self._change_list(catalog)
             await self._write(catalog, answered)
         if self._rng.random() < 0.5:
+            before = set(members.members)
             await members.join_spares(catalog._rounds.exclusive)
+            self.counts["copies that left for others"] += len(before.difference(members.members))
             await self._write(catalog, answered)
 
     async def _change_list(self, catalog: Catalog) -> None:
@@ -235,7 +358,19 @@ class Boots:
             await catalog.commit(put, self._ident, value)
             answered[self._ident] = value
 
+    def _fail(self, place: FolderPlace, loss: str) -> None:
+        if loss.startswith("full"):
+            self._full.add(place.id)
+            place.before = _no_room
+        else:
+            self._lose(place)
+        self.counts[f"lost: {loss}"] += 1
+
     @staticmethod
     def _lose(place: FolderPlace) -> None:
         place.dead = True
         (place.root / "catalog").rename(place.root / HIDDEN) if (place.root / "catalog").exists() else None
+
+
+async def _step(seconds: float, rows: int) -> None:
+    await trio.lowlevel.checkpoint()

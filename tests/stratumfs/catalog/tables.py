@@ -4,6 +4,7 @@ import apsw
 
 from stratumfs.catalog import schema
 from stratumfs.catalog.buckets import create_bucket
+from stratumfs.catalog.state import STATE_DDL
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.ids import Cookie, InodeNo
 
@@ -13,8 +14,9 @@ class Tables:
 
     def __init__(self) -> None:
         self._connection = apsw.Connection(":memory:")
-        for statement in (*schema.TABLES, *schema.ROWS):
+        for statement in (STATE_DDL, *schema.TABLES, *schema.ROWS):
             self._connection.execute(statement)
+        self._connection.execute("insert into catalog_state values ('sequence', 1)")
         self._next = 2
 
     @property

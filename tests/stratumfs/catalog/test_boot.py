@@ -265,3 +265,25 @@ def _chain(place: FolderPlace) -> str:
     manifest = read_manifest(place.folder)
     assert manifest is not None
     return manifest.folder
+
+
+async def test_an_opening_that_has_no_room_for_a_primary_leaves_no_part_of_one_there(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would remove it: the place is not used any more, and the next opening would have even less room."""
+    shutil.rmtree(places[0].root)
+    places[0].root.mkdir()
+    build = chains.build_database
+
+    def full(source: Path, manifest: Manifest, target: Path, *rest: Any) -> int:
+        if target.is_relative_to(places[0].root):
+            (target / DATABASE).write_bytes(b"a part")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return build(source, manifest, target, *rest)
+
+    monkeypatch.setattr(chains, "build_database", full)
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        assert booted.members.primary != STORE_PLACE
+        assert await catalog.read(everything) == KEPT
+    assert chains.all_chains(places[0].folder) == []

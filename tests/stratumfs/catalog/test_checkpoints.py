@@ -1,5 +1,6 @@
 """Checkpoints on a disk that hangs."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from stratumfs.catalog import checkpoints, connection
+from stratumfs.catalog import aside, checkpoints, connection, copies, durability
 from stratumfs.catalog.durability import Checkpointer, Mark, Primary
 from stratumfs.catalog.engine import Catalog
 from stratumfs.errors import StoreBusy
@@ -17,9 +18,11 @@ from stratumfs.ids import STORE_PLACE
 from stratumfs.limits import STRIKE_S
 from tests.stratumfs.catalog.somewhere import (
     FolderPlace,
+    make_catalog,
     open_at,
     pass_s,
     pass_until,
+    places_in,
     unanswered,
     until,
 )
@@ -158,9 +161,43 @@ async def test_whoever_copies_the_database_is_told_of_a_checkpoint_that_could_no
             kept.check()
 
 
+async def test_the_log_is_as_long_as_the_smallest_disk_allows(
+    places: list[FolderPlace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those who hold it: of the second copy, which is not there any more, and of no other place."""
+    small = places[2].root
+
+    def by_place(place: Path | int) -> int:
+        path = Path(os.readlink(f"/proc/self/fd/{place}")) if isinstance(place, int) else place
+        return 100_000 if small in path.parents else 10_000_000
+
+    for module in (copies, durability):
+        monkeypatch.setattr(module, "log_bytes", by_place)
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        assert booted.members.log_bytes == 100_000
+        for ident in range(20):
+            await catalog.commit(put, ident, b"x" * 20_000)
+        assert catalog.statistics().checkpoints > 0
+        await catalog.strike(places[2].id, "EIO")
+        assert booted.members.log_bytes == 10_000_000
+
+
+def test_disks_that_are_small_have_short_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Found:
+        f_frsize = 1
+
+        def __init__(self, total: int) -> None:
+            self.f_blocks = total
+
+    for total, length in ((100, 8), (400, 12.5), (1000, 31.25), (2048, 64), (1 << 20, 64)):
+        monkeypatch.setattr(os, "statvfs", lambda place, total=total: Found(total << 20))
+        assert connection.log_bytes(Path("/")) == int(length * (1 << 20))
+
+
 async def test_a_log_that_became_long_gives_its_room_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it is started over, at the next commit."""
-    monkeypatch.setattr(connection, "LOG_BYTES_KEPT", 100_000)
+    monkeypatch.setattr(connection, "log_bytes_kept", lambda folder: 100_000)
     log = tmp_path / "catalog.db-wal"
     async with running(tmp_path) as catalog:
         for ident in range(20):
@@ -170,3 +207,33 @@ async def test_a_log_that_became_long_gives_its_room_back(tmp_path: Path, monkey
         await catalog.commit(put, 20, b"x" * 10)
         assert log.stat().st_size <= 100_000
         assert len(await catalog.read(everything)) == 21
+
+
+async def test_regression_who_keeps_the_log_heeds_the_room_of_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that grew beside a dump filled small devices, whose copies were given up, and the store was read-only."""
+    places = places_in(tmp_path, 5)
+    make_catalog(places)
+    fits, release = {place.root.name: True for place in places}, threading.Event()
+
+    def has_room(folder: Path) -> bool:
+        if "hangs" in fits:
+            assert release.wait(60)
+        return fits[folder.parent.parent.name]
+
+    monkeypatch.setattr(aside, "_has_log_room", has_room)
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        [copy, *_] = booted.members.copies
+        assert not await catalog.aside.check_log()
+        monkeypatch.setattr(aside, "CHECKPOINT_LATE_BYTES", 0)
+        assert await catalog.aside.check_log()
+        fits[copy.folder.parent.parent.name] = False
+        with pytest.raises(StoreBusy):
+            await catalog.aside.check_log()
+        fits["hangs"] = True
+        monkeypatch.setattr(aside, "COPY_ROOM_S", 0.01)
+        for _ in range(3):
+            assert await catalog.aside.check_log()
+        release.set()

@@ -2,18 +2,22 @@
 not blamed."""
 
 import errno
+import itertools
 import tempfile
-from collections.abc import AsyncIterator, Collection
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pytest
+import trio
 import trio.testing
 
 from stratumfs.catalog import comparing
 from stratumfs.catalog.chains import copy_files
-from stratumfs.catalog.compare import Change, Row, Table, put_right, right_one
-from stratumfs.catalog.comparing import compare_copies
+from stratumfs.catalog.compare import Change, Key, Row, Table, put_right, right_one
+from stratumfs.catalog.comparing import Compared, _Comparison, compare_copies
+from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.snapshot import CopyAt
 from stratumfs.catalog.transaction import Touched, Transaction
 from stratumfs.errors import NoSuchBucket
@@ -23,6 +27,8 @@ from stratumfs.store.store import Store
 from tests.faults.rot import rot
 from tests.faults.run import make_here, opened
 from tests.stratumfs.store.helpers import put
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -132,6 +138,69 @@ async def test_what_is_changed_meanwhile_is_no_fault(store: Store) -> None:
     found = await compare_copies(store.catalog, change, mend=True)
     assert number > 20
     assert (found.copies, found.wrong, found.bad, found.unknown) == (3, [], {}, [])
+
+
+async def test_regression_what_comes_and_goes_while_copies_are_asked_is_no_fault(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The primary had no such row before, and none behind; good copies were made anew for what they had between."""
+    numbers, synced = itertools.count(1), comparing._synced
+
+    async def come(catalog: Catalog) -> None:
+        await store.catalog.write(_come, next(numbers))
+        await synced(catalog)
+
+    def go_behind(ask: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+        async def asked(*args: object, **more: object) -> T:
+            found = await ask(*args, **more)
+            await store.catalog.write(_go)
+            return found
+
+        return asked
+
+    monkeypatch.setattr(comparing, "_synced", come)
+    for name in ("_snapshot", "_voices"):
+        monkeypatch.setattr(_Comparison, name, go_behind(getattr(_Comparison, name)))
+    found = await compare_copies(store.catalog, _quiet, mend=True)
+    assert next(numbers) == 3 + 1 + 1
+    assert (found.copies, found.wrong, found.bad, found.unknown) == (3, [], {}, [])
+
+
+async def test_a_copy_that_does_not_say_in_time_what_it_has_holds_up_no_commit(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While copies are asked who is right no round comes to them."""
+    gate, hangs, rows, asked = threading.Event(), threading.Event(), comparing._rows, itertools.count(1)
+    found = list[Compared]()
+
+    def hang(copy: CopyAt, suspects: Sequence[tuple[Table, Key]]) -> list[Row | None]:
+        if next(asked) == 4:  # what is merely changed has been sorted out
+            hangs.set()
+            assert gate.wait(60)
+        return rows(copy, suspects)
+
+    async def compare() -> None:
+        found.append(await compare_copies(store.catalog, _quiet, mend=False))
+
+    monkeypatch.setattr(comparing, "_rows", hang)
+    monkeypatch.setattr(comparing, "_HEARD_S", 1.0)
+    copy = await _rot(store, tmp_path, "update xattr set value = x'99' where name = ?", (b"0010",))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(compare)
+        await trio.to_thread.run_sync(hangs.wait)
+        await store.objects.create_bucket("other", 1)  # on other pages
+        gate.set()
+    assert next(asked) > 4 + 3
+    assert found[0].bad.keys() == {copy.label}, "it was judged when all had said what they have"
+    assert (found[0].wrong, found[0].unknown) == ([], [])
+
+
+def _come(tx: Transaction, number: int) -> None:
+    tx.run("insert into xattr values (1, x'00', ?)", (b"%d" % number,))
+
+
+def _go(tx: Transaction) -> None:
+    tx.run("delete from xattr where name = x'00'")
 
 
 def _change(tx: Transaction, number: int) -> None:

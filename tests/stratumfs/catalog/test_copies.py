@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from stratumfs.catalog import copies
+from stratumfs.catalog import chains, copies
 from tests.stratumfs.catalog.somewhere import make_catalog, open_at, places_in
 from tests.stratumfs.catalog.toy import everything, put
 
@@ -66,3 +66,26 @@ async def test_a_call_that_opens_the_log_of_a_copy_that_was_given_up_meanwhile_c
             copy.give_up()
             may.set()
         assert copy._file is None
+
+
+async def test_regression_the_log_of_a_copy_that_became_long_gives_its_room_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the primary's does: a small device was left with less room for ever."""
+    monkeypatch.setattr(chains, "log_bytes_kept", lambda folder: 100_000)
+    places = places_in(tmp_path, 7)
+    make_catalog(places)
+    async with open_at(places) as (catalog, booted):
+        assert booted.members is not None
+        for ident in range(20):
+            await catalog.commit(put, ident, b"x" * 50_000)
+        for ident in range(20, 23):
+            assert await catalog.checkpoint()
+            await catalog.commit(put, ident, b"x")
+        for copy in booted.members.copies:
+            logs = [each for each in copy.folder.iterdir() if not each.name.startswith("base")]
+            assert len(logs) == 2
+            assert all(each.stat().st_size <= 100_000 for each in logs)
+        await catalog.commit(put, 30, b"y" * 500_000)
+    async with open_at(places) as (catalog, _):
+        assert len(await catalog.read(everything)) == 24

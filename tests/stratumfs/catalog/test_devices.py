@@ -2,6 +2,7 @@
 
 from stratumfs.catalog.devices import device_rows, forget_device, set_device, strike_device
 from stratumfs.catalog.standings import DeviceRow
+from stratumfs.catalog.untold import untold
 from stratumfs.catalog.volumes import SEALED, insert_volume, seal_volume, volume
 from stratumfs.ids import DeviceId, VolumeId
 from tests.stratumfs.catalog.tables import Tables
@@ -32,6 +33,7 @@ def test_a_strike_seals_the_open_volumes_of_the_device_in_the_same_transaction()
         insert_volume(tx, ident, "hot", 1, 1, (ONE, OTHER), 1)
     seal_volume(tx, volumes[1], 900, 9, 2)  # before: that stands
     strike_device(tx, ONE, "failed", "EIO", [(volumes[0], 500, 5), (volumes[1], 100, 1)], 7)
+    assert untold(tx) > 0, "what was moved to them waits for an image, in the next owner too"
     assert device_rows(tx) == [DeviceRow(ONE, "failed", 7, "EIO")]
     rows = [volume(tx, ident) for ident in volumes]
     assert [(row.state, row.length, row.stripes) for row in rows if row] == [(SEALED, 500, 5), (SEALED, 900, 9)]

@@ -8,7 +8,7 @@ write is in the chain that was chosen. A refusal although a member of the epoch 
 import random
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import pytest
@@ -23,6 +23,7 @@ from stratumfs.catalog.epochs import (
     choose_members,
     first_epoch,
     may_begin,
+    newest_in_force,
     next_epoch,
     other_history,
 )
@@ -44,6 +45,9 @@ class World:
     chains: dict[PlaceId, tuple[int, ...]]
     answered: tuple[int, ...] = ()
     writes: int = 0
+    unsure: frozenset[PlaceId] = frozenset()
+    """Places that may have no chain of the epoch that names them: they came back as they were before, or are seeded
+    again behind an epoch that could not be begun."""
 
     @classmethod
     def new(cls, count: int, m: int) -> "World":
@@ -66,10 +70,6 @@ class World:
         other.named, other.manifests, other.chains = dict(self.named), dict(self.manifests), dict(self.chains)
         return other
 
-    def holders(self, there: tuple[PlaceId, ...], epoch: Epoch) -> list[PlaceId]:
-        """Those of *there* whose manifest is of *epoch*."""
-        return [place for place in there if place in self.manifests and self.manifests[place].id == epoch.id]
-
     def choose(self, there: tuple[PlaceId, ...]) -> Choice | str:
         chains = {
             place: FoundChain(self.manifests[place], len(self.chains[place]))
@@ -84,11 +84,13 @@ class Boot:
     """Who is there, and what happens once the first round was answered: nothing, or *victim* is struck.
 
     refused  the beginning of the epoch of a join fails behind so many steps, and the owner goes on if it may
+    full     the victim is not lost: its disk has no room, for a round or for what it is to be told
     """
 
     there: tuple[PlaceId, ...]
     victim: PlaceId | None = None
     refused: int | None = None
+    full: bool = False
 
 
 def boots(world: World) -> list[Boot]:
@@ -104,7 +106,9 @@ def run(world: World, boot: Boot) -> Iterator[str]:
     """One opening and what follows, step by step; a crash may come behind each."""
     choice = world.choose(boot.there)
     if isinstance(choice, str) or choice.why_not:
-        if isinstance(choice, str) or world.holders(boot.there, choice.parent) or "reachable" not in choice.why_not:
+        why = choice if isinstance(choice, str) else choice.why_not
+        newest = newest_in_force(world.named[place] for place in boot.there)
+        if (newest.members & {*boot.there}) - world.unsure or "reachable" not in why:
             raise Lost(f"refused for nothing: {choice}")
         return
     whole = world.chains[choice.holder]
@@ -118,6 +122,7 @@ def run(world: World, boot: Boot) -> Iterator[str]:
     yield from state.round(primary)
     if boot.victim is not None and len(up) - 1 > len(world.places) // 2:
         up.remove(boot.victim)
+        state.full = [boot.victim] if boot.full else []
         yield from state.strike(boot.victim)
         yield from state.round(state.members[0])
     if boot.refused is not None:
@@ -138,12 +143,13 @@ def _candidates(
 
 @dataclass
 class _Open:
-    """An owner that lives."""
+    """An owner that lives. full: places that are there, and are told nothing."""
 
     world: World
     up: list[PlaceId]
     epoch: Epoch
     members: list[PlaceId]
+    full: list[PlaceId] = field(default_factory=list)
 
     def begin(self, members: list[PlaceId], whole: tuple[int, ...]) -> Iterator[str]:
         world = self.world
@@ -161,6 +167,17 @@ class _Open:
             yield f"in force at {place[0]}"
         assert may_begin(self.epoch, frozenset(world.places), self.up)
         self.epoch, self.members = epoch, members
+        yield from self.drop()
+
+    def drop(self) -> Iterator[str]:
+        """Room is short: chains that count no more go, wherever they are, each behind its manifest."""
+        world = self.world
+        for place in (*self.up, *self.full):
+            if place in world.manifests and self.epoch.id not in world.manifests[place].line:
+                del world.manifests[place]
+                yield f"no manifest at {place[0]}"
+                del world.chains[place]
+                yield f"no chain at {place[0]}"
 
     def round(self, first: PlaceId) -> Iterator[str]:
         world = self.world
@@ -194,6 +211,7 @@ class _Open:
         if not spare:
             return
         epoch, before = self.epoch, self.members
+        self.world.unsure = frozenset(self.world.places)
         for step, what in enumerate(self._let_join()):
             yield what
             told = [place for place in self.up if self.world.named[place].in_force.number > epoch.number]
@@ -203,7 +221,8 @@ class _Open:
         self.epoch, self.members = epoch, [*before, spare[-1]] if begun else before
 
     def change_disks(self) -> Iterator[str]:
-        """A copy shares its disk, and another disk is free: one joins there, then that one leaves."""
+        """A copy shares its disk, or that is short of room, and another one is there: one joins there, then that one
+        leaves."""
         if len(self.members) == self.world.m + 2:
             yield from self._let_join()
         if len(self.members) > self.world.m + 2:
@@ -236,6 +255,7 @@ def test_no_walk_through_boots_and_crashes_loses_what_was_answered(count: int, m
             boot = rng.choice(boots(world))
             if rng.random() < 0.4:
                 boot = replace(boot, refused=rng.randrange(25))
+            boot = replace(boot, full=rng.random() < 0.5)
             left = crashes(world, boot)
             world = left[-1] if rng.random() < 0.3 else rng.choice(left)
 
@@ -265,6 +285,19 @@ def test_an_epoch_that_could_not_be_begun_and_was_not_the_end_loses_nothing_that
                     next(run(end.snapshot(), Boot(there)), None)  # as far as the look at what was found
 
 
+def test_a_chain_goes_only_when_no_majority_opens_it_any_more() -> None:
+    """A full member is struck and its chain dropped; any crash, any majority; it opens, any crash, any majority."""
+    rng, world = random.Random(3), World.new(7, 2)
+    everybody = tuple(world.places)
+    for middle in crashes(world, Boot(everybody, everybody[2], full=True)):
+        for there in combinations(everybody, 4):
+            next(run(middle.snapshot(), Boot(there)), None)  # as far as the look at what was found
+        for first in rng.sample([*combinations(everybody, 4)], 2):
+            for end in crashes(middle, Boot(first))[:4]:
+                for there in combinations(everybody, 4):
+                    next(run(end.snapshot(), Boot(there)), None)
+
+
 def test_a_store_folder_that_comes_back_older_undoes_nothing() -> None:
     rng = random.Random(9)
     for _ in range(150):
@@ -273,6 +306,7 @@ def test_a_store_folder_that_comes_back_older_undoes_nothing() -> None:
         for _ in range(5):
             if older and rng.random() < 0.4:
                 past, store = rng.choice(older), world.places[0]
+                world.unsure = frozenset([store])
                 world.named[store] = past.named[store]
                 for now, then in ((world.manifests, past.manifests), (world.chains, past.chains)):
                     now.pop(store, None)

@@ -1,10 +1,14 @@
 """Listings against a sorted list of keys."""
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stratumfs.catalog.listing import behind, list_keys
 from stratumfs.catalog.objects import NewObject, delete_object, put_object
+from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.tree import split
 from stratumfs.ids import ExtentId, InodeNo
 from stratumfs.values import Conditions, ObjectSpec
@@ -105,3 +109,24 @@ def test_directories_on_the_way_count_against_the_budget() -> None:
             found += [*(each.key for each in page.objects), *page.prefixes]
             start = page.resume
         assert found == model(set(wanted), b"", delimiter)
+
+
+def test_regression_of_keys_that_roll_up_few_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each prefix is looked for anew: a page's worth of rows was fetched for each of a thousand."""
+    tables = Tables()
+    bucket = tables.bucket()
+    for number in range(1000):
+        put(tables, bucket, b"%d-%d" % (number % 10, number))
+    fetched = 0
+    every = Transaction.all
+
+    def counted(tx: Transaction, *args: Any) -> list[tuple[Any, ...]]:
+        nonlocal fetched
+        found = every(tx, *args)
+        fetched += len(found)
+        return found
+
+    monkeypatch.setattr(Transaction, "all", counted)
+    page = list_keys(tables.tx, bucket, b"", b"-", b"", 1000, 1000)
+    assert page.prefixes == [b"%d-" % number for number in range(10)]
+    assert fetched <= 200

@@ -6,7 +6,6 @@ import pytest
 
 from stratumfs.catalog.devices import begin_drain, put_standings, set_device, standings
 from stratumfs.catalog.standings import NO_STANDINGS, DeviceRow, Standings, pack_standings, unpack_standings
-from stratumfs.catalog.state import STATE_DDL
 from stratumfs.ids import DeviceId
 from tests.stratumfs.catalog.test_damage import DEVICES, tables
 
@@ -22,8 +21,7 @@ def test_what_is_packed_is_unpacked_and_what_is_none_is_nothing() -> None:
 @pytest.mark.parametrize("said", [SAID, NO_STANDINGS])
 def test_rows_say_that_and_nothing_else(said: Standings) -> None:
     tx = tables()
-    tx.run(STATE_DDL)
-    tx.run("insert into catalog_state values ('sequence', 9)")
+    tx.run("update catalog_state set value = 9 where key = 'sequence'")
     set_device(tx, DeviceId(b"other".ljust(16)), "gone", "it was removed", 1)
     begin_drain(tx, DEVICES[2], 1)
     put_standings(tx, said)

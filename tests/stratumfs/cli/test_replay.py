@@ -26,7 +26,7 @@ async def use(folder: Path) -> None:
     """As an owner with doors does: one object is made, and two are read, one of them in pieces."""
     settings = config.load(folder / config.SETTINGS_FILE)
     async with wire.locked(folder) as parts, wire.opened(parts, settings) as running:
-        store, made = running.store, running.recorder
+        store, made = running.store, running.tiers.recorder
         assert made is not None
         async with store.objects.put("photos") as writer:
             await writer.write(os.urandom(SIZE))

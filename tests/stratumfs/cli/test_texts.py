@@ -36,6 +36,7 @@ def test_status_shows_a_path_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
             "owner": 7,
             "read_only": path,
             "waiting": None,
+            "refused": f"{path} holds the catalog",
             "devices_survived": 0,
             "disks_survived": 0,
             "devices": [
@@ -58,7 +59,8 @@ def test_status_shows_a_path_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
         }
     )
     said = capsys.readouterr().out
-    assert said.count(path) == 6
+    assert said.count(path) == 7
+    assert f"NO NEW DATA IS TAKEN: {path} holds" in said
     assert "hot 0 is failed: /srv" in said
     assert "is gone; tried again at 1970-01-01T01:00:00Z" in said
     assert "damaged: 0, not known: 9" in said

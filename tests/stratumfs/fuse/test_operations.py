@@ -4,6 +4,7 @@ import errno
 import os
 import time
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +19,8 @@ from stratumfs.fuse import handles as handles_module
 from stratumfs.fuse import invalidate
 from stratumfs.fuse.door import DoorOptions
 from stratumfs.fuse.operations import Operations
-from stratumfs.ids import ROOT_INODE, InodeNo
-from stratumfs.limits import KERNEL_CACHE_S
+from stratumfs.ids import KIB, MIB, ROOT_INODE, InodeNo
+from stratumfs.limits import KERNEL_CACHE_S, READAHEAD_STRIPES
 from stratumfs.values import Name
 from tests.stores import running_store
 
@@ -71,6 +72,28 @@ async def test_readers_beyond_the_share_get_eagain(operations: Operations, monke
         go_on.set()
     assert await operations.read(fh, 0, 10) == b"late"
     assert operations.counters["reads_refused"] == 1
+
+
+async def test_sequential_readers_are_read_ahead_for_and_random_ones_are_not(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fh, _ = await _file(operations, bytes(8 * MIB))
+    await operations.fsync(fh, datasync=False)
+    ahead: list[tuple[int, int]] = []
+
+    async def prefetch(ino: InodeNo, offset: int, length: int) -> None:
+        ahead.append((offset, offset + length))
+
+    monkeypatch.setattr(operations.store.reader, "prefetch", prefetch)
+    for at in (5 * MIB, MIB, 3 * MIB + 4096, 0):
+        await operations.read(fh, at, 128 * KIB)
+        await trio.testing.wait_all_tasks_blocked()
+    assert ahead == []
+    for at in range(128 * KIB, 4 * MIB, 128 * KIB):
+        await operations.read(fh, at, 128 * KIB)
+        await trio.testing.wait_all_tasks_blocked()
+        assert at + 128 * KIB < ahead[-1][1] <= at + (READAHEAD_STRIPES + 2) * MIB
+    assert all(before[1] == after[0] for before, after in pairwise(ahead)), "nothing is fetched twice"
 
 
 async def test_the_unexpected_is_eio_and_counted(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,3 +302,19 @@ async def test_regression_what_is_renamed_was_published_before(hasty: Operations
     hasty.store.files.rename = rename  # type: ignore[method-assign]
     await hasty.rename(bucket, b"f.new", bucket, b"f", 0, _CALLER)
     assert sizes == [len(b"new bytes")]
+
+
+async def test_what_was_open_to_the_end_is_let_go(operations: Operations) -> None:
+    """Of a file without a name nothing would be freed while the owner lives, which serves on without this mount."""
+    fh, ino = await _file(operations)
+    bucket = await operations.lookup(ROOT_INODE, b"bucket", _CALLER)
+    await operations.unlink(bucket.st_ino, b"f", _CALLER)
+    closed, other = await operations.create(bucket.st_ino, b"g", 0o644, os.O_RDWR, _CALLER)
+    await operations.write(closed.fh, 0, b"data")
+    await operations.unlink(bucket.st_ino, b"g", _CALLER)
+    await operations.release(closed.fh)
+    assert all(each in operations.store.holds for each in (ino, other.st_ino))
+    await operations.write(fh, 4, b"more")
+    await operations.finish()
+    assert len(operations.store.holds) == 0
+    assert operations.statistics()["buffers"] == operations.statistics()["buffer_memory_bytes"] == 0

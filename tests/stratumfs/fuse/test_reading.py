@@ -1,5 +1,6 @@
-"""Who of several tasks reads the next request."""
+"""Who of several tasks reads the next request, and how it is waited for."""
 
+import os
 from collections.abc import AsyncIterator
 
 import pyfuse3
@@ -8,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from stratumfs.fuse import session
-from stratumfs.fuse.reading import Reading
+from stratumfs.fuse.reading import Reading, TrioForReading
 
 
 class Readers:
@@ -114,15 +115,87 @@ async def test_a_wake_that_fails_is_made_again_after_the_next_step(
     assert readers.read == [("a", 1), ("b", 0)]
 
 
+class Session:
+    """A pipe for the kernel's requests, each a byte, read as pyfuse3 does."""
+
+    def __init__(self) -> None:
+        self.reading = Reading()
+        self._trio = TrioForReading(self.reading)
+        self._descriptor, self._kernel = os.pipe()
+
+    def ask(self, requests: int) -> None:
+        os.write(self._kernel, bytes(requests))
+
+    async def serve(self, requests: int) -> int:
+        """Returns in how many steps of the loop they were read."""
+        began = self.reading.steps
+        for _ in range(requests):
+            async with self._trio.Lock():
+                await self._trio.lowlevel.wait_readable(self._descriptor)
+                os.read(self._descriptor, 1)
+        return self.reading.steps - began
+
+    def close(self) -> None:
+        for descriptor in (self._descriptor, self._kernel):
+            os.close(descriptor)
+
+
+@pytest.fixture
+async def session_() -> AsyncIterator[Session]:
+    found = Session()
+    trio.lowlevel.add_instrument(found.reading)
+    yield found
+    trio.lowlevel.remove_instrument(found.reading)
+    found.close()
+
+
+async def test_requests_that_come_one_behind_the_other_are_read_in_few_steps(session_: Session) -> None:
+    session_.ask(100)
+    assert await session_.serve(100) < 50
+
+
+async def test_others_have_their_turn_while_requests_come(session_: Session) -> None:
+    async def other() -> None:
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            while True:
+                session_.ask(100)
+                await session_.serve(100)
+    assert scope.cancelled_caught
+
+
+async def test_a_request_that_does_not_come_soon_is_waited_for_by_the_scheduler(session_: Session) -> None:
+    session_.ask(1)
+    await session_.serve(1)
+    served = trio.Event()
+
+    async def serve() -> None:
+        await session_.serve(1)
+        served.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        await wait_all_tasks_blocked()  # it would never be, if the loop itself waited
+        assert not served.is_set()
+        session_.ask(1)
+        await served.wait()
+
+
 async def test_pyfuse3_asks_us_who_reads_as_long_as_its_loop_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
 
     async def main(**options: int) -> None:
         its = pyfuse3.trio  # type: ignore[attr-defined]
-        seen.extend((its.Lock(), its.open_nursery))
+        seen.extend((its.Lock(), its.open_nursery, its.lowlevel.current_task))
 
     monkeypatch.setattr(pyfuse3, "main", main)
     await session._loop("/nowhere", trio.Event(), [])
     assert isinstance(seen[0], Reading)
     assert seen[1] is trio.open_nursery
+    assert seen[2] is trio.lowlevel.current_task
     assert pyfuse3.trio is trio  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import pytest
 
 from stratumfs.errors import DeviceFailed
 from stratumfs.owner import asking
-from stratumfs.owner.asking import NO_ANSWER, ask
+from stratumfs.owner.asking import NO_ANSWER, ask, hangs
 
 FOR_EVER_S = threading.TIMEOUT_MAX
 
@@ -50,3 +50,14 @@ def test_behind_an_answer_that_is_enough_nobody_is_waited_for(monkeypatch: pytes
         assert (said["hangs"], said["yes"]) == (NO_ANSWER, True)
     finally:
         answer.set()
+
+
+def test_who_hangs_is_known_until_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(asking, "DEVICE_DEADLINE_S", 0.0)
+    assert not hangs("hangs")
+    ask({"hangs": answer.wait})
+    assert hangs("hangs")
+    answer.set()
+    asking._stuck["hangs"].join()
+    assert not hangs("hangs")

@@ -16,7 +16,7 @@ from stratumfs.owner.control import Listening
 from stratumfs.owner.lock import Locks
 from stratumfs.owner.messages import Status
 from stratumfs.owner.run import FIRST_REQUEST_S
-from tests.stratumfs.owner.test_create import KEYS, devices
+from tests.stratumfs.owner.helpers import KEYS, devices
 
 
 def test_a_daemon_holds_nothing_that_its_command_was_started_with(tmp_path: Path) -> None:

@@ -89,6 +89,14 @@ async def test_a_tier_that_lacks_a_device_waits_and_is_named(root: Path) -> None
         assert "WAITS: hot: 5 devices are up of the 6 that a volume takes" in gc_lines(said)
 
 
+async def test_regression_a_cold_tier_that_does_not_answer_is_named_too(root: Path) -> None:
+    async with running(root) as found:
+        found.store.remote_compactor.stopped["cold"] = "it does not answer"  # as a round of a store that has one
+        said = await _collected(found)
+        assert said["waits"] == {"cold": "it does not answer"}
+        assert gc_code(said) == Exit.STORE
+
+
 async def test_a_store_that_is_read_only_says_why(root: Path) -> None:
     for slot in (1, 2, 3, 5):
         (root / f"d{slot}").rename(root / f"away{slot}")

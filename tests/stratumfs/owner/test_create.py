@@ -8,16 +8,7 @@ from stratumfs.devices.identity import read_identity
 from stratumfs.errors import ConfigError, DeviceRefused, StoreInUse
 from stratumfs.owner import create, locate
 from stratumfs.owner.lock import Locks
-from stratumfs.owner.messages import Credentials
-
-KEYS = Credentials("root", "correct-horse")
-
-
-def devices(folder: Path, count: int = 6) -> list[Path]:
-    found = [folder / f"d{slot}" for slot in range(count)]
-    for path in found:
-        path.mkdir(parents=True)
-    return found
+from tests.stratumfs.owner.helpers import KEYS, devices
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:

@@ -1,8 +1,6 @@
 """A store that is open gets more devices, empties some, and lets them go."""
 
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import trio
 from stratumfs.catalog.damage import shards_on
 from stratumfs.catalog.devices import device_rows, drains
 from stratumfs.catalog.volumes import SEALED, images, volumes
-from stratumfs.config import SETTINGS_FILE, load
 from stratumfs.devices.health import DeviceState
 from stratumfs.devices.identity import DEVICE_FILE, DeviceEntry, Identity, has_identity, read_identity, write_identity
 from stratumfs.errors import DeviceFailed, DeviceRefused, NotFound, StoreReadOnly
@@ -28,10 +25,8 @@ from stratumfs.owner.remove import remove_device
 from stratumfs.owner.replace import replace_device
 from stratumfs.owner.status import status
 from stratumfs.repair.repairer import Repairer
-from tests.stratumfs.owner.test_create import KEYS, devices
+from tests.stratumfs.owner.helpers import DATA, KEYS, devices, filled, opened
 from tests.stratumfs.store.helpers import get, put
-
-DATA = bytes(range(256)) * 4000
 
 
 @pytest.fixture
@@ -40,18 +35,6 @@ def store(tmp_path: Path) -> Path:
     for name in ("new0", "new1"):
         (tmp_path / name).mkdir()
     return tmp_path / "store"
-
-
-@asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[wire.Running]:
-    async with wire.locked(folder) as found, wire.opened(found, load(folder / SETTINGS_FILE)) as running:
-        yield running
-
-
-async def filled(running: wire.Running) -> None:
-    await running.store.objects.create_bucket("bucket", 1)
-    await put(running.store, b"key", DATA)
-    await running.store.writer.volumes.seal_idle(0)
 
 
 async def added(running: wire.Running, name: str = "new0") -> dict[str, Any]:

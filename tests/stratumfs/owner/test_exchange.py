@@ -2,8 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from stratumfs.catalog.damage import shards_on
 from stratumfs.catalog.epochs import NamedImage
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.volumes import images
-from stratumfs.config import SETTINGS_FILE, load
 from stratumfs.devices.health import DeviceState
 from stratumfs.devices.identity import DeviceEntry, write_identity
 from stratumfs.errors import DeviceSilent, StoreBusy, StoreReadOnly
@@ -29,10 +27,8 @@ from stratumfs.owner.messages import AddDevice, Progress, ReplaceDevice
 from stratumfs.owner.replace import replace_device
 from stratumfs.owner.status import status
 from stratumfs.shards.layout import QUARANTINE_FOLDER, ShardName, path_of
-from tests.stratumfs.owner.test_create import KEYS, devices
-from tests.stratumfs.store.helpers import get, put
-
-DATA = bytes(range(256)) * 4000
+from tests.stratumfs.owner.helpers import DATA, KEYS, devices, filled, opened
+from tests.stratumfs.store.helpers import get
 
 
 @pytest.fixture
@@ -41,18 +37,6 @@ def store(tmp_path: Path) -> Path:
     for name in ("new0", "new1"):
         (tmp_path / name).mkdir()
     return tmp_path / "store"
-
-
-@asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[wire.Running]:
-    async with wire.locked(folder) as found, wire.opened(found, load(folder / SETTINGS_FILE)) as running:
-        yield running
-
-
-async def filled(running: wire.Running) -> None:
-    await running.store.objects.create_bucket("bucket", 1)
-    await put(running.store, b"key", DATA)
-    await running.store.writer.volumes.seal_idle(0)
 
 
 async def replaced(running: wire.Running, slot: int, new: Path) -> dict[str, Any]:

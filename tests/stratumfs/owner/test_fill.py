@@ -1,14 +1,12 @@
 """New disks in the places of those that failed are noticed, and folders are not."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
-from stratumfs.config import SETTINGS_FILE, load
 from stratumfs.devices.identity import DEVICE_FILE, DeviceEntry, write_identity
 from stratumfs.errors import DeviceRefused, StoreReadOnly
 from stratumfs.ids import DeviceId
@@ -21,10 +19,8 @@ from stratumfs.owner.remove import remove_device
 from stratumfs.owner.status import status
 from stratumfs.repair.away import strike_away
 from tests.both.passthrough import Device
-from tests.stratumfs.owner.test_create import KEYS, devices
+from tests.stratumfs.owner.helpers import DATA, KEYS, devices, opened
 from tests.stratumfs.store.helpers import get, put
-
-DATA = bytes(range(256)) * 4000
 
 pytestmark = pytest.mark.mount
 
@@ -42,12 +38,6 @@ def store(tmp_path: Path, disk: Device) -> Path:
     others = devices(tmp_path / "others", 5)
     create.make_store(tmp_path / "store", [disk.point, *others], 4, 2, KEYS)
     return tmp_path / "store"
-
-
-@asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[wire.Running]:
-    async with wire.locked(folder) as found, wire.opened(found, load(folder / SETTINGS_FILE)) as running:
-        yield running
 
 
 async def struck(running: wire.Running) -> DeviceEntry:

@@ -1,6 +1,7 @@
 """Devices that come back while the store runs."""
 
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 from stratumfs.config import SETTINGS_FILE, load
 from stratumfs.devices.health import STRUCK
 from stratumfs.devices.identity import DEVICE_FILE, read_identity
-from stratumfs.errors import AnotherHistory
+from stratumfs.errors import AnotherHistory, DeviceFailed
 from stratumfs.ids import DeviceId
-from stratumfs.owner import create, wire
+from stratumfs.owner import asking, create, wire
 from stratumfs.owner.places import place_of
-from tests.stratumfs.owner.test_create import KEYS, tree
+from tests.stratumfs.owner.helpers import KEYS
+from tests.stratumfs.owner.test_create import tree
 
 
 @pytest.fixture
@@ -92,3 +94,20 @@ async def test_a_device_that_was_away_comes_back_with_its_own_word(store: Path) 
     assert found.sequence > said.sequence
     assert place_of(ident).hex() in found.epoch_in_force["places"]
     assert (_device(store) / DEVICE_FILE).exists()
+
+
+async def test_regression_a_device_whose_identity_file_may_be_written_yet_does_not_come_back(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What hung at the opening would have put back what the file said then, behind an epoch that it was told of."""
+    device, answer = _device(store), threading.Event()
+    async with _opened(store) as running:
+        ident = _own(device)
+        monkeypatch.setattr(asking, "DEVICE_DEADLINE_S", 0.0)
+        asking.ask({ident: answer.wait})
+        with pytest.raises(DeviceFailed, match="has not come back"):
+            running.folders.reopen(ident)
+        answer.set()
+        asking._stuck[ident].join()
+        monkeypatch.undo()
+        running.folders.reopen(ident).shards.close()

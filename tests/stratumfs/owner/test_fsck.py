@@ -32,8 +32,10 @@ from tests.faults.rot import cut, flip, primary, rot, shards, stale, zero
 from tests.faults.run import make_here, opened
 from tests.faults.service import FOLDER, add_cold, folder_remote
 from tests.faults.table import PAGE
+from tests.stratumfs.catalog import test_membership
 from tests.stratumfs.cli.test_bad_input import tree
 from tests.stratumfs.owner import test_fill
+from tests.stratumfs.store import test_remote_look
 from tests.stratumfs.store.helpers import ANY, get, put
 
 KEYS = {b"large": b"l" * 900_000, b"small": b"s" * 1000, b"a/b": b"ab" * 30_000}
@@ -507,6 +509,8 @@ SEES_TO = {
     "reaping": "inodes without a name that are to be reaped",
     "clearing": "truncates that are to be cleared",
     "freeing": test_volumes_that_nothing_points_at_are_noted,
+    "the next epoch": test_membership.test_what_travels_with_the_catalog_is_on_every_member,
+    "the next look": test_remote_look.test_what_no_row_knows_goes_if_it_is_ours_and_old,
     "the next image": test_an_image_that_no_place_names_is_no_fault,
     "the next owner's mover": "moves that have not ended",
     "repair": test_a_bad_shard_is_found_and_made_anew,

@@ -13,8 +13,8 @@ from stratumfs.owner import create, drain, wire
 from stratumfs.shards.layout import ShardName, path_of
 from stratumfs.store.store import Store
 from stratumfs.values import Conditions
-from tests.stratumfs.owner.test_create import KEYS, devices
-from tests.stratumfs.owner.test_drain import DATA, drained, filled, opened
+from tests.stratumfs.owner.helpers import DATA, KEYS, devices, filled, opened
+from tests.stratumfs.owner.test_drain import drained
 from tests.stratumfs.store.helpers import put
 
 DAY_S = 86400.0

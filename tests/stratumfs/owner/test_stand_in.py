@@ -13,7 +13,8 @@ from stratumfs.owner import create, locate, stand_in, wire
 from stratumfs.owner.asking import NO_ANSWER, ask
 from stratumfs.owner.places import IdentityPlace
 from stratumfs.owner.stand_in import is_stand_in
-from tests.stratumfs.owner.test_create import KEYS, devices, tree
+from tests.stratumfs.owner.helpers import KEYS, devices
+from tests.stratumfs.owner.test_create import tree
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What `status` tells where devices hang, and of shards that nobody has looked for yet."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -12,15 +13,17 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from stratumfs.catalog.damage import shards_on
 from stratumfs.catalog.engine import Catalog
 from stratumfs.devices.space import Space, space_of
-from stratumfs.errors import DeviceFailed
-from stratumfs.ids import STORE_PLACE, DeviceId, VolumeId
+from stratumfs.errors import DeviceFailed, StoreFull
+from stratumfs.ids import GIB, ROOT_INODE, STORE_PLACE, DeviceId, VolumeId
 from stratumfs.limits import ANSWER_WAIT_S, REPAIR_AGAIN_S, REPAIR_RETURN_S
 from stratumfs.owner import status as status_module
 from stratumfs.owner.folders import Folders
 from stratumfs.owner.status import status
 from stratumfs.repair import needs
 from stratumfs.shards.layout import ShardName, path_of
-from tests.stratumfs.owner.test_exchange import filled, opened, states, store
+from stratumfs.values import Name
+from tests.stratumfs.owner.helpers import filled, opened
+from tests.stratumfs.owner.test_exchange import states, store
 
 __all__ = ["store"]
 
@@ -161,3 +164,17 @@ async def test_a_round_that_waits_for_members_is_told_of(store: Path, monkeypatc
         assert (await status(running, ()))["waiting"] is None
         monkeypatch.setattr(Catalog, "waiting", "3 places do not answer")
         assert (await status(running, ()))["waiting"] == "3 places do not answer"
+
+
+async def test_a_disk_of_the_catalog_that_keeps_new_data_from_being_taken_is_named(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(store) as running:
+        assert (await status(running, ()))["refused"] is None
+        monkeypatch.setattr(os, "statvfs", lambda where: os.statvfs_result((1, 1, 10 * GIB, 0, 0, 0, 0, 0, 0, 255)))
+        await running.store.space.refresh()
+        found = await status(running, ())
+        assert found["space"]["usable_free"] == 0
+        assert found["refused"].startswith(f"{running.store.catalog.folder} holds the catalog: 0 MiB are free there")
+        with pytest.raises(StoreFull, match="holds the catalog"):
+            await running.store.files.make(ROOT_INODE, Name(b"new"), 0o644, 0, 0, 0)

@@ -24,7 +24,7 @@ from stratumfs.owner.asking import NO_ANSWER
 from stratumfs.owner.folders import Folders
 from stratumfs.owner.lock import Locks
 from stratumfs.owner.places import place_of
-from tests.stratumfs.owner.test_create import KEYS, devices
+from tests.stratumfs.owner.helpers import KEYS, devices
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.catalog.volumes import OPEN, SEALED, volume, volumes
 from stratumfs.devices.health import DeviceState
-from stratumfs.errors import DeviceFailed, DeviceFull, DeviceUnasked, TooFewShards
+from stratumfs.errors import DeviceFailed, DeviceFull, DeviceUnasked, StoreBusy, TooFewShards
 from stratumfs.ids import MIB, CellIndex, DeviceId, VolumeId
 from stratumfs.limits import REPAIR_AGAIN_S
 from stratumfs.repair import needs, repairer
@@ -612,3 +612,21 @@ async def test_regression_who_was_woken_in_a_store_that_is_read_only_sleeps_agai
             await store.repairer.wait_looked()
             with trio.fail_after(10):
                 await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+async def test_regression_what_fails_at_the_begin_of_a_round_is_tried_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_store(tmp_path) as store:
+        tried = 0
+
+        async def fails() -> None:
+            nonlocal tried
+            tried += 1
+            raise StoreBusy("not now")
+
+        monkeypatch.setattr(store.repairer, "_offer_again", fails)
+        store.repairer.look_soon()
+        with trio.fail_after(10):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        assert tried == 1

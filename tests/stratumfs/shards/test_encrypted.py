@@ -79,3 +79,15 @@ def test_a_header_belongs_to_one_name_one_store_and_one_key() -> None:
             open_header(MASTER, STORE, NAME, header[:at] + bytes([header[at] ^ 1]) + header[at + 1 :])
     with pytest.raises(ShardCorrupt):
         open_header(MASTER, STORE, NAME, header[:-1])
+
+
+def test_regression_one_that_ends_anywhere_is_damaged() -> None:
+    """With less than a tag behind a whole segment it was an error that nobody foresaw."""
+    plain = os.urandom(SEGMENT + 100)
+    whole = encrypt(MASTER, STORE, VOLUME, plain)
+    opened = open_header(MASTER, STORE, MASTER.name(VOLUME), whole[:HEADER_SIZE])
+    start, length = opened.range(0, len(plain))
+    data = bytes(whole[start : start + length])
+    for end in (0, 1, SEGMENT, *range(SEGMENT + TAG, SEGMENT + 3 * TAG), length - 1):
+        with pytest.raises(ShardCorrupt):
+            opened.decrypt(STORE, 0, len(plain), data[:end])

@@ -3,16 +3,27 @@
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
+import trio
 
 from stratumfs.errors import DeviceFailed, DeviceFull, DeviceUnasked, ShardMissing
-from stratumfs.ids import CellIndex, VolumeId
+from stratumfs.ids import MIB, CellIndex, VolumeId
 from stratumfs.shards.layout import ShardName, path_of
 from stratumfs.shards.local import LocalOpenShard, LocalShards
+from tests.both.passthrough import devices
 from tests.suites.shard_backend import NAME, ShardBackendSuite, all_names
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """On a disk, which has a page cache."""
+    return tmp_path_factory.mktemp("shards")
 
 
 class TestLocalShards(ShardBackendSuite):
@@ -238,3 +249,54 @@ def test_a_file_opened_while_it_is_replaced_is_not_kept(tmp_path: Path) -> None:
     vars(shards)["_open_file"] = replaced_meanwhile
     assert shards.read_at(NAME, 0, 3) == b"old"
     assert shards.read_at(NAME, 0, 3) == b"new"
+
+
+async def test_regression_a_file_that_is_dropped_while_the_loop_reads_it_is_closed_by_another_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = LocalShards(tmp_path, open_max=1)
+    kept, other = names(2)
+    for name in (kept, other):
+        shard = shards.create(name)
+        shard.write_at(0, [b"x" * 4096])
+        shard.close()
+    close, preadv, closers = os.close, os.preadv, SimpleQueue[threading.Thread]()
+
+    def dropping(*args: Any) -> int:
+        thread = threading.Thread(target=shards.read_at, args=(other, 0, 1))
+        thread.start()
+        thread.join()
+        return preadv(*args)
+
+    shards.read_at(kept, 0, 1)
+    monkeypatch.setattr(os, "close", lambda number: (close(number), closers.put(threading.current_thread())))
+    monkeypatch.setattr(os, "preadv", dropping)
+    assert shards.read_nowait(kept, 0, [memoryview(bytearray(10))])
+    assert await trio.to_thread.run_sync(closers.get) is not threading.main_thread()
+    monkeypatch.undo()
+    shards.close()
+
+
+@pytest.mark.slow
+def test_regression_room_costs_no_writes_where_the_file_system_cannot_allocate(tmp_path: Path) -> None:
+    """A large shard was made anew on such a device, and the device was struck: it had not answered for 30 s."""
+    with devices(tmp_path, 1) as [device]:
+        shards = LocalShards(device.point)
+        shard = shards.create(NAME)
+        try:
+            shard.preallocate(0, 64 * MIB)
+            assert shard.size() == 0
+            with pytest.raises(DeviceFull):
+                shard.preallocate(0, 1 << 60)
+        finally:
+            shard.close()
+            shards.close()
+
+
+def test_there_is_room_for_what_was_allocated(tmp_path: Path) -> None:
+    shards = LocalShards(tmp_path)
+    shard = shards.create(NAME)
+    shard.preallocate(0, MIB)
+    assert shard.size() == MIB
+    assert (tmp_path / path_of(NAME)).stat().st_blocks * 512 >= MIB
+    shard.close()

@@ -19,6 +19,18 @@ def test_what_is_there_is_found_over_the_borders_of_pieces() -> None:
     assert recalled.hits == 1
 
 
+def test_what_lies_in_one_piece_is_seen_without_a_copy() -> None:
+    recalled, data = Recalled(100), b"01234"
+    recalled.keep(A, 0, memoryview(data))
+    recalled.keep(A, 5, memoryview(b"56789"))
+    found = recalled.view(A, 1, 3, 0.0)
+    assert isinstance(found, memoryview)
+    assert found.obj is data
+    assert found == b"123"
+    assert recalled.view(A, 3, 5, 0.0) == b"34567"
+    assert recalled.view(A, 3, 8, 0.0) is None
+
+
 def test_what_is_on_its_way_is_waited_for() -> None:
     recalled = Recalled(100)
     piece = recalled.begin(A, 0, 10)

@@ -107,10 +107,12 @@ async def test_a_service_that_does_not_answer_leaves_it_to_a_later_round(
         remote.refuses.add(verb)
         await found.round()
         assert remote.refused
+        assert "it refuses" in found.stopped["cold"]
         assert before.id in {row.id for row in await rows(store, SEALED)}
         remote.refuses.clear()
         await store.maintenance.round()
         await found.round()
+        assert found.stopped == {}
         await no_volumes_of(store, "freed")
         [row] = [row for row in await rows(store, SEALED) if row.live]
         assert row.id != before.id

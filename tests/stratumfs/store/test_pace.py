@@ -28,3 +28,7 @@ async def test_it_rests_longer_where_somebody_is_there(autojump_clock: MockClock
     hurried = Pace(foreground, told.append, hurry=True)
     foreground.wrote(InodeNo(5), 1)
     assert await rest(hurried, 2.0) == 2.0 * PACE_REST_ALONE
+    waited_for = Pace(foreground, told.append, alone=0.0)
+    assert await rest(waited_for, 2.0) == 0.0
+    foreground.read(InodeNo(5), 1, 0)
+    assert await rest(waited_for, 2.0) == 2.0 * PACE_REST_BUSY

@@ -1,7 +1,7 @@
 """What looks at a tier in somebody's S3 find, and what they remove."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,18 +11,20 @@ import trio
 from stratumfs.catalog.claims import claims, forget_claims
 from stratumfs.catalog.scrubs import looked_at, verified_at
 from stratumfs.catalog.transaction import Transaction
-from stratumfs.catalog.volumes import SEALED
+from stratumfs.catalog.volumes import FREED, SEALED, volumes
 from stratumfs.cold_limits import SWEEP_GRACE_S, SWEEP_SKEW_S
-from stratumfs.errors import TooFewShards
+from stratumfs.errors import DeviceFailed, TooFewShards
 from stratumfs.ids import CellIndex, VolumeId
 from stratumfs.shards.encrypted import HEADER_SIZE, encrypt
 from stratumfs.shards.layout import ShardName
+from stratumfs.shards.remote import Listed
 from stratumfs.shards.remote_shards import object_name
 from stratumfs.store import remote_scrub
 from stratumfs.store.remote_look import Looked
 from stratumfs.store.remote_scrub import RemoteScrubber
 from stratumfs.store.store import Store
 from tests.faults import acts
+from tests.faults.audit import audit_rows
 from tests.remotes import MemoryRemote
 from tests.stores import STORE, running_store
 from tests.stratumfs.store.helpers import get, put
@@ -211,7 +213,7 @@ async def test_looks_come_once_in_a_period_and_are_remembered(tmp_path: Path) ->
     async with with_cold(tmp_path, remote) as store:
         ident = await filled(store)
         tier = store.remotes["cold"]
-        scrubber = RemoteScrubber(tier, store.catalog, store.observer, 1000.0)
+        scrubber = RemoteScrubber(tier, store.catalog, store.observer, 1000.0, nothing)
         await scrubber.round()
         assert await store.catalog.read(looked_at, "cold") is not None
         del remote.objects[object_name(STORE, MASTER, ident)]
@@ -238,7 +240,7 @@ async def test_all_is_read_once_in_a_slow_period(tmp_path: Path, monkeypatch: py
         for number in range(3):
             await put(store, f"key{number}".encode(), DATA)
             await move(store, f"key{number}", "cold")
-        scrubber = RemoteScrubber(store.remotes["cold"], store.catalog, store.observer, 1e9)
+        scrubber = RemoteScrubber(store.remotes["cold"], store.catalog, store.observer, 1e9, nothing)
         scrubber._reread_s = 3 * 3600.0  # one an hour
         await scrubber.round()
         remote.read = 0
@@ -267,9 +269,14 @@ async def brought_back(folder: Path, remote: MemoryRemote) -> AsyncIterator[tupl
         yield store, ident
 
 
+async def nothing(ident: VolumeId) -> int:
+    """What is damaged stays so."""
+    return 0
+
+
 def reread(store: Store) -> RemoteScrubber:
     """All that is due, at once."""
-    scrubber = RemoteScrubber(store.remotes["cold"], store.catalog, store.observer, 1e9)
+    scrubber = RemoteScrubber(store.remotes["cold"], store.catalog, store.observer, 1e9, nothing)
     scrubber._reread_s = 3600.0
     return scrubber
 
@@ -389,3 +396,150 @@ async def test_a_volume_of_which_a_row_is_lost_is_told_of_and_stops_no_look(
 
 def lose_shard(tx: Transaction, ident: VolumeId) -> None:
     tx.run("delete from shard where volume = ?", (ident,))
+
+
+class Withholding(MemoryRemote):
+    """withheld: names that it does not give; locked: that it does not delete; gets, lists: how many there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.withheld: set[str] = set()
+        self.locked: set[str] = set()
+        self.gets = self.lists = 0
+
+    def get(self, name: str, offset: int, length: int) -> bytes:
+        self.gets += 1
+        if name in self.withheld:
+            raise DeviceFailed(f"{name} is archived", self.label)
+        return super().get(name, offset, length)
+
+    def delete(self, name: str) -> None:
+        if name in self.locked:
+            raise DeviceFailed(f"{name} is locked", self.label)
+        super().delete(name)
+
+    def listed(self, prefix: str) -> Iterator[Listed]:
+        self.lists += 1
+        return super().listed(prefix)
+
+
+async def test_regression_an_object_that_is_withheld_ends_no_look_at_the_others(tmp_path: Path) -> None:
+    """It was begun again every hour, and paid for, and never came to what lies behind."""
+    remote = Withholding()
+    async with with_cold(tmp_path, remote) as store:
+        for number in range(4):
+            await put(store, f"key{number}".encode(), DATA)
+            await move(store, f"key{number}", "cold")
+        idents = {object_name(STORE, MASTER, row.id): row.id for row in await rows(store, SEALED)}
+        held, *others = sorted(idents)
+        remote.withheld.add(held)
+        remote.objects[others[-1]] = remote.objects[others[-1]][:-1]
+        found = await look(store)
+        assert found.withheld.keys() == {idents[held]}
+        assert found.bad.keys() == {idents[others[-1]]}
+        assert found.volumes == 4
+        scrubber = RemoteScrubber(store.remotes["cold"], store.catalog, store.observer, 1000.0, nothing)
+        await scrubber.round()
+        remote.gets = 0
+        await scrubber.round()
+        assert remote.gets == 0
+        reader = store.remotes["cold"].look
+        assert reader is not None
+        [row] = [row for row in await rows(store, SEALED) if row.id == idents[held]]
+        with pytest.raises(DeviceFailed, match="archived"):
+            await reader.read(row)
+        remote.withheld.update(idents)
+        with pytest.raises(DeviceFailed, match="archived"):
+            await look(store)
+
+
+async def test_regression_what_cannot_be_removed_keeps_nothing_else_there_and_costs_no_look(tmp_path: Path) -> None:
+    remote = Withholding()
+    async with with_cold(tmp_path, remote) as store:
+        await filled(store)
+        old = [left_there(remote, number, SWEEP_GRACE_S + 1) for number in range(1, 4)]
+        remote.ahead_s = SWEEP_GRACE_S + SWEEP_SKEW_S + 10
+        scrubber = store.remote_scrubbers["cold"]
+        remote.locked.add(min(old))
+        with pytest.raises(DeviceFailed, match="locked"):
+            await scrubber.round()
+        assert [name for name in old if name in remote.objects] == [min(old)]
+        assert await store.catalog.read(looked_at, "cold") is not None
+        lists = remote.lists
+        with pytest.raises(DeviceFailed, match="locked"):
+            await scrubber.round()
+        remote.locked.clear()
+        await scrubber.round()
+        assert remote.lists == lists
+        assert not [name for name in old if name in remote.objects]
+
+
+async def test_one_that_is_not_given_ends_no_reread_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Withholding()
+    async with with_cold(tmp_path, remote) as store:
+        for key in ("a", "b", "c"):
+            await put(store, key.encode(), DATA)
+            await move(store, key, "cold")
+        first, second, last = sorted(row.id for row in await store.catalog.read(volumes, SEALED) if row.remote)
+        remote.withheld = {object_name(STORE, MASTER, second)}
+        rotten(remote, last)
+        later(2 * 3600.0, monkeypatch)
+        await reread(store).round()
+        assert store.remotes["cold"].bad.keys() == {last}
+        remote.withheld = {object_name(STORE, MASTER, each) for each in (first, second, last)}
+        later(4 * 3600.0, monkeypatch)
+        with pytest.raises(DeviceFailed):
+            await reread(store).round(at_once=True)
+
+
+@pytest.mark.parametrize("freed", [False, True])
+async def test_what_lies_here_too_of_a_damaged_volume_is_named_here(tmp_path: Path, freed: bool) -> None:
+    """It went there again by a swap, and what it came from is there yet, marked as freed or not."""
+    remote = MemoryRemote()
+    async with brought_back(tmp_path, remote) as (store, ident):
+        await store.writer.volumes.seal_idle(0)
+        store.writer._appended.clear()
+        uploads = store.remotes["cold"].uploads
+        await move(store, "key", "cold")
+        assert store.remotes["cold"].uploads == uploads
+        if freed:
+            await store.maintenance.round()
+            assert await store.catalog.read(volumes, FREED)
+        rotten(remote, ident)
+        store.volume_reader._cache._cells.clear()
+        store.remotes["cold"]._shards.forget(ident)  # type: ignore[union-attr]
+        with pytest.raises(TooFewShards):
+            await get(store, b"key")
+        assert store.remotes["cold"].bad.keys() == {ident}
+        await store.remote_scrubbers["cold"].remake()
+        assert await get(store, b"key") == DATA
+        for _ in range(2):
+            await store.maintenance.round()
+        assert not await audit_rows(store)
+        assert await get(store, b"key") == DATA
+        await move(store, "key", "cold")
+        assert store.remotes["cold"].uploads == uploads + 1
+        assert await get(store, b"key") == DATA
+
+
+def spoil(folder: Path) -> None:
+    """All shards."""
+    for path in folder.glob("d*/volumes/*/*"):
+        path.write_bytes(bytes(path.stat().st_size))
+
+
+async def test_a_damaged_copy_here_is_no_reason_to_name_it(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    async with brought_back(tmp_path, remote) as (store, ident):
+        await move(store, "key", "cold")
+        rotten(remote, ident)
+        store.volume_reader._cache._cells.clear()
+        store.remotes["cold"]._shards.forget(ident)  # type: ignore[union-attr]
+        with pytest.raises(TooFewShards):
+            await get(store, b"key")
+        spoil(tmp_path)
+        await store.remote_scrubbers["cold"].remake()
+        with pytest.raises(TooFewShards):
+            await get(store, b"key")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from stratumfs.catalog.epochs import NamedImage
 from stratumfs.catalog.extents import layout
@@ -21,13 +22,14 @@ from stratumfs.owner.recovery import mend
 from stratumfs.shards.budget import RecallBudget
 from stratumfs.shards.encrypted import HEADER_SIZE, SEGMENT, TAG, MasterKey, encrypt
 from stratumfs.shards.layout import ShardName
+from stratumfs.shards.recalled import Recalled
 from stratumfs.shards.remote_shards import RemoteShards, object_name
-from stratumfs.store import maintenance, remote_tier
+from stratumfs.store import maintenance, remote_tier, repack
 from stratumfs.store.remote_tier import Offsite
 from stratumfs.store.repack import Repack
 from stratumfs.store.store import Store
 from stratumfs.volumes.format import VolumeInfo
-from stratumfs.volumes.remote import REMOTE_CODE
+from stratumfs.volumes.remote import REMOTE_CODE, RemoteSource, remote_id
 from stratumfs.volumes.toc import attributes
 from stratumfs.volumes.walk import read_toc
 from tests.faults import acts
@@ -497,6 +499,37 @@ async def test_a_move_recalls_each_byte_once_in_few_requests(tmp_path: Path) -> 
             assert await get(store, key.encode()) == data
 
 
+@pytest.mark.parametrize("there", ["good", "not good", "not"])
+async def test_what_was_fetched_ahead_is_taken_by_few_steps_and_what_is_not_good_stripe_by_stripe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    remote = MemoryRemote()
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"large", DATA)
+        for number in range(20):
+            await put(store, b"small%d" % number, bytes([number]) * 17_000)
+        await acts.move(store, "bucket", "cold")
+        for number in range(0, 20, 2):  # what lies between others that go
+            await acts.delete(store, f"bucket/small{number}")
+    async with with_cold(tmp_path, remote) as store:
+        view = Recalled.view
+
+        def seen(self: Recalled, volume: VolumeId, position: int, length: int, patience_s: float) -> Buffer | None:
+            found = view(self, volume, position, length, patience_s)
+            assert found is not None
+            return {"good": found, "not good": bytes(length), "not": None}[there]
+
+        monkeypatch.setattr(Recalled, "view", seen)
+        source = store.volume_reader._devices[remote_id(STORE, "cold")]
+        assert isinstance(source, RemoteSource)
+        await acts.move(store, "bucket", "hot")
+        assert (source.reads <= 3) == (there == "good")
+        assert store.volume_reader.statistics()["cells_verified"] <= 4, "small ones lie in one"
+        assert await get(store, b"large") == DATA
+        for number in range(1, 20, 2):
+            assert await get(store, b"small%d" % number) == bytes([number]) * 17_000
+
+
 async def test_a_sequential_reader_is_read_ahead_for_and_not_behind_what_he_asked_for(tmp_path: Path) -> None:
     remote = Asked()
     data = bytes(range(256)) * (20 * 4096)
@@ -734,3 +767,61 @@ async def test_a_copy_goes_when_its_time_is_over(
         monkeypatch.setattr(maintenance.time, "time_ns", lambda: now_ns + int(3601e9))
         await no_volumes_left(store)
         assert [*remote.objects] == [MARKER]
+
+
+async def test_what_is_left_of_the_budget_outlasts_an_owner_and_grows_back_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote, day = MemoryRemote(), 100 * len(DATA)
+
+    async def left_at_start(*, read: bool = False) -> int:
+        budget = RecallBudget(float(day), waits=False)
+        async with running_store(tmp_path, offsite=replace(offsite(tmp_path, remote), budget=budget)) as store:
+            left = budget.left()
+            assert left is not None
+            if read:
+                assert await get(store, b"key") == DATA
+            return left[0]
+
+    async with with_cold(tmp_path, remote) as store:
+        await put(store, b"key", DATA)
+        await move(store, "key", "cold")
+    assert await left_at_start(read=True) == day
+    assert day - 2 * len(DATA) < await left_at_start() < day - len(DATA) // 2
+    now_s = time.time()
+    monkeypatch.setattr(time, "time", lambda: now_s + 86_400.0)
+    assert await left_at_start() == day
+
+
+async def test_regression_an_image_that_is_wanted_between_two_steps_stops_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step waited for the image, and the image for what the step before it had named, for ever."""
+    monkeypatch.setattr(repack, "REPACK_BYTES", 100_000)
+    async with with_cold(tmp_path, MemoryRemote()) as store, trio.open_nursery() as nursery:
+        data = {b"k%d" % number: bytes([number]) * 90_000 for number in range(3)}
+        infos = [await put(store, key, each) for key, each in data.items()]
+        settle, images = Repack._settle, 0
+
+        async def image() -> None:
+            nonlocal images
+            async with store.naming.nothing_begun():
+                images += 1
+
+        async def wanted(self: Repack, batch: object) -> None:
+            await settle(self, batch)  # type: ignore[arg-type]
+            nursery.start_soon(image)
+            await trio.testing.wait_all_tasks_blocked()
+
+        monkeypatch.setattr(Repack, "_settle", wanted)
+        moving = Repack(store.catalog, store.reader, store.targets["cold"], ahead=lambda: True)
+        with trio.fail_after(PATIENCE_S), moving.running():
+            for info in infos:
+                await moving.inode(info.ino)
+            await moving.flush()
+        assert moving.moved == sum(map(len, data.values()))
+        with trio.fail_after(PATIENCE_S):
+            while images < len(infos):
+                await trio.testing.wait_all_tasks_blocked()
+        for key, each in data.items():
+            assert await get(store, key) == each

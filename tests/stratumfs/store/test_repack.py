@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from stratumfs.catalog.volumes import FREED, volume_summary, volumes
+from stratumfs.errors import StoreFull
 from stratumfs.ids import InodeNo
 from stratumfs.limits import PACKED_CELL
 from stratumfs.store import maintenance, repack
@@ -18,7 +19,8 @@ from stratumfs.store.reader import volumes_of
 from stratumfs.store.repack import Repack, foreign
 from stratumfs.store.store import Store
 from stratumfs.store.writer import merged
-from stratumfs.values import CompletedPart, NewExtent, ObjectSpec, Publication
+from stratumfs.values import CompletedPart, NewExtent, ObjectInfo, ObjectSpec, Publication
+from tests.faults.audit import audit_rows
 from tests.stores import make_warm
 from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
 from tests.stratumfs.store.racing import Racing, between, new_file, write_at
@@ -37,11 +39,19 @@ def shards(folder: Path) -> list[Path]:
 
 
 async def move(store: Store, *inos: InodeNo, tier: str = "warm") -> Repack:
-    with Repack(store.catalog, store.reader, store.writers[tier]).running() as moving:
+    """As moves do where nobody is at the doors: the next step is copied while one is made safe."""
+    with Repack(store.catalog, store.reader, store.writers[tier], ahead=lambda: True).running() as moving:
         for ino in inos:
             await moving.inode(ino)
         await moving.flush()
     return moving
+
+
+async def moved(moving: Repack, infos: Iterable[ObjectInfo]) -> None:
+    with moving.running():
+        for info in infos:
+            await moving.inode(info.ino)
+        await moving.flush()
 
 
 async def tiers(store: Store, ino: InodeNo) -> set[str]:
@@ -305,3 +315,70 @@ async def test_users_race_the_mover_and_win(tmp_path: Path, monkeypatch: pytest.
             assert await tiers(store, ino) <= {"warm"}
             assert [extent async for extent in foreign(store.catalog, store.reader, ino, "warm")] == []
         await racing.check()
+
+
+async def test_steps_that_overlap_move_all_that_nothing_came_before_and_copy_what_is_shared_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the copy of each step and its swap somebody overwrites, deletes or copies."""
+    monkeypatch.setattr(repack, "REPACK_BYTES", 100_000)
+    async with two_tiers(tmp_path) as store:
+        data = {b"k%d" % number: os.urandom(90_000) for number in range(8)}
+        infos = {key: await put(store, key, each) for key, each in data.items()}
+        copy = await store.objects.copy("bucket", b"k0", None, "bucket", b"copy", ObjectSpec(), ANY, time.time_ns())
+        settle, step = Repack._settle, iter(range(100))
+
+        async def raced(self: Repack, batch: object) -> None:
+            number = next(step)
+            if number == 1:
+                await write_at(store, infos[b"k1"].ino, 30_000, b"y" * 20_000)
+                data[b"k1"] = data[b"k1"][:30_000] + b"y" * 20_000 + data[b"k1"][50_000:]
+            if number == 2:
+                await store.objects.delete("bucket", b"k3", ANY, time.time_ns())
+                del data[b"k3"]
+            await settle(self, batch)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Repack, "_settle", raced)
+        moving = await move(store, infos[b"k0"].ino, copy.ino, *(infos[key].ino for key in list(infos)[1:]))
+        assert next(step) > 4
+        assert moving.unreadable == 0
+        assert await get(store, b"copy") == data[b"k0"]
+        for key, each in data.items():
+            assert await get(store, key) == each
+            if key != b"k1":
+                assert await tiers(store, infos[key].ino) == {"warm"}
+        await store.maintenance.reap()
+        assert not await audit_rows(store)
+        await store.writers["warm"].volumes.seal_idle(0)
+        stored = [row.k * (row.length - 128 * row.stripes) for row in await store.catalog.read(volumes, "sealed")]
+        assert sum(stored) < 8 * 90_000 + 60_000, "the copy was copied, too"
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+async def test_a_step_that_fails_leaves_its_bytes_where_they_are_and_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: bool
+) -> None:
+    monkeypatch.setattr(repack, "REPACK_BYTES", 100_000)
+    async with two_tiers(tmp_path) as store:
+        data = {b"k%d" % number: os.urandom(90_000) for number in range(8)}
+        infos = {key: await put(store, key, each) for key, each in data.items()}
+        settle, step = Repack._settle, iter(range(100))
+
+        async def failing(self: Repack, batch: object) -> None:
+            if next(step) == 2:
+                raise StoreFull("no room")
+            await settle(self, batch)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Repack, "_settle", failing)
+        moving = Repack(store.catalog, store.reader, store.writers["warm"], ahead=lambda: ahead)
+        with pytest.raises(StoreFull):
+            await moved(moving, infos.values())
+        assert not store.reader.kept()
+        assert not store.writers["warm"]._holders
+        for key, each in data.items():
+            assert await get(store, key) == each
+        await move(store, *(info.ino for info in infos.values()))
+        for key, each in data.items():
+            assert await get(store, key) == each
+            assert await tiers(store, infos[key].ino) == {"warm"}
+        assert not await audit_rows(store)

@@ -129,6 +129,32 @@ async def test_no_more_is_held_than_counts_as_unsynced(tmp_path: Path, monkeypat
                 assert held <= store.writer.unsynced_bytes
 
 
+async def test_only_what_nobody_can_change_is_written_from_where_it_lies(tmp_path: Path) -> None:
+    async with running_store(tmp_path, devices=Devices().attached) as store:
+        data = bytearray(os.urandom(2 * MIB + 5))
+        for copying, given in ((True, data), (True, bytes(data)), (False, bytes(data))):
+            with store.writer.stream(copying=copying) as stream:
+                await stream.write(b"head")
+                for start in range(0, len(data), MIB):
+                    await stream.begin_stripes(MIB)
+                    view = memoryview(given)[start : start + MIB]
+                    await stream.write(view)
+                    held = [each.payload for each in stream._stripes.values()]
+                    lent = any(isinstance(each, memoryview) and each.obj is given for each in held)
+                    assert lent == (copying and given is not data)
+                before = bytes(data)
+                if given is data:
+                    data[:] = bytes(len(data))
+                written = await stream.finish()
+                assert written.size == 4 + len(before)
+                found = b""
+                for each in stream.extents:
+                    assert each.location is not None
+                    found += await store.reader.run(each.location, each.length)
+                assert found == b"head" + before
+                data[:] = before
+
+
 async def test_regression_a_stream_that_failed_keeps_no_bytes(tmp_path: Path) -> None:
     """Its error held it, by the traceback, and it held its error: the budget was given back, and the memory was not."""
     devices = Devices()

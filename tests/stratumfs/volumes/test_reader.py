@@ -134,6 +134,22 @@ async def test_cells_that_were_read_together_are_given_without_a_copy() -> None:
         assert found == data[start : start + length]
 
 
+async def test_what_is_cached_side_by_side_is_there_without_an_await() -> None:
+    tier = Tier(payload_seal=100 * FULL)
+    tier.reader = tier.new_reader(cache_bytes=FULL)
+    location, data = await run_of(tier, FULL, FULL)
+    warm(tier, tier.shards)
+    info, behind = tier.info(location), location.advanced(FULL)
+    assert tier.reader.cached(info, location, FULL) is None
+    await tier.reader.read(info, location, 0, FULL)
+    for start, length in [(0, FULL), (0, 1), (FULL - 1, 1), (FULL // 4 - 1, 2), (100, FULL - 200)]:
+        assert tier.reader.cached(info, location.advanced(start), length) == data[start : start + length]
+    assert tier.reader.cached(info, behind, FULL) is None
+    await tier.reader.read(info, behind, FULL // 2, FULL // 2)  # which throws out half of the first one
+    assert tier.reader.cached(info, location, FULL) is None
+    assert tier.reader.cached(info, behind.advanced(FULL // 2), 10) == data[FULL * 3 // 2 :][:10]
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_cells_from_memory_from_disk_and_decoded_come_in_their_order(seed: int) -> None:
     drawn = random.Random(seed)
