@@ -1,9 +1,9 @@
 """Compares copies of the catalog with the database that is written to, row by row, and says which of them is right.
 
-A row that a copy has otherwise is no fault while it may have been changed meanwhile; so a difference counts if the row
-of the primary is the same before a copy was taken and after. What most of the members have is right, the primary being
-one of them. An extent row that fails its check has no voice; but that a row passes proves only that it was right once,
-for a page that was not written says what was deleted since: who has none is heard as well.
+A row that a copy has otherwise is no fault while it may have been changed meanwhile; so who is right is judged of rows
+and copies at one transaction. What most of the members have is right, the primary being one of them. An extent row that
+fails its check has no voice; but that a row passes proves only that it was right once, for a page that was not written
+says what was deleted since: who has none is heard as well.
 """
 
 from collections import Counter
@@ -86,22 +86,42 @@ Change = tuple[str, Key, Row | None, Row | None]
 """Table and key, what lies there, and what should."""
 
 
+_OWNERS = {
+    "bucket": ("inode", (0,)),
+    "damage": ("volume", (0,)),
+    "entry": ("inode", (0, 2)),
+    "extent": ("inode", (1,)),
+    "parts": ("inode", (0,)),
+    "shard": ("volume", (0,)),
+    "void": ("inode", (0,)),
+    "xattr": ("inode", (0,)),
+}
+"""Rows that go with others, and where they name these: what belongs to something deleted was deleted as well."""
+
+
 def put_right(tx: Transaction, changes: Sequence[Change]) -> list[bool]:
     """Replace rows of the primary that are still as they were, in one step: copies are told of pages, and a page that
     is right in part must not come to them. Returns which were."""
     known = {each.name: each for each in tables(tx)}
-    done = []
-    for name, key, was, row in changes:
+    done = [False] * len(changes)
+    for at in sorted(range(len(changes)), key=lambda at: changes[at][0] in _OWNERS):
+        name, key, was, row = changes[at]
         table = known[name]
-        same = row_at(tx, table, key) == was
-        if same:
+        done[at] = row_at(tx, table, key) == was and (row is None or _has_owners(tx, known, name, row))
+        if done[at]:
             where = " and ".join(f"{column} = ?" for column in table.key)
             tx.run(f"delete from {name} where {where}", key)  # noqa: S608
             if row is not None:
                 tx.run(f"insert into {name} values ({', '.join('?' * len(row))})", row)  # noqa: S608
             _tell(tx, name, [each for each in (was, row) if each is not None])
-        done.append(same)
     return done
+
+
+def _has_owners(tx: Transaction, known: dict[str, Table], name: str, row: Row) -> bool:
+    if name not in _OWNERS:
+        return True
+    owner, places = _OWNERS[name]
+    return all(row_at(tx, known[owner], (row[at],)) is not None for at in places if row[at] is not None)
 
 
 def _tell(tx: Transaction, table: str, rows: Iterable[Row]) -> None:

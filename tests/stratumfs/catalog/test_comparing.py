@@ -87,18 +87,31 @@ async def test_regression_a_bucket_and_the_sizes_of_parts_that_were_put_right_ar
     """A bucket was remembered by its name, and of a multipart object how it is cut; neither was touched."""
     told: list[Touched] = []
     row = await store.catalog.read(_bucket)
-    wrong = (9, "other", *row[2:])
+    first, second, third = [(await put(store, key, b"x")).ino for key in (b"1", b"2", b"3")]
+    wrong = (first, "other", *row[2:])
     changes: list[Change] = [
         ("bucket", (row[0],), row, None),
-        ("bucket", (9,), None, wrong),
-        ("parts", (77,), None, (77, b"[1]")),
-        ("void", (78, 0, 1, 1), None, (78, 0, 1, 1)),
+        ("bucket", (first,), None, wrong),
+        ("parts", (second,), None, (second, b"[1]")),
+        ("void", (third, 0, 1, 1), None, (third, 0, 1, 1)),
     ]
     assert await store.catalog.commit(put_right, changes, committed=told.append) == [True] * 4
     assert told[0].names == {(ROOT_INODE, b"bucket/"), (ROOT_INODE, b"other/")}
-    assert {77, 78} <= told[0].inodes
+    assert {second, third} <= told[0].inodes
     with pytest.raises(NoSuchBucket):
         await store.objects.bucket("bucket")
+
+
+async def test_rows_of_a_file_that_was_deleted_before_they_were_put_right_are_not_made(store: Store) -> None:
+    ino = (await put(store, b"k", b"x" * 1000)).ino
+    (extent,) = await store.reader.layout(ino, 0, 1000)
+    inode = await store.catalog.read(_row, "inode", ino)
+    row = await store.catalog.read(_row, "extent", extent.id)
+    name: Row = (ROOT_INODE, b"name", ino, 99, None)
+    await store.catalog.commit(put_right, [("extent", (extent.id,), row, None), ("inode", (ino,), inode, None)])
+    late: list[Change] = [("extent", (extent.id,), None, row), ("entry", name[:2], None, name)]
+    assert await store.catalog.commit(put_right, late) == [False, False]
+    assert await store.catalog.commit(put_right, [*late, ("inode", (ino,), None, inode)]) == [True] * 3
 
 
 def _bucket(tx: Transaction) -> tuple[Any, ...]:
