@@ -19,7 +19,7 @@ from stratumfs.shards.encrypted import HEADER_SIZE, encrypt
 from stratumfs.shards.layout import ShardName
 from stratumfs.shards.remote import Listed
 from stratumfs.shards.remote_shards import object_name
-from stratumfs.store import remote_scrub
+from stratumfs.store import remote_scrub, remote_tier
 from stratumfs.store.remote_look import Looked
 from stratumfs.store.remote_scrub import RemoteScrubber
 from stratumfs.store.store import Store
@@ -122,7 +122,8 @@ async def test_an_object_whose_cells_or_table_are_not_what_rows_say_is_found(tmp
         assert (await look(store, full=True)).bad == {}
 
 
-async def test_what_is_freed_is_not_missed(tmp_path: Path, no_grace: None) -> None:
+async def test_what_is_freed_is_not_missed(tmp_path: Path, no_grace: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_tier, "REMOTE_AGAIN_S", 0.01)
     remote = Refusing()
     async with with_cold(tmp_path, remote) as store:
         await filled(store)
