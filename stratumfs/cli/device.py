@@ -1,6 +1,7 @@
 """``stratumfs device``: list the devices of a store, add, drain, remove and replace them."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,8 +112,9 @@ def replace(
 
 
 def _absolute(device: str) -> str:
-    """What is spelled as a path is one from here on; nothing is asked of it, for it may hang."""
-    return os.path.abspath(device) if os.sep in device else device
+    """What is spelled as a path is one from here on, of whatever folder the owner is in; nothing is asked of it, for it
+    may hang."""
+    return device if re.fullmatch("[0-9a-f]{32}|[a-z]+:[0-9]+", device) else os.path.abspath(device)
 
 
 def _say(found: dict[str, Any], text: str, as_json: bool) -> None:

@@ -123,6 +123,9 @@ def test_a_replacement_that_was_killed_goes_on_in_the_next_owner(tmp_path: Path)
         doors.destroy()
         doors.start()
         assert f"{spare} is device hot:1" in replace(doors, "hot:1", spare)
+        # By the name that it has where the command is, not its owner.
+        back = [BIN / "stratumfs", "device", "replace", doors.store, "spare", doors.devices[1]]
+        assert f"{doors.devices[1]} is device hot:1" in run(back, cwd=tmp_path)
         sound(doors)
         data.check()
         doors.stop()
