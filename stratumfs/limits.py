@@ -319,8 +319,6 @@ READAHEAD_STREAMS_MAX = 32
 """Of objects that are being sent: among more, each reads a stripe when the one before it was taken."""
 VOLUMES_KNOWN_MAX = 65_536
 """Volumes whose geometry and devices are kept in memory: 16 TiB of them."""
-STRIPE_UNNAMED_S = 600.0
-"""From the append of a stripe to the row that names it, where no holder keeps its volume."""
 STRIPES_IN_FLIGHT = 4
 """Of one stream: being hashed, coded and appended while the next one fills."""
 STRIPE_CACHE_BYTES = 64 * MIB

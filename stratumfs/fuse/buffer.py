@@ -16,7 +16,7 @@ from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
 from stratumfs.limits import PENDING_BYTES_MAX, PENDING_EXTENTS_MAX
 from stratumfs.store.landing import FileWriter
 from stratumfs.store.store import Store
-from stratumfs.store.writer import merged
+from stratumfs.store.writer import PendingStripe, merged
 from stratumfs.turn import Turn
 from stratumfs.values import Attributes, Extent, NewExtent, Publication
 
@@ -55,6 +55,7 @@ class FileBuffer:
         self._store, self._memory, self._published = store, memory, published
         self._current = Layer(size)
         self._frozen: Layer | None = None
+        self._gathered: list[PendingStripe] = []  # of `_frozen`, until it is published
         self._digest = WholeDigest(store.writer.digest, size)
         self._writer = FileWriter(store.writer)
         self._sender = StripeSender(self._writer, background, memory)
@@ -92,8 +93,9 @@ class FileBuffer:
     @property
     def volumes(self) -> set[VolumeId]:
         """Those with stripes that only this buffer knows of."""
-        stripes = (stripe for layer in self._layers() for stripe in layer.stripes)
-        return {stripe.location.volume for stripe in stripes if stripe.location is not None}
+        places = [stripe.location for layer in self._layers() for stripe in layer.stripes]
+        places += [stripe.location for stripe in self._gathered]
+        return {location.volume for location in places if location is not None}
 
     async def shrink(self) -> None:
         """Let memory come free: full stripes go to the devices unpublished, else all is published."""
@@ -181,6 +183,7 @@ class FileBuffer:
             for stripe in layer.stripes:
                 stripe.wanted = 0
         self._frozen = None
+        self._gathered.clear()
         self._current = Layer(self.size)
 
     def _layers(self) -> Sequence[Layer]:
@@ -208,6 +211,7 @@ class FileBuffer:
         publication = Publication(layer.cut, tuple(extents), layer.size, layer.mtime_ns, layer.etag, layer.changed_ns)
         attributes = await self._store.files.publish(self.ino, publication, time.time_ns(), durable=durable)
         self._frozen = None
+        self._gathered.clear()
         self.failure = None
         self._forget(layer)
         self._published(attributes)
@@ -223,7 +227,8 @@ class FileBuffer:
                 inline.append(NewExtent(piece.offset, piece.length, data=bytes(piece.data)))
             else:
                 longer.append((piece.offset, piece.data))
-        gathered = await writer.gather(longer) if longer else []
+        self._gathered.clear()  # what a publication that failed has left, nobody names
+        gathered = await writer.gather(longer, self._gathered) if longer else []
         stripes = [stripe.pending for stripe in layer.stripes if stripe.wanted]
         await writer.sync((*stripes, *dict.fromkeys(each.stripe for each in gathered)))
         self._sender.synced(layer.stripes)

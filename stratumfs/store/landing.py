@@ -90,15 +90,15 @@ class FileWriter:
                 raise
             await self._first.append(stripe)
 
-    async def gather(self, segments: Sequence[tuple[int, Buffer]]) -> list[Gathered]:
+    async def gather(self, segments: Sequence[tuple[int, Buffer]], held: list[PendingStripe]) -> list[Gathered]:
         """See `Writer.gather`."""
         to = self._now
         try:
-            return await to.gather(segments)
+            return await to.gather(segments, held)
         except _REFUSED:
             if not self._leave(to):
                 raise
-            return await self._first.gather(segments)
+            return await self._first.gather(segments, held)
 
     async def sync(self, stripes: Iterable[PendingStripe]) -> None:
         """See `Writer.sync`."""

@@ -18,14 +18,12 @@ from stratumfs.ids import Buffer, VolumeId
 from stratumfs.limits import (
     PACKED_CELL,
     STRIPE_PAYLOAD_MAX,
-    STRIPE_UNNAMED_S,
     STRIPES_IN_FLIGHT,
     SYNC_AHEAD_BYTES,
     SYNC_CROWDED_BYTES,
     UNSYNCED_BYTES_MAX,
     UNSYNCED_TOTAL_MAX,
 )
-from stratumfs.location import Location
 from stratumfs.room import room
 from stratumfs.store.digest import StreamDigest
 from stratumfs.store.fleet import Fleet
@@ -99,7 +97,6 @@ class Writer:
         self.unsynced_bytes = 0
         self._fleet = fleet
         self._refused: str | None = None
-        self._appended: dict[VolumeId, float] = {}
         self._holders: set[StripeHolder] = set()
         self._hashing = LendingThreads(2)
         self.stripe_payload = STRIPE_PAYLOAD_MAX
@@ -147,11 +144,9 @@ class Writer:
     async def append(self, stripe: PendingStripe, after: PendingStripe | None = None) -> None:
         """Write one stripe. Not safe before ``sync``, and it may move until then.
 
-        Its volume is spared for ``STRIPE_UNNAMED_S``, in which a row has to name the stripe, or longer where a
-        holder of it was given to `keep`.
+        Its volume is spared as long as a holder of the stripe that was given to `keep` has it.
         """
         self.check_writable()
-        stripe.placed = self._placed
         await self.volumes.append(stripe, after)
 
     async def sync(self, stripes: Iterable[PendingStripe]) -> None:
@@ -172,9 +167,7 @@ class Writer:
 
     def unnamed(self) -> frozenset[VolumeId]:
         """Volumes that may hold bytes which no row names yet: they are not freed, however empty they look."""
-        oldest = trio.current_time() - STRIPE_UNNAMED_S
-        self._appended = {volume: when for volume, when in self._appended.items() if when >= oldest}
-        return frozenset(self._appended).union(*(holder.volumes for holder in self._holders))
+        return frozenset[VolumeId]().union(*(holder.volumes for holder in self._holders))
 
     def stream(self, *, payload: int | None = None, copying: bool = False, freeing: bool = False) -> "StripeStream":
         """A body of any length, as a context; what it wrote is spared until that ends, for it may take hours.
@@ -205,10 +198,11 @@ class Writer:
         """See `RepackTarget`."""
         return ()
 
-    async def gather(self, segments: Sequence[tuple[int, Buffer]]) -> list[Gathered]:
+    async def gather(self, segments: Sequence[tuple[int, Buffer]], held: list[PendingStripe]) -> list[Gathered]:
         """Many short segments, (offset, bytes) each, packed side by side into as few stripes as they need.
 
         The last stripes are not synced yet. What is gathered comes in the order of the segments.
+        held: of a holder, which has each stripe from before it is appended.
         """
         gathered: list[Gathered] = []
         unsynced: list[PendingStripe] = []
@@ -217,6 +211,7 @@ class Writer:
                 await self.sync(unsynced)
                 unsynced.clear()
             stripe = PendingStripe(b"".join(data for _, data in batch))
+            held.append(stripe)
             await self.append(stripe)
             unsynced.append(stripe)
             skip = 0
@@ -224,9 +219,6 @@ class Writer:
                 gathered.append(Gathered(offset, len(data), stripe, skip))
                 skip += len(data)
         return gathered
-
-    def _placed(self, location: Location) -> None:
-        self._appended[location.volume] = trio.current_time()
 
 
 class StripeStream(AbstractContextManager["StripeStream"]):

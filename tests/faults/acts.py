@@ -2,13 +2,15 @@
 
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import md5
 
 import trio
 
-from stratumfs.ids import ROOT_INODE, Buffer, InodeNo, UploadId
+from stratumfs.ids import ROOT_INODE, Buffer, InodeNo, UploadId, VolumeId
 from stratumfs.store.store import Store
+from stratumfs.store.writer import PendingStripe, Writer
 from stratumfs.values import (
     Attributes,
     CompletedPart,
@@ -132,11 +134,32 @@ async def publish(
     """What fsync and close do with buffered writes: stripes first, their sync, then one transaction."""
     short = [(at, data) for at, data in pieces if store.writer.inline.allows(len(data))]
     long = [(at, data) for at, data in pieces if not store.writer.inline.allows(len(data))]
-    gathered = await store.writer.gather(long) if long else []
-    await store.writer.sync([each.stripe for each in gathered])
-    inline = [NewExtent(at, len(data), data=bytes(data)) for at, data in short]
-    publication = Publication(cut, (*(each.extent for each in gathered), *inline), size, time.time_ns(), etag)
-    await store.files.publish(ino, publication, time.time_ns(), durable=durable)
+    with holding(store.writer) as held:
+        gathered = await store.writer.gather(long, held) if long else []
+        await store.writer.sync([each.stripe for each in gathered])
+        inline = [NewExtent(at, len(data), data=bytes(data)) for at, data in short]
+        publication = Publication(cut, (*(each.extent for each in gathered), *inline), size, time.time_ns(), etag)
+        await store.files.publish(ino, publication, time.time_ns(), durable=durable)
+
+
+class _Holder:
+    def __init__(self) -> None:
+        self.stripes: list[PendingStripe] = []
+
+    @property
+    def volumes(self) -> set[VolumeId]:
+        return {stripe.location.volume for stripe in self.stripes if stripe.location is not None}
+
+
+@contextmanager
+def holding(writer: Writer) -> Iterator[list[PendingStripe]]:
+    """Stripes that are named before the end of this, as the buffer of a file holds its."""
+    holder = _Holder()
+    writer.keep(holder)
+    try:
+        yield holder.stripes
+    finally:
+        writer.let_go(holder)
 
 
 async def write_file(store: Store, path: str, data: bytes) -> None:

@@ -105,7 +105,6 @@ async def remake_cold(run: Run) -> None:
             for tier in ("cold", "hot"):
                 await acts.move(store, "main/striped", tier)
         await store.writer.volumes.seal_idle(0.0)
-        vars(store.writer)["_appended"].clear()
         await acts.move(store, "main/striped", "cold")
         await store.maintenance.round()
         [ident] = [row.id for row in await store.catalog.read(volumes, SEALED) if row.remote]

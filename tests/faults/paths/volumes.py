@@ -14,7 +14,7 @@ from stratumfs.owner.places import place_of
 from stratumfs.shards.backend import OpenShard, ShardBackend
 from stratumfs.shards.layout import ShardName
 from stratumfs.shards.local import LocalOpenShard, LocalShards
-from stratumfs.store import content, maintenance, writer
+from stratumfs.store import content, maintenance
 from stratumfs.store.store import Store
 from stratumfs.store.writer import PendingStripe
 from stratumfs.values import NewExtent
@@ -167,7 +167,6 @@ def at_once() -> AbstractContextManager[object]:
     """Nobody is waited for before a volume is freed: in these paths nobody comes."""
     stack = ExitStack()
     stack.enter_context(smaller(maintenance, VOLUME_FREE_GRACE_S=0.0))
-    stack.enter_context(smaller(writer, STRIPE_UNNAMED_S=-1.0))
     return stack
 
 

@@ -124,7 +124,6 @@ async def test_regression_a_volume_that_moved_whole_since_lies_in_one_tier(
     async with opened(store) as running:
         await change_tiers(running, AddWarm(paths, 4, 2))
         await filled(running)
-        running.store.writer._appended.clear()
         before = await only_volume(running.store)
         again = await saved(running, store.with_name("dump"))
         info = await running.store.objects.info("bucket", b"key")
@@ -154,7 +153,6 @@ async def test_regression_what_an_older_catalog_would_remove_is_set_aside(
     async with opened(store) as running:
         await change_tiers(running, AddWarm(paths, 4, 2))
         await filled(running)
-        running.store.writer._appended.clear()
         row = await only_volume(running.store)
         info = await running.store.objects.info("bucket", b"key")
         await running.mover._carry_out(await running.mover.ask(info.ino, "warm", 0, "by hand"))
@@ -185,7 +183,6 @@ async def test_regression_a_catalog_of_before_a_tier_was_added_opens_with_what_m
     paths = folders(store, 6)
     async with opened(store) as running:
         await filled(running)
-        running.store.writer._appended.clear()
         again = await saved(running, store.with_name("dump"))
         await change_tiers(running, AddWarm(paths, 4, 2))
         info = await running.store.objects.info("bucket", b"key")

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
@@ -31,6 +32,7 @@ from stratumfs.store.writer import merged
 from stratumfs.values import Conditions, Name, Publication
 from stratumfs.volumes.attached import AttachedDevice
 from stratumfs.volumes.format import VolumeInfo
+from tests.faults.acts import holding
 from tests.stores import make_store, running_store
 from tests.stratumfs.repair.stores import (
     DATA,
@@ -221,9 +223,10 @@ async def test_what_a_client_has_not_named_yet_is_not_left_out_for_a_silent_devi
     """Its stripes are synced, it goes on, and is answered: then any two devices may go."""
     data = os.urandom(3 * MIB)
     make_store(tmp_path, 8)
-    async with running_store(tmp_path) as store:
+    async with running_store(tmp_path) as store, AsyncExitStack() as stack:
         await store.objects.create_bucket("bucket", 1)
-        gathered = await store.writer.gather([(0, data)])
+        held = stack.enter_context(holding(store.writer))
+        gathered = await store.writer.gather([(0, data)], held)
         await store.writer.sync({each.stripe for each in gathered})
         [row] = await store.catalog.read(volumes, OPEN)
         sleeper = silence(store, row.devices[2])
@@ -361,7 +364,6 @@ async def test_damage_of_a_volume_that_is_freed_is_forgotten(tmp_path: Path, mon
         assert store.damaged == {(row.id, 0)}
         for key in DATA:
             await store.objects.delete("bucket", key, Conditions(), 1)
-        store.writer._appended.clear()
         for _ in range(2):
             await store.maintenance.round()
         assert await store.catalog.read(volume, row.id) is None

@@ -12,19 +12,21 @@ from stratumfs.ids import InodeNo
 from stratumfs.limits import STRIPE_PAYLOAD_MAX
 from stratumfs.store.store import Store
 from stratumfs.values import Name, NewExtent, ObjectSpec, Publication
+from tests.faults.acts import holding
 from tests.stratumfs.store.helpers import ANY, get
 
 
 async def write_at(store: Store, ino: InodeNo, offset: int, data: bytes) -> None:
     """As a mount publishes it: a stripe of its own, or inline."""
-    if store.writer.inline.allows(len(data)):
-        extents = (NewExtent(offset, len(data), data=data),)
-    else:
-        gathered = await store.writer.gather([(offset, data)])
-        await store.writer.sync({each.stripe for each in gathered})
-        extents = tuple(each.extent for each in gathered)
-    size = max((await store.files.attributes(ino)).size, offset + len(data))
-    await store.files.publish(ino, Publication(None, extents, size, 1), time.time_ns(), durable=False)
+    with holding(store.writer) as held:
+        if store.writer.inline.allows(len(data)):
+            extents = (NewExtent(offset, len(data), data=data),)
+        else:
+            gathered = await store.writer.gather([(offset, data)], held)
+            await store.writer.sync({each.stripe for each in gathered})
+            extents = tuple(each.extent for each in gathered)
+        size = max((await store.files.attributes(ino)).size, offset + len(data))
+        await store.files.publish(ino, Publication(None, extents, size, 1), time.time_ns(), durable=False)
 
 
 async def new_file(store: Store, name: bytes) -> InodeNo:

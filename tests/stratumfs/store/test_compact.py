@@ -272,7 +272,6 @@ async def test_users_overwrite_and_delete_all_the_time_and_win(
     monkeypatch.setattr(repack, "REPACK_BYTES", 200_000)
     monkeypatch.setattr(repack, "SWAP_ROWS", 3)
     monkeypatch.setattr("stratumfs.catalog.swap.SWAP_ROWS", 3)
-    monkeypatch.setattr("stratumfs.store.writer.STRIPE_UNNAMED_S", -1.0)
     async with bucket(tmp_path) as store:
         store.volume_writer._payload_seal = 300_000
         racing = Racing(store, seed, sizes=(100, 4096, 20_000, 70_000, 150_000))

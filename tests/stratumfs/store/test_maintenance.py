@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from stratumfs.store.maintenance import oldest
 from stratumfs.store.writer import PendingStripe
 from stratumfs.values import Name, NewExtent, ObjectSpec, Publication
 from stratumfs.volumes.attached import AttachedDevice
+from tests.faults.acts import holding
 from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put, stored
 
 
@@ -162,8 +164,9 @@ async def test_a_volume_of_deleted_objects_is_freed_as_soon_as_nobody_uploads_to
 
 
 async def test_the_volume_that_a_stripe_was_moved_to_is_spared(tmp_path: Path) -> None:
-    async with bucket(tmp_path) as store:
+    async with bucket(tmp_path) as store, AsyncExitStack() as stack:
         stripe = PendingStripe(b"x" * 20_000)
+        stack.enter_context(holding(store.writer)).append(stripe)
         await store.writer.append(stripe)
         before = stripe.at
         await store.fleet.strike(next(iter(store.devices)), DeviceFailed("EIO", "d0"))

@@ -66,7 +66,6 @@ async def furnished(store: Store) -> tuple[dict[bytes, bytes], VolumeId]:
 
 async def sealed(store: Store) -> None:
     await store.volume_writer.seal_idle(0)
-    store.writer._appended.clear()
 
 
 def files(folder: Path, letter: str) -> int:

@@ -501,7 +501,6 @@ async def test_what_lies_here_too_of_a_damaged_volume_is_named_here(tmp_path: Pa
     remote = MemoryRemote()
     async with brought_back(tmp_path, remote) as (store, ident):
         await store.writer.volumes.seal_idle(0)
-        store.writer._appended.clear()
         uploads = store.remotes["cold"].uploads
         await move(store, "key", "cold")
         assert store.remotes["cold"].uploads == uploads

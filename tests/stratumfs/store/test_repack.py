@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from stratumfs.store.repack import Repack, foreign
 from stratumfs.store.store import Store
 from stratumfs.store.writer import merged
 from stratumfs.values import CompletedPart, NewExtent, ObjectInfo, ObjectSpec, Publication
+from tests.faults.acts import holding
 from tests.faults.audit import audit_rows
 from tests.stores import make_warm
 from tests.stratumfs.store.helpers import ANY, MIB, bucket, get, put
@@ -98,7 +99,6 @@ async def test_copies_go_along_and_the_source_is_freed(tmp_path: Path, monkeypat
         await move(store, info.ino)
         assert await tiers(store, copy.ino) == {"warm"}
         await store.volume_writer.seal_idle(0)
-        store.writer._appended.clear()
         await store.maintenance.round()
         await store.maintenance.round()
         summary = await store.catalog.read(volume_summary)
@@ -114,7 +114,6 @@ async def test_what_is_being_read_stays_until_it_was_read(tmp_path: Path, monkey
     async with two_tiers(tmp_path) as store:
         info = await put(store, b"k", data)
         await store.volume_writer.seal_idle(0)
-        store.writer._appended.clear()
         reading, go_on = trio.Event(), trio.Event()
         read = store.volume_reader.read
         seen = []
@@ -142,7 +141,6 @@ async def test_what_is_being_read_stays_until_it_was_read(tmp_path: Path, monkey
             nursery.cancel_scope.cancel()
         await move(store, info.ino, tier="hot")
         await store.volume_writer.seal_idle(0)
-        store.writer._appended.clear()
         store.volume_reader._cache._cells.clear()
         monkeypatch.setattr(store.volume_reader, "read", slow)
         async with trio.open_nursery() as nursery:
@@ -163,7 +161,6 @@ async def test_a_copy_that_is_being_made_finds_its_source(tmp_path: Path, monkey
     async with two_tiers(tmp_path) as store:
         info = await put(store, b"k", data)
         await store.volume_writer.seal_idle(0)
-        store.writer._appended.clear()
         extents = store.reader.extents
 
         async def moved_meanwhile(*args: object) -> object:
@@ -189,7 +186,6 @@ async def test_a_completion_finds_parts_that_moved_since_it_read_their_rows(
             "bucket", b"big", upload.id, 1, "bucket", b"k", None, 0, len(data), time.time_ns()
         )
         await store.volume_writer.seal_idle(0)
-        store.writer._appended.clear()
         add = Staging.add
 
         async def moved_meanwhile(staging: Staging, extents: Sequence[NewExtent]) -> None:
@@ -256,7 +252,6 @@ async def test_what_goes_while_its_neighbours_are_moved_is_no_damage(
 
         async def truncated(*_: object) -> None:
             await store.files.truncate(ino, 0, time.time_ns())
-            store.writer._appended.clear()
             for _ in range(3):
                 await store.maintenance.round()
 
@@ -271,13 +266,14 @@ async def test_what_goes_while_its_neighbours_are_moved_is_no_damage(
 async def test_a_move_between_the_ids_of_a_publication_and_its_round_hides_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int | None
 ) -> None:
-    async with two_tiers(tmp_path) as store:
+    async with two_tiers(tmp_path) as store, AsyncExitStack() as stack:
         ino = await new_file(store, b"f")
         store.holds.take(ino)
         for number in range(100):
             await write_at(store, ino, number * 70_000, os.urandom(70_000))
         new = os.urandom(6_900_000)
-        gathered = await store.writer.gather([(0, new)])
+        held = stack.enter_context(holding(store.writer))
+        gathered = await store.writer.gather([(0, new)], held)
         await store.writer.sync({each.stripe for each in gathered})
         publication = Publication(cut, tuple(merged(each.extent for each in gathered)), 7_000_000, 1)
         commit = store.catalog.commit

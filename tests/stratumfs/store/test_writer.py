@@ -225,7 +225,7 @@ async def test_parts_and_gathered_pieces_are_written_again_too(tmp_path: Path) -
             info = await part.commit(1, None, 1)
         devices.fail(1, "datasync", eio(1))
         pieces = [(number * 100_000, os.urandom(30_000)) for number in range(90)]
-        gathered = await store.writer.gather(pieces)
+        gathered = await store.writer.gather(pieces, [])
         await store.writer.sync(dict.fromkeys(each.stripe for each in gathered))
         assert store.fleet.state(DeviceId(bytes([1]) * 16))[0] is DeviceState.READ_ONLY
         for each, (_, piece) in zip(gathered, pieces, strict=True):
