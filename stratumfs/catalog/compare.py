@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stratumfs.catalog.extents import checked
+from stratumfs.catalog.extents import checked, count_gone
 from stratumfs.catalog.transaction import Transaction
 from stratumfs.errors import ExtentCorrupt
 from stratumfs.ids import ROOT_INODE
@@ -20,6 +20,8 @@ Row = tuple[Any, ...]
 Key = tuple[Any, ...]
 _OWN = {("catalog_state", ("sequence",)), ("catalog_state", ("tick",))}
 """Rows that move with every transaction."""
+_LENGTH, _VOLUME = 3, 4
+"""Columns of an extent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +100,45 @@ _OWNERS = {
 }
 """Rows that go with others, and where they name these: what belongs to something deleted was deleted as well."""
 
+Versions = dict[int, tuple[int, ...]]
+"""Of inodes: what moves with each change of their content, names and attributes."""
 
-def put_right(tx: Transaction, changes: Sequence[Change]) -> list[bool]:
+
+def owners(table: str, row: Row) -> list[int]:
+    """Inodes that a row belongs to."""
+    name, places = _OWNERS.get(table, ("", ()))
+    return [row[at] for at in places if name == "inode" and row[at] is not None]
+
+
+def versions(tx: Transaction, inodes: Iterable[int]) -> Versions:
+    """Of those that there are."""
+    found = {ino: tx.one("select content, ctime_ns from inode where ino = ?", (ino,)) for ino in set(inodes)}
+    return {ino: version for ino, version in found.items() if version is not None}
+
+
+def put_right(tx: Transaction, changes: Sequence[Change], judged: Versions) -> list[bool]:
     """Replace rows of the primary that are still as they were, in one step: copies are told of pages, and a page that
-    is right in part must not come to them. Returns which were."""
+    is right in part must not come to them. Returns which were.
+
+    A row that is missing says nothing of its file, whose bytes may have come anew: none is made of one that has another
+    version than when it was *judged*.
+    """
     known = {each.name: each for each in tables(tx)}
+    anew = {key[0] for name, key, _, _ in changes if name == "inode"}
+    judged = {ino: version for ino, version in judged.items() if ino not in anew}
     done = [False] * len(changes)
     for at in sorted(range(len(changes)), key=lambda at: changes[at][0] in _OWNERS):
         name, key, was, row = changes[at]
         table = known[name]
-        done[at] = row_at(tx, table, key) == was and (row is None or _has_owners(tx, known, name, row))
+        done[at] = row_at(tx, table, key) == was
+        if done[at] and row is not None:
+            if not _has_owners(tx, known, name, row):
+                done[at] = False
+                if was is None and name == "extent":  # who deleted its file did not see it: it counts yet
+                    count_gone(tx, row[_VOLUME], row[_LENGTH])
+            elif was is None:
+                inodes = [ino for ino in owners(name, row) if ino in judged]
+                done[at] = versions(tx, inodes) == {ino: judged[ino] for ino in inodes}
         if done[at]:
             where = " and ".join(f"{column} = ?" for column in table.key)
             tx.run(f"delete from {name} where {where}", key)  # noqa: S608

@@ -13,13 +13,16 @@ from stratumfs.catalog.compare import (
     Key,
     Row,
     Table,
+    Versions,
     chunk,
     described,
     differing,
+    owners,
     put_right,
     right_one,
     row_at,
     tables,
+    versions,
 )
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.snapshot import CopyAt, Snapshot
@@ -87,6 +90,7 @@ class _Comparison:
         self._kept: set[PlaceId] = set()
         self._threads: dict[PlaceId, trio.CapacityLimiter] = {}
         self._changes: list[tuple[Table, Key, Row | None, Row | None]] = []
+        self._versions: Versions = {}
 
     async def look_into(self, copy: CopyAt) -> None:
         try:
@@ -196,6 +200,15 @@ class _Comparison:
         before = await self._catalog.read(_rows_at, suspects)
         await _synced(self._catalog)
         theirs = await self._voices(suspects)
+        inodes = {
+            ino
+            for _, rows in theirs.values()
+            for (table, _), row in zip(suspects, rows, strict=True)
+            if row is not None
+            for ino in owners(table.name, row)
+        }
+        # Read before it is judged: what was changed by then, or later, is not what was judged.
+        self._versions = await self._catalog.read(versions, inodes) | self._versions
         after = await self._catalog.read(_rows_at, suspects)
         return [
             each
@@ -208,7 +221,7 @@ class _Comparison:
         on one must not come to those that have it right."""
         if self._changes and self._mend:
             changes = [(table.name, key, was, row) for table, key, was, row in self._changes]
-            done = await self._catalog.commit(put_right, changes, committed=self._committed)
+            done = await self._catalog.commit(put_right, changes, self._versions, committed=self._committed)
         else:
             done = [False] * len(self._changes)
         for (table, key, _, _), restored in zip(self._changes, done, strict=True):

@@ -1,7 +1,7 @@
 """Pending writes of one inode: every handle of the mount sees them at once, the rest of the world when published."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import trio
 
@@ -14,6 +14,7 @@ from stratumfs.fuse.pieces import Piece
 from stratumfs.fuse.sender import StripeSender
 from stratumfs.ids import Buffer, ExtentId, InodeNo, VolumeId
 from stratumfs.limits import PENDING_BYTES_MAX, PENDING_EXTENTS_MAX
+from stratumfs.location import Location
 from stratumfs.store.landing import FileWriter
 from stratumfs.store.store import Store
 from stratumfs.store.writer import PendingStripe, merged
@@ -95,7 +96,7 @@ class FileBuffer:
         """Those with stripes that only this buffer knows of."""
         places = [stripe.location for layer in self._layers() for stripe in layer.stripes]
         places += [stripe.location for stripe in self._gathered]
-        return {location.volume for location in places if location is not None}
+        return _volumes(places)
 
     async def shrink(self) -> None:
         """Let memory come free: full stripes go to the devices unpublished, else all is published."""
@@ -157,7 +158,9 @@ class FileBuffer:
         if gaps and self._frozen is not None:
             gaps, more = self._frozen.fill(view, offset, gaps)
             stored += more
-        await self._fill_stored(view, offset, stored)
+        places = [piece.stripe.location for piece, _, _ in stored if piece.stripe is not None]
+        with self._store.reader.keeping(_volumes(places)):  # their layer may go meanwhile
+            await self._fill_stored(view, offset, stored)
         await self._fill_committed(view, offset, gaps)
         return found
 
@@ -227,10 +230,14 @@ class FileBuffer:
                 inline.append(NewExtent(piece.offset, piece.length, data=bytes(piece.data)))
             else:
                 longer.append((piece.offset, piece.data))
-        self._gathered.clear()  # what a publication that failed has left, nobody names
-        gathered = await writer.gather(longer, self._gathered) if longer else []
         stripes = [stripe.pending for stripe in layer.stripes if stripe.wanted]
-        await writer.sync((*stripes, *dict.fromkeys(each.stripe for each in gathered)))
+        self._gathered.clear()  # what a publication that failed has left, nobody names
+        try:
+            gathered = await writer.gather(longer, self._gathered) if longer else []
+            await writer.sync((*stripes, *dict.fromkeys(each.stripe for each in gathered)))
+        except BaseException:
+            self._gathered.clear()  # they have their bytes yet
+            raise
         self._sender.synced(layer.stripes)
         runs = merged(each.extent for each in layer.stripes if each.wanted)
         return (*runs, *inline, *merged(each.extent for each in gathered))
@@ -253,3 +260,7 @@ class FileBuffer:
         for start, stop in gaps:
             data = await self._store.reader.read(self.ino, start, stop - start)
             view[start - base : start - base + len(data)] = data
+
+
+def _volumes(places: Iterable[Location | None]) -> set[VolumeId]:
+    return {place.volume for place in places if place is not None}

@@ -34,6 +34,7 @@ class Compactor:
     """One task in the store's nursery.
 
     seal     seals a volume that is open
+    unnamed  volumes with bytes that rows are about to name, of whatever tier
     work     what is under way, for status
     stopped  what was said last of each tier that waits: for room, for a device
 
@@ -49,10 +50,11 @@ class Compactor:
         writers: Mapping[str, Writer],
         foreground: Foreground,
         seal: Callable[[VolumeId], Awaitable[None]],
+        unnamed: Callable[[], frozenset[VolumeId]],
     ) -> None:
         self.work: Work | None = None
         self._catalog, self._reader, self._fleet, self._writers = catalog, reader, fleet, writers
-        self._foreground, self._seal = foreground, seal
+        self._foreground, self._seal, self._unnamed = foreground, seal, unnamed
         self._put_off: dict[VolumeId, float] = {}
         self._widen_at: dict[str, float] = {}
         self.stopped: dict[str, str] = {}
@@ -92,7 +94,7 @@ class Compactor:
         """Devices that are full are no reason to wait, for this is what empties them."""
         if len(self._fleet.up(tier)) < self._fleet.codes[tier].n:
             return ()
-        return await self._catalog.read(compaction.half_dead, tier, self._but(tier))
+        return await self._catalog.read(compaction.half_dead, tier, self._but())
 
     async def _narrow(self, tier: str) -> Sequence[VolumeRow]:
         width = self._fleet.codes[tier].n
@@ -103,12 +105,12 @@ class Compactor:
             return ()
         for row in await self._catalog.read(compaction.narrow_open, tier, width):
             await self._seal(row.id)  # or it would go on, and other volumes be repacked into it
-        return await self._catalog.read(compaction.narrow, tier, width, self._but(tier))
+        return await self._catalog.read(compaction.narrow, tier, width, self._but())
 
     async def _small(self, tier: str) -> Sequence[VolumeRow]:
         if len(self._fleet.taking(tier)) < self._fleet.codes[tier].n:
             return ()
-        return await self._catalog.read(compaction.small, tier, self._but(tier))
+        return await self._catalog.read(compaction.small, tier, self._but())
 
     @contextmanager
     def sparing(self, volumes: Collection[VolumeId]) -> Iterator[None]:
@@ -120,12 +122,12 @@ class Compactor:
         finally:
             self._spared.remove(volumes)
 
-    def _but(self, tier: str) -> frozenset[VolumeId]:
+    def _but(self) -> frozenset[VolumeId]:
         """Volumes that are spared, and that would not be empty afterwards: those that were not, and those of which
         somebody is about to name bytes that look dead."""
         now = trio.current_time()
         self._put_off = {ident: until for ident, until in self._put_off.items() if until > now}
-        return self._writers[tier].unnamed().union(self._put_off, *self._spared)
+        return self._unnamed().union(self._put_off, *self._spared)
 
     async def _repack(self, what: str, tier: str, rows: Sequence[VolumeRow]) -> None:
         work = self.work = Work(what, rows[0].id, f"tier {tier}", total=sum(row.live for row in rows))

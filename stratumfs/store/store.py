@@ -122,7 +122,7 @@ class Store:
         self.usage = UsageWalk(catalog, Pace(self.observer, lambda _: None))
         self.relocator = Relocator(ident, catalog, fleet, remaking, self._unnamed, self._relocated, self._reserve)
         self.packer = Packer(catalog, self.reader, self.writer, self.observer)
-        self.compactor = Compactor(catalog, self.reader, fleet, self.writers, self.observer, self._seal)
+        self.compactor = Compactor(catalog, self.reader, fleet, self.writers, self.observer, self._seal, self._unnamed)
         self.remote_compactor = RemoteCompactor(catalog, self.reader, self.offsite.targets, self.observer)
         self.defragmenter = Defragmenter(catalog, self.reader, self.writer, self.writers, self.observer)
         self.changes = Changes(nursery)

@@ -5,6 +5,7 @@ import errno
 import itertools
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -24,6 +25,7 @@ from stratumfs.errors import NoSuchBucket
 from stratumfs.ids import ROOT_INODE, InodeNo
 from stratumfs.limits import CATALOG_PAGE_SIZE
 from stratumfs.store.store import Store
+from stratumfs.values import NewExtent, Publication
 from tests.faults.rot import rot
 from tests.faults.run import make_here, opened
 from tests.stratumfs.store.helpers import put
@@ -64,11 +66,11 @@ async def test_what_was_put_right_is_read_anew_by_who_remembered_it(store: Store
     inode = await store.catalog.read(_row, "inode", ino)
     named = await store.catalog.read(_columns, "inode")
     shorter = tuple(30_000 if column == "size" else value for column, value in zip(named, inode, strict=True))
-    assert await store.catalog.commit(put_right, [("inode", (ino,), inode, shorter)]) == [True]
+    assert await store.catalog.commit(put_right, [("inode", (ino,), inode, shorter)], {}) == [True]
     assert await store.reader.read(ino, 0, 50_000) == b"x" * 30_000
     (extent,) = await store.reader.layout(ino, 0, 30_000)
     row = await store.catalog.read(_row, "extent", extent.id)
-    assert await store.catalog.commit(put_right, [("extent", (extent.id,), row, None)]) == [True]
+    assert await store.catalog.commit(put_right, [("extent", (extent.id,), row, None)], {}) == [True]
     assert await store.reader.read(ino, 0, 50_000) == bytes(30_000)
 
 
@@ -95,7 +97,7 @@ async def test_regression_a_bucket_and_the_sizes_of_parts_that_were_put_right_ar
         ("parts", (second,), None, (second, b"[1]")),
         ("void", (third, 0, 1, 1), None, (third, 0, 1, 1)),
     ]
-    assert await store.catalog.commit(put_right, changes, committed=told.append) == [True] * 4
+    assert await store.catalog.commit(put_right, changes, {}, committed=told.append) == [True] * 4
     assert told[0].names == {(ROOT_INODE, b"bucket/"), (ROOT_INODE, b"other/")}
     assert {second, third} <= told[0].inodes
     with pytest.raises(NoSuchBucket):
@@ -108,10 +110,32 @@ async def test_rows_of_a_file_that_was_deleted_before_they_were_put_right_are_no
     inode = await store.catalog.read(_row, "inode", ino)
     row = await store.catalog.read(_row, "extent", extent.id)
     name: Row = (ROOT_INODE, b"name", ino, 99, None)
-    await store.catalog.commit(put_right, [("extent", (extent.id,), row, None), ("inode", (ino,), inode, None)])
+    await store.catalog.commit(put_right, [("extent", (extent.id,), row, None), ("inode", (ino,), inode, None)], {})
     late: list[Change] = [("extent", (extent.id,), None, row), ("entry", name[:2], None, name)]
-    assert await store.catalog.commit(put_right, late) == [False, False]
-    assert await store.catalog.commit(put_right, [*late, ("inode", (ino,), None, inode)]) == [True] * 3
+    assert await store.catalog.commit(put_right, late, {}) == [False, False]
+    assert await store.catalog.commit(put_right, [*late, ("inode", (ino,), None, inode)], {}) == [True] * 3
+
+
+async def test_bytes_that_came_anew_are_not_covered_by_what_was_lost_before(store: Store, tmp_path: Path) -> None:
+    """A scrub has judged that an extent is missing; before it puts that right the file is written anew."""
+    ino = (await put(store, b"k", b"x" * 1000)).ino
+    (extent,) = await store.reader.layout(ino, 0, 1000)
+    assert await store.catalog.checkpoint()
+    (tmp_path / "none").touch()
+    rot(store.catalog.folder / "catalog.db", tmp_path / "none", [("delete from extent where id = ?", (extent.id,))])
+    commit = store.catalog.commit
+
+    async def late(fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if fn is put_right:
+            new = Publication(0, (NewExtent(0, 500, data=b"y" * 500),), 1000, 1)
+            await store.files.publish(ino, new, time.time_ns(), durable=True)
+        return await commit(fn, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store.catalog, "commit", late)
+        found = await compare_copies(store.catalog, _quiet, mend=True)
+    assert [restored for _, restored in found.wrong] == [False]
+    assert await store.reader.read(ino, 0, 1000) == b"y" * 500 + bytes(500)
 
 
 def _bucket(tx: Transaction) -> tuple[Any, ...]:
@@ -291,7 +315,7 @@ async def test_regression_a_copy_that_kept_a_deleted_extent_cannot_bring_it_back
     ino = (await put(store, b"k", b"x" * 1000)).ino
     (extent,) = await store.reader.layout(ino, 0, 1000)
     row = await store.catalog.read(_row, "extent", extent.id)
-    await store.catalog.commit(put_right, [("extent", (extent.id,), row, None)])
+    await store.catalog.commit(put_right, [("extent", (extent.id,), row, None)], {})
     copy = await _rot(store, tmp_path, f"insert into extent values ({', '.join('?' * len(row))})", row)
     found = await compare_copies(store.catalog, _quiet, mend=True)
     assert (found.wrong, set(found.bad), found.remade) == ([], {copy.label}, {copy.label})
