@@ -412,6 +412,7 @@ _POSTGRES = """
     data=$PWD/data
     reading="--inh-caps +dac_read_search --ambient-caps +dac_read_search"
     as() { setpriv --reuid 65534 --regid 65534 --clear-groups $reading "$@"; }
+    trap 'kill -9 $(head -1 $data/postmaster.pid 2> /dev/null) 2> /dev/null || true' EXIT
     start() { as pg_ctl -s -w -D $data -l $SOCKETS/log -o "-k $SOCKETS -c listen_addresses=" start; }
     ask() { psql -h $SOCKETS -U nobody -d postgres -qAtc "$1"; }
     mkdir $data && chown 65534 $data $SOCKETS && chmod 700 $data
