@@ -76,10 +76,8 @@ class Reader:
         size, extents = await self._size_and_extents(ino, offset, max(length, RECALL_AHEAD))
         with self.keeping(volumes_of(extents)):
             await self._expect_range(extents, offset, min(size, offset + RECALL_AHEAD))
-            for extent in extents:
-                part = clipped(extent, offset, min(size, offset + length))
-                if part.length <= 0:
-                    break
+            stop = min(size, offset + length)
+            for part in neighbours(clipped(each, offset, stop) for each in extents if each.offset < stop):
                 if part.location is not None:
                     info = await self.volume(part.location.volume)
                     await self._volumes.read_parts(info, part.location, 0, part.length, LOOP_STRIPE)
@@ -235,8 +233,7 @@ class Reader:
             info = await self.volume(location.volume)
             return await self._volumes.read(info, location, offset - extent.offset, stop - offset, LOOP_STRIPE)
         found = bytearray(stop - offset)
-        for extent in extents:
-            part = clipped(extent, offset, stop)
+        for part in neighbours(clipped(each, offset, stop) for each in extents):
             data = part.data if part.data is not None else await self.extent(part)
             found[part.offset - offset : part.offset - offset + part.length] = data
         return found
@@ -337,8 +334,7 @@ def _size_and_layout(tx: Transaction, ino: InodeNo, offset: int, length: int) ->
 def _pieces(extents: Sequence[Extent], start: int, stop: int) -> list[Extent | int]:
     """[start, stop) as extents of at most one stripe each; a number stands for so many zeros."""
     pieces: list[Extent | int] = []
-    for extent in extents:
-        part = clipped(extent, start, stop)
+    for part in neighbours(clipped(each, start, stop) for each in extents):
         pieces += _holes(part.offset - start)
         end = part.offset + part.length
         at = part.offset
@@ -352,6 +348,29 @@ def _pieces(extents: Sequence[Extent], start: int, stop: int) -> list[Extent | i
         start = end
     pieces += _holes(stop - start)
     return pieces
+
+
+def neighbours(extents: Iterable[Extent]) -> Iterator[Extent]:
+    """The same bytes in fewer extents: those that lie behind one another in a volume, as what was joined in the
+    background does, are read together."""
+    last: Extent | None = None
+    for extent in extents:
+        if last is not None and _continues(last, extent):
+            last = last._replace(length=last.length + extent.length)
+        else:
+            if last is not None:
+                yield last
+            last = extent
+    if last is not None:
+        yield last
+
+
+def _continues(one: Extent, other: Extent) -> bool:
+    return (
+        one.location is not None
+        and one.offset + one.length == other.offset
+        and one.location.advanced(one.length) == other.location
+    )
 
 
 def _from(start: int, extents: list[Extent]) -> list[Extent]:

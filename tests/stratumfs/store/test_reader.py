@@ -2,18 +2,25 @@
 
 import errno
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.errors import translate
 from stratumfs.catalog.extents import layout
 from stratumfs.catalog.volumes import SEALED, place_shards, volume
 from stratumfs.errors import CatalogCorrupt, NotFound
 from stratumfs.fuse.errno import errno_of
-from stratumfs.ids import InodeNo
+from stratumfs.ids import ExtentId, InodeNo, Nonce, StripeNo, VolumeId
+from stratumfs.limits import STRIPE_PAYLOAD_MAX
+from stratumfs.location import Location
 from stratumfs.owner.recovery import mend
+from stratumfs.store.reader import neighbours
 from stratumfs.store.survives import survives_by_asking
+from stratumfs.values import Extent
 from tests.faults import acts
 from tests.stores import STORE
 from tests.stratumfs.store.helpers import MIB, bucket, get, put
@@ -69,3 +76,31 @@ async def test_a_volume_whose_rows_are_lost_is_damage_and_stops_nothing_else(tmp
         row = await store.catalog.read(volume, idents["open"])
         assert row is not None
         assert row.state == SEALED
+
+
+CELL = STRIPE_PAYLOAD_MAX // 4
+RUN = Location(VolumeId(b"v" * 16), StripeNo(3), 3 * (128 + CELL), CELL, 7, Nonce(2**64 - 1))  # the last there is
+
+
+@given(st.sets(st.integers(1, 3 * MIB - 1) | st.just(STRIPE_PAYLOAD_MAX - 7), max_size=20), st.sets(st.integers(0, 20)))
+def test_what_lies_behind_one_another_in_a_volume_is_read_together(cuts: set[int], moved: set[int]) -> None:
+    """A run that was cut anywhere is one again; pieces that lie elsewhere, or behind a hole, stay by themselves."""
+    edges = [0, *sorted(cuts), 3 * MIB]
+    whole = [
+        Extent(ExtentId(at), InodeNo(1), start, stop - start, RUN.advanced(start), None)
+        for at, (start, stop) in enumerate(pairwise(edges))
+    ]
+    assert list(neighbours(whole)) == [whole[0]._replace(length=3 * MIB)]
+    elsewhere = [
+        each._replace(location=RUN._replace(volume=VolumeId(bytes(16)))) if at in moved else each
+        for at, each in enumerate(whole)
+    ]
+    found = list(neighbours(elsewhere))
+    assert [edge.offset for edge in found] == [
+        each.offset for at, each in enumerate(whole) if at == 0 or at in moved or at - 1 in moved
+    ]
+    assert sum(each.length for each in found) == 3 * MIB
+    apart = [each._replace(offset=each.offset + number) for number, each in enumerate(whole)]
+    assert list(neighbours(apart)) == apart
+    inline = [Extent(ExtentId(at), InodeNo(1), at * 3, 3, None, b"abc") for at in range(4)]
+    assert list(neighbours(inline)) == inline
