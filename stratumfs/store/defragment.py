@@ -232,6 +232,8 @@ class Defragmenter:
     async def _swap(self, ino: InodeNo, seen: Sequence[Extent], joined: Sequence[NewExtent]) -> int:
         first = await self._catalog.ids.extents(len(joined))
         if not await self._catalog.write(join_extents, ino, tuple(seen), tuple(joined), first):
+            # Whoever was there first, the packer often, left them as short, and tells nobody.
+            self._fragmented.note(ino, FRAGMENTED_EXTENTS, trio.current_time())
             return 0
         inline = sum(len(each.data or b"") for each in joined) - sum(len(each.data or b"") for each in seen)
         self._writer.inline.add(inline)

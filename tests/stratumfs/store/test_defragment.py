@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from stratumfs.catalog.defragment import with_many_extents
+from stratumfs.catalog.defragment import join_extents, with_many_extents
 from stratumfs.catalog.engine import Catalog
 from stratumfs.catalog.extents import layout
 from stratumfs.catalog.objects import unchanged_layout
@@ -203,6 +203,34 @@ async def test_regression_rows_that_are_joined_within_a_copy_are_copied_once(
         ends = [each.offset + each.length for each in extents]
         assert [each.offset for each in extents] == [0, *ends[:-1]]
         assert ends[-1] == len(data)
+
+
+async def test_regression_what_the_packer_came_first_to_is_joined_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows were others when they were to be swapped, and stayed short for good."""
+    async with bucket(tmp_path) as store:
+        ino = await new_file(store, b"file")
+        data = os.urandom(100 * BLOCK)
+        for at in range(0, len(data), BLOCK):
+            await write_at(store, ino, at, data[at : at + BLOCK])
+        store.defragmenter._fragmented.due(BIG)  # what was published is not noted any more
+        commit = store.catalog.write
+
+        async def late(fn: Callable[..., object], *args: object) -> object:
+            if fn is join_extents:
+                monkeypatch.undo()
+                await store.packer.round(len(data))
+            return await commit(fn, *args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(store.catalog, "write", late)
+        await store.defragmenter.file(ino)
+        assert await rows(store, ino) == 100
+        assert store.defragmenter._fragmented.due(BIG) == [ino]
+        await store.defragmenter.file(ino)
+        assert await rows(store, ino) < 5
+        assert await all_of(store, ino) == data
+        assert store.defragmenter._fragmented.due(BIG) == []
 
 
 async def test_it_goes_on_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
