@@ -24,7 +24,7 @@ import trio
 P = ParamSpec("P")
 T = TypeVar("T")
 
-READY_S = 20.0
+READY_S = 60.0
 _ATTRIBUTES = ("st_mode", "st_nlink", "st_uid", "st_gid", "st_rdev", "st_size", "st_blocks")
 _TIMES = ("st_atime_ns", "st_mtime_ns", "st_ctime_ns")
 

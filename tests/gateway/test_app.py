@@ -285,7 +285,7 @@ async def test_a_client_that_goes_away_stops_its_download(gateway: Running) -> N
     await gateway.service.entered.wait()
     assert gateway.door.statistics().in_flight == 1
     await stream.aclose()
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         while gateway.door.statistics().in_flight:
             await trio.lowlevel.checkpoint()
     assert gateway.door.statistics().connections_lost == 1

@@ -108,9 +108,9 @@ async def test_presigned_urls_work_both_ways(gateway: Running, said: dict[str, s
         url = s3.generate_presigned_url("put_object", {"Bucket": "bucket", "Key": "p q"}, ExpiresIn=60)
         # urllib names a type if nobody does, and version 2 would sign one.
         put = urllib.request.Request(url, b"presigned", {"content-type": ""}, method="PUT")
-        urllib.request.urlopen(put, timeout=10).close()
+        urllib.request.urlopen(put, timeout=60).close()
         url = s3.generate_presigned_url("get_object", {"Bucket": "bucket", "Key": "p q"}, ExpiresIn=60)
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             data: bytes = answer.read()
             return data
 

@@ -20,7 +20,7 @@ from tests.model.s3 import Reader
 from tests.mount import fsx
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
-PROGRAM_S = 120.0
+PROGRAM_S = 500.0
 _numbers = count(1)
 
 # Times lie in the past: rsync takes those of one second for equal, and leaves what it has just made as it is.
@@ -413,7 +413,7 @@ _POSTGRES = """
     reading="--inh-caps +dac_read_search --ambient-caps +dac_read_search"
     as() { setpriv --reuid 65534 --regid 65534 --clear-groups $reading "$@"; }
     trap 'kill -9 $(head -1 $data/postmaster.pid 2> /dev/null) 2> /dev/null || true' EXIT
-    start() { as pg_ctl -s -w -D $data -l $SOCKETS/log -o "-k $SOCKETS -c listen_addresses=" start; }
+    start() { as pg_ctl -s -w -t 300 -D $data -l $SOCKETS/log -o "-k $SOCKETS -c listen_addresses=" start; }
     ask() { psql -h $SOCKETS -U nobody -d postgres -qAtc "$1"; }
     mkdir $data && chown 65534 $data $SOCKETS && chmod 700 $data
     as initdb -D $data -U nobody --auth trust --data-checksums > /dev/null && start
@@ -422,7 +422,7 @@ _POSTGRES = """
     kill -9 $(head -1 $data/postmaster.pid); until start 2> /dev/null; do sleep 0.05; done  # others outlast it a little
     ask "select count(*), sum(delta) = (select sum(abalance) from pgbench_accounts) from pgbench_history"
     ask "vacuum full"; ask "reindex database postgres"
-    as pg_ctl -s -w -D $data stop && pg_checksums --check -D $data > /dev/null
+    as pg_ctl -s -w -t 300 -D $data stop && pg_checksums --check -D $data > /dev/null
 """
 
 

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from stratumfs.owner.client import connect
 from stratumfs.owner.lock import Locks
 from stratumfs.owner.mounts import mount_at
-from tests.doors import BIN, COMMAND_S, CommandFailed, Doors, opened_doors, run
+from tests.doors import BIN, COMMAND_S, TEST_S, CommandFailed, Doors, opened_doors, run
 from tools.measure.processes import free_port
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
@@ -44,7 +44,7 @@ def gateway(doors: Doors, *options: str) -> Iterator[tuple[subprocess.Popen[str]
 def made(folder: Path) -> Iterator[Doors]:
     doors = Doors(folder)
     try:
-        with doors.within(COMMAND_S * 2):
+        with doors.within(TEST_S):
             doors.make()
             yield doors
     finally:

@@ -37,7 +37,7 @@ def listen(tmp_path: Path) -> Iterator[tuple[Doors, str]]:
 
 
 def scrape(address: str) -> dict[str, Metric]:
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as answer:
         assert answer.headers["content-type"].startswith("text/plain")
         return {metric.name: metric for metric in text_string_to_metric_families(answer.read().decode())}
 
@@ -93,7 +93,7 @@ def test_what_the_doors_do_is_counted(listen: tuple[Doors, str]) -> None:
     assert value(found, "process_cpu_seconds_total") > 0
     wanted = {"accept": "application/openmetrics-text"}
     request = urllib.request.Request(f"http://{address}/metrics", headers=wanted)
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert list(openmetrics.text_string_to_metric_families(answer.read().decode()))
     doors.stop()
     assert doors.complaints() == []

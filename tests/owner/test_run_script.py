@@ -17,7 +17,7 @@ from tools.measure.processes import free_port
 
 pytestmark = [pytest.mark.mount, pytest.mark.client, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
-RUN_S = 120.0
+RUN_S = 500.0
 
 
 @dataclass

@@ -94,7 +94,7 @@ def ask(served: Gateway, method: str, path: str, query: dict[str, str], headers:
     sent = {name: value for name, value in headers.items() if value.isprintable() and value.isascii()}
     request = AWSRequest(method, url, headers=sent, data=body)
     S3SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "s3", REGION).add_auth(request)
-    connection = http.client.HTTPConnection(served.address, timeout=20)
+    connection = http.client.HTTPConnection(served.address, timeout=60)
     try:
         target = url.removeprefix(served.url)
         connection.request(method, target, body, dict(request.headers))

@@ -192,7 +192,7 @@ def test_operations_that_are_not_implemented_say_so_by_name(s3: Any, bucket: str
 def test_nobody_writes_without_a_signature(served: Gateway, s3: Any, bucket: str) -> None:
     request = urllib.request.Request(f"{served.url}/{bucket}/k", b"x", method="PUT")
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=60)
     with caught.value as answer:
         assert answer.code == 403
         assert b"<Code>AccessDenied</Code>" in answer.read()

@@ -18,7 +18,7 @@ class Hanging:
         self._release, self._closed = release, closed
 
     def close(self) -> None:
-        assert self._release.wait(10)
+        assert self._release.wait(60)
         self._closed.release()
 
 
@@ -27,7 +27,7 @@ def test_a_close_that_hangs_is_waited_for_by_nobody() -> None:
     close_soon([Hanging(release, closed), Hanging(release, closed)])
     release.set()
     for _ in range(2):
-        assert closed.acquire(timeout=10)
+        assert closed.acquire(timeout=60)
 
 
 async def test_the_loop_closes_nothing_as_the_last_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from tests.gateway.memory import ACCESS_KEY, SECRET, Running, Stored, running
 from tests.gateway.requests import signed
 from tests.gateway.test_app import lines
 
-HANG_S = 20
+HANG_S = 60
 LIVE = b"GET /stratum/health/live HTTP/1.1\r\nhost: x\r\n"
 
 

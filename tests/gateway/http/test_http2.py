@@ -23,7 +23,7 @@ from tests.gateway.memory import ACCESS_KEY, SECRET, Running, Stored, running
 from tests.gateway.requests import signed
 
 pytestmark = pytest.mark.client
-HANG_S = 20
+HANG_S = 60
 CHUNK = 1 << 20
 CHUNKS = 8
 WINDOW = 65_535

@@ -13,7 +13,7 @@ from gateway.limits import CHUNK_HEADER_MAX, REQUEST_HEAD_MAX, REQUEST_HEADERS_M
 from gateway.serve import Tls, serve
 from tests.gateway.http.echo import Answered, Echo, answers
 
-HANG_S = 30
+HANG_S = 60
 H = b"host: x\r\n"
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 

@@ -23,7 +23,7 @@ async def test_a_copy_whose_disk_hangs_in_close_stops_nobody(tmp_path: Path, mon
             if f"/{victim.root.name}/" in os.readlink(f"/proc/self/fd/{number}"):
                 closing.set()
                 assert threading.current_thread() is not threading.main_thread(), "the loop waits for close(2)"
-                assert release.wait(10)
+                assert release.wait(60)
             close(number)
 
         return hang
@@ -34,7 +34,7 @@ async def test_a_copy_whose_disk_hangs_in_close_stops_nobody(tmp_path: Path, mon
         await catalog.commit(put, 1, b"held by all")
         monkeypatch.setattr(os, "close", hanging(os.close))
         await catalog.strike(victim.id, "it hangs")
-        assert await trio.to_thread.run_sync(closing.wait, 10)
+        assert await trio.to_thread.run_sync(closing.wait, 60)
         await catalog.commit(put, 2, b"held by the others")
         assert await catalog.read(everything) == [(1, b"held by all"), (2, b"held by the others")]
         release.set()

@@ -146,7 +146,7 @@ async def test_a_member_that_was_full_gives_its_room_back_once_an_epoch_without_
         monkeypatch.setattr(Copy, "hold", no_room_at(full))
         await catalog.commit(put, 2, b"two")
         assert full.id not in members.members
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await until(lambda: not all_chains(full.folder))
         assert forgotten
         assert not members.struck
@@ -175,7 +175,7 @@ async def test_a_copy_is_made_in_the_room_of_a_chain_that_counts_no_more(
         monkeypatch.setattr(seeding, "seed", counted)
         monkeypatch.setattr(membership, "JOIN_RETRY_S", 0.01)
         members.welcome(places[2])
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await until(lambda: member_numbers(places, members.members) == {0, 1, 2, 3})
         assert seen == [1]  # the new one alone
 
@@ -309,7 +309,7 @@ async def test_what_was_the_primary_is_closed_before_its_chain_goes_or_its_room_
         monkeypatch.setattr(Primary, "hold", held)
         await catalog.commit(put, 1, b"one")
         assert demanded(booted.members).primary != full.id
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await until(lambda: not all_chains(full.folder))
         assert not open_below(full.folder)
         assert len(await catalog.read(everything)) == 1

@@ -821,7 +821,7 @@ async def test_a_full_place_is_asked_once_by_a_strike_that_needs_it(
         assert members is not None
         assert member_numbers(places, members.members) == {0, 1, 2}
         assert len(seeds) == 1
-        with trio.fail_after(10), pytest.raises(StoreReadOnly):
+        with trio.fail_after(60), pytest.raises(StoreReadOnly):
             await catalog.strike(places[2].id, "EIO")
         assert len(seeds) == 2
 

@@ -86,7 +86,7 @@ async def test_a_copy_whose_disk_is_short_goes_to_one_that_has_room(
             place.before = lambda what: counts.append(len(members.members))
         disks.free[4] = 9 * GIB
         disks.free[1] = SPARE // 2 - 1
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await until(lambda: member_numbers(six, members.members) == {0, 2, 4} and members._settled)
             await until(lambda: not all_chains(six[1].folder))
         assert set(counts) == {3, 4}

@@ -172,7 +172,7 @@ async def test_long_work_stalls_when_it_does_nothing_and_not_when_it_takes_long(
 
     def work(step: Callable[[], None]) -> str:
         for number in range(3):
-            assert go_on.acquire(timeout=10)
+            assert go_on.acquire(timeout=60)
             step()
             steps.append(number)
         return "done"

@@ -292,7 +292,7 @@ async def test_a_writer_whose_stripes_cannot_be_synced_hears_why(files: Files, m
         for at in range(0, len(data), MIB):
             await buffer.write(at, data[at : at + MIB])
 
-    with trio.fail_after(10), pytest.raises(StoreReadOnly):
+    with trio.fail_after(60), pytest.raises(StoreReadOnly):
         await write_all()
     monkeypatch.setattr(files.store.writer, "sync", sync)
     await write_all()

@@ -33,7 +33,7 @@ async def test_what_is_pending_of_an_unlinked_file_that_is_read_is_published_in_
         await table.close(buffer)
         assert buffer.pending
         nursery.start_soon(table.sweep)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while table.get(found.ino) is not None:
                 await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()

@@ -64,7 +64,7 @@ def test_a_thread_that_stands_still_in_a_call_is_interrupted() -> None:
 
     thread = threading.Thread(target=stand_still)
     thread.start()
-    thread.join(20)
+    thread.join(60)
     os.close(read_end)
     os.close(write_end)
     assert errors == [errno.EINTR]

@@ -173,7 +173,7 @@ async def test_of_an_entry_that_did_not_fit_the_kernel_has_nothing_to_forget(
     made = [(await files.make(bucket, Name(b"%d" % n), 0o100644, 0, 0, 5)).ino for n in range(3)]
     monkeypatch.setattr(pyfuse3, "readdir_reply", lambda token, name, entry, cookie: name == b"0")
     await operations.readdir(await operations.opendir(pyfuse3.InodeT(bucket), _CALLER), 0, _TOKEN)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         await operations.cache.invalidate(made, [(bucket, b"%d" % n) for n in range(3)])
     assert operations.statistics()["invalidations"] == 2, "the first one's name and attributes"
 

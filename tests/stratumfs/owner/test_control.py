@@ -90,7 +90,7 @@ async def test_where_the_folder_is_lost_it_listens_in_another(tmp_path: Path, mo
         (lost / messages.CONTROL_SOCKET).unlink()
         lost.rmdir()
         path = found / messages.CONTROL_SOCKET
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not await trio.Path(path).exists():
                 await trio.lowlevel.checkpoint()
         owner = await trio.to_thread.run_sync(client.connect, found)

@@ -90,7 +90,7 @@ async def test_each_disk_is_asked_once_and_one_that_hangs_not_again(monkeypatch:
     def read(disk: int) -> Smart | None:
         asked.append(disk)
         if disk == 1:
-            go_on.wait(10)
+            go_on.wait(60)
         return None if disk == 2 else Smart(f"disk{disk}", True)
 
     monkeypatch.setattr(health, "read_smart", read)

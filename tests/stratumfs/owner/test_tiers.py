@@ -131,7 +131,7 @@ async def test_the_engine_of_the_owner_that_runs_knows_it_at_once(store: Path) -
         assert engine.tiers == ("hot", "warm")
         assert (await running.explainer.explain(inode=ino))["tiering"] is not None
         await running.store.files.set_xattr(ino, PIN, b"warm", 1)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while await lies_in(running, ino) != "warm":
                 await engine.look()
                 await trio.testing.wait_all_tasks_blocked(0.01)

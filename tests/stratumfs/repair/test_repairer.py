@@ -612,7 +612,7 @@ async def test_regression_who_was_woken_in_a_store_that_is_read_only_sleeps_agai
         with monkeypatch.context() as patched:
             patched.setattr(Catalog, "read_only", property(lambda _: True))
             await store.repairer.wait_looked()
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await trio.testing.wait_all_tasks_blocked(0.01)
 
 
@@ -629,6 +629,6 @@ async def test_regression_what_fails_at_the_begin_of_a_round_is_tried_again_late
 
         monkeypatch.setattr(store.repairer, "_offer_again", fails)
         store.repairer.look_soon()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await trio.testing.wait_all_tasks_blocked(0.01)
         assert tried == 1

@@ -59,5 +59,5 @@ async def test_regression_of_what_was_not_hashed_before_the_end_there_is_no_dige
         for _ in range(3):
             digest.update(bytes(HASHED_TOGETHER))
         nursery.cancel_scope.cancel()
-    with pytest.raises(StoreClosing), trio.fail_after(5):
+    with pytest.raises(StoreClosing), trio.fail_after(60):
         await digest.digest()

@@ -61,7 +61,7 @@ class World:
 
     def _device(self, number: int) -> AttachedDevice:
         def fault(verb: str, name: ShardName | None) -> None:
-            assert self.hang[number].wait(10)
+            assert self.hang[number].wait(60)
 
         return AttachedDevice(ident(number), f"d{number}", MemoryShards(f"d{number}", fault), clock=lambda: self.now)
 
@@ -135,7 +135,7 @@ class World:
 
 async def until(condition: Callable[[], bool]) -> None:
     """What a thread does next is waited for."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while not condition():
             await trio.lowlevel.checkpoint()
 

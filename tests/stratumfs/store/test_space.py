@@ -144,7 +144,7 @@ async def test_regression_where_another_disk_takes_over_a_copy_that_has_no_room_
         assert booted.members is not None
         space = Space(fleet, "hot", Code(4, 2), lambda: catalog.folders, _nothing, nursery)
         await space.refresh()
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while not space.now.free:
                 await space.refresh()
         assert len(booted.members.members) == 3
@@ -246,7 +246,7 @@ async def test_regression_a_catalog_that_goes_on_elsewhere_is_asked_there_though
         await trio.to_thread.run_sync(asked.wait)
         at = tmp_path / "alive" / "chain"
         try:
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while not space.now.free:
                     await space.refresh(0.01)
         finally:

@@ -13,10 +13,10 @@ async def test_all_run_at_once_and_errors_keep_their_place() -> None:
     error = ValueError("it")
 
     def good() -> None:
-        barrier.wait(10)
+        barrier.wait(60)
 
     def bad() -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         raise error
 
     assert await in_threads([good, bad, good]) == [None, error, None]
@@ -28,7 +28,7 @@ async def test_a_cancelled_waiter_goes_on_and_the_threads_to_their_ends() -> Non
     ended = threading.Semaphore(0)
 
     def work() -> None:
-        assert release.wait(10)
+        assert release.wait(60)
         ended.release()
 
     with trio.CancelScope() as scope:
@@ -38,7 +38,7 @@ async def test_a_cancelled_waiter_goes_on_and_the_threads_to_their_ends() -> Non
             scope.cancel()
     release.set()
     for _ in range(2):
-        assert await trio.to_thread.run_sync(ended.acquire, True, 10)
+        assert await trio.to_thread.run_sync(ended.acquire, True, 60)
 
 
 @pytest.mark.parametrize("count", [1, 50])

@@ -330,7 +330,7 @@ class Stall:
         if verb == "read_at":
             self.calls += 1
             self.reached.release()
-            assert self.released.wait(10)
+            assert self.released.wait(60)
             if self._error is not None:
                 raise self._error
 

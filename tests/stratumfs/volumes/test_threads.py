@@ -26,14 +26,14 @@ async def test_no_more_than_so_many_run_at_once() -> None:
     def work(number: int) -> None:
         begun.append(number)
         running.release()
-        assert release.wait(10)
+        assert release.wait(60)
 
     async with trio.open_nursery() as nursery:
         for number in range(3):
             nursery.start_soon(threads.run, work, number)
         await wait_all_tasks_blocked()
         for _ in range(2):
-            assert running.acquire(timeout=10)
+            assert running.acquire(timeout=60)
         assert len(begun) == 2
         release.set()
     assert len(begun) == 3
@@ -45,18 +45,18 @@ async def test_a_thread_that_its_waiter_left_takes_no_place_from_others() -> Non
     ended = threading.Event()
 
     def stuck() -> None:
-        assert release.wait(10)
+        assert release.wait(60)
         ended.set()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(threads.run, stuck)
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         assert await threads.run(len, b"abc") == 3
     release.set()
-    assert ended.wait(10)
-    with trio.fail_after(10):
+    assert ended.wait(60)
+    with trio.fail_after(60):
         assert await threads.run(len, b"abcd") == 4
 
 

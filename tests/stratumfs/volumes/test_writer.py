@@ -44,7 +44,7 @@ class Gate:
         if verb in self.verbs:
             self.count += 1
             self.reached.release()
-            assert self.open.wait(10)
+            assert self.open.wait(60)
 
 
 def failing(verb: str, error: Exception) -> object:
