@@ -8,7 +8,6 @@ milliseconds longer for what it reads, writes and syncs; it says READY again.
 import errno
 import os
 import select
-import shutil
 import signal
 import stat
 import subprocess
@@ -20,6 +19,8 @@ from typing import ParamSpec, TypeVar
 
 import pyfuse3
 import trio
+
+from tests.folders import empty
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -205,12 +206,7 @@ class Device:
 
     def empty(self) -> None:
         """As a new disk in the old one's place is: what was in it is gone, whoever has it open, or adds to it now."""
-        while found := list(self.folder.iterdir()):
-            for path in found:
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+        empty(self.folder)
 
     def _wait_ready(self) -> None:
         assert self._process.stdout is not None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.doors import BIN, Doors, begin, opened_doors, run
+from tests.folders import empty
 from tests.model.s3 import Reader
 
 FILES = 12
@@ -20,15 +21,6 @@ TABLES = 3
 """A volume that a strike has sealed has no table of contents."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.mount, pytest.mark.client]
-
-
-def empty(device: Path) -> None:
-    """What is in it goes; the folder stays, as an emptied disk's mount point does."""
-    for path in device.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def replace(doors: Doors, old: Path | str, new: Path) -> str:

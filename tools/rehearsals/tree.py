@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.doors import BIN, Doors, opened_doors, run
+from tests.folders import empty
 from tests.model.s3 import Reader
 from tools.rehearsals._tree_sample import Entry, digest, from_json, sample, to_json
 
@@ -109,7 +110,7 @@ class Rehearsal:
         """Raises: Different."""
         lost = self.doors.devices[2:4]
         for device in lost:
-            empty(device)
+            empty(device, cut=True)
         self.compare()
         self._expect_degraded(lost)
 
@@ -180,18 +181,6 @@ class Rehearsal:
             for done, _ in enumerate(threads.map(check, entries), 1):
                 if done % 50 == 0 or done == len(entries):
                     self._tell(what, done, len(entries))
-
-
-def empty(device: Path) -> None:
-    """Nothing of it is left, not even for who has its files open."""
-    for path in device.rglob("*"):
-        if path.is_file():
-            os.truncate(path, 0)
-    for path in device.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _files_below(top: Path) -> set[str]:
