@@ -60,13 +60,13 @@ def test_a_store_folder_that_forgets_is_not_believed(doors: Doors) -> None:
 
 
 def test_the_rehearsal_notices_starts_that_take_too_long(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kill, "UNDISTURBED_TRIES", 0)
+    monkeypatch.setattr(kill, "AGAIN_TRIES", 0)
     rehearsal = Rehearsal(doors, SEED)
     rehearsal.undisturbed.append(1.0)
     for seconds in (2.0, 2.1):
-        rehearsal._check_start(seconds)
+        rehearsal._check_start(seconds, random.Random(SEED))
     with pytest.raises(Lost, match="took"):
-        rehearsal._check_start(2.1)
+        rehearsal._check_start(2.1, random.Random(SEED))
 
 
 def test_the_rehearsal_notices_what_is_missing(doors: Doors) -> None:

@@ -99,7 +99,7 @@ class Kills(kill.Rehearsal):
             self.counts["files of the tree compared behind a kill"] += 1
         reader.close()
 
-    def _check_start(self, seconds: float) -> None:
+    def _check_start(self, seconds: float, rng: random.Random) -> None:
         """How fast a start is behind a kill is the other rehearsal's: here it goes on with a move at once."""
 
 
