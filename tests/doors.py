@@ -111,9 +111,9 @@ class Doors:
         self.stop()
         self.start()
 
-    def kill(self) -> None:
-        """kill -9 the owner; it is gone on return, its mount dead."""
-        pid = self.pid
+    def kill(self, pid: int | None = None) -> None:
+        """kill -9 the owner, at once if it is known who that is; it is gone on return, its mount dead."""
+        pid = pid or self.pid
         assert pid is not None, "there is no owner to kill"
         _kill(pid)
 

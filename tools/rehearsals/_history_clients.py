@@ -43,6 +43,7 @@ class Pace:
     """What clients and whoever kills the store tell one another.
 
     open   calls may begin
+    fast   as many calls may begin as there are: see `hold`
     left   so many calls are still to be begun
     value  numbers of writes, none twice
     kills  so many owners are gone, and whoever was connected to one
@@ -51,8 +52,21 @@ class Pace:
     def __init__(self, calls: int) -> None:
         self.open = threading.Event()
         self.open.set()
+        self.fast = threading.Event()
+        self.fast.set()
+        self._held_at = calls
         self.left, self.value, self.kills = calls, 0, 0
         self._turn = threading.Lock()
+
+    def hold(self, begun: int) -> None:
+        """From when so many calls have begun no others do, but for those that are about to, until ``fast`` is set."""
+        with self._turn:
+            self._held_at = begun
+
+    def go_on(self) -> None:
+        with self._turn:
+            self._held_at = self.left + self.value
+            self.fast.set()
 
     def next(self) -> int | None:
         """The number of the next call, which may be that of a write. None at the end."""
@@ -61,6 +75,8 @@ class Pace:
                 return None
             self.left -= 1
             self.value += 1
+            if self.value >= self._held_at and self.left:
+                self.fast.clear()
             return self.value
 
 
@@ -87,6 +103,7 @@ class HistoryClient:
     def _run(self) -> None:
         try:
             while True:
+                self._pace.fast.wait()
                 self._pace.open.wait()
                 self.idle = False
                 if not self._pace.open.is_set():

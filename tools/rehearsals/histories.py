@@ -40,6 +40,8 @@ KILLS = 3
 WARM = 3
 """Devices of the warm tier."""
 CALL_S = 60.0
+BEFORE_KILL = 4 * CLIENTS
+"""Calls that begin between the end of a move and a kill, so that some are under way at it."""
 
 
 class Broken(Exception):
@@ -66,8 +68,13 @@ class Rehearsal:
             for client in clients:
                 client.thread.start()
             for kill in range(1, kills + 1):
-                self._wait(clients, pace, calls * kill // (kills + 1) - rng.randrange(calls // (4 * kills)), told)
-                self._kill(clients, pace, rng)
+                due = calls * kill // (kills + 1) - rng.randrange(calls // (4 * kills))
+                pace.hold(due - BEFORE_KILL)
+                self._wait(clients, pace, due - BEFORE_KILL, told)
+                with self._asking:
+                    pace.go_on()
+                    self._wait(clients, pace, due, told)
+                    self._kill(clients, pace, rng)
             self._wait(clients, pace, calls, told)
             for client in clients:
                 client.thread.join(CALL_S)
@@ -96,19 +103,27 @@ class Rehearsal:
 
     def _kill(self, clients: Sequence[HistoryClient], pace: Pace, rng: random.Random) -> None:
         """While calls are under way; none begins until the store is up again."""
-        with self._asking:
-            deadline = time.monotonic() + CALL_S
+        pid = self._doors.pid
+        deadline = time.monotonic() + CALL_S
+        while True:
             pace.open.clear()
             time.sleep(rng.uniform(0.0, 0.002))
-            self._doors.kill()
-            while not all(each.idle for each in clients):
-                if time.monotonic() > deadline:
-                    raise Broken("a call hangs although the owner is gone")
-                time.sleep(0.001)
-            self._doors.start()
-            pace.kills += 1
-            self.counts["kills"] += 1
-            pace.open.set()
+            if not all(each.idle for each in clients):
+                break
+            pace.open.set()  # all have ended meanwhile
+            if time.monotonic() > deadline:
+                raise Broken(f"no call is under way for {CALL_S} s")
+            time.sleep(0.001)
+        self._doors.kill(pid)
+        deadline = time.monotonic() + CALL_S
+        while not all(each.idle for each in clients):
+            if time.monotonic() > deadline:
+                raise Broken("a call hangs although the owner is gone")
+            time.sleep(0.001)
+        self._doors.start()
+        pace.kills += 1
+        self.counts["kills"] += 1
+        pace.open.set()
 
     def _judge(self, clients: Sequence[HistoryClient], kills: int) -> None:
         if (error := next((each.error for each in clients if each.error is not None), None)) is not None:
