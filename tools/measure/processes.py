@@ -1,5 +1,6 @@
 """Servers of a measurement: started, waited for, their processor time read, ended with all that they started."""
 
+import errno
 import os
 import secrets
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 START_S = 60.0
 _PORT_MIN, _PORT_MAX = 10_000, 65_536
+_given: set[int] = set()
+"""Ports that this process was given already: it may not listen yet on some."""
 _END_S = 1.0
 """Nobody looks at what a server wrote once it has ended; SeaweedFS alone would take ten."""
 
@@ -78,14 +81,28 @@ def cpu_s(root: int) -> float:
 
 
 def free_port() -> int:
-    """One to listen on later: no outgoing connection is given it before, for those have a range of their own."""
+    """One to listen on later: no outgoing connection is given it before, for those have a range of their own.
+
+    Nor is another worker of the same tests given it.
+    """
+    while True:
+        port = secrets.choice([port for port in _own_ports() if port not in _given])
+        try:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            _given.add(port)
+            return port
+
+
+def _own_ports() -> range:
     outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     last = outgoing if outgoing > 2 * _PORT_MIN else _PORT_MAX
-    while True:
-        port = secrets.choice(range(_PORT_MIN, last))
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+    worker, count = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return range(_PORT_MIN + int(worker.removeprefix("gw")) % count, last, count)
 
 
 def listens(port: int) -> bool:
