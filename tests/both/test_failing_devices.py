@@ -16,6 +16,7 @@ from tests.doors import Doors, opened_doors
 WRITERS = 3
 """At each door."""
 SIZES = (5_000, 300_000, 2_500_000)
+NOTICED_S, ONLINE_S = 90.0, 300.0
 
 
 class Load:
@@ -82,11 +83,15 @@ def test_devices_that_fail_or_are_full_under_load_are_noticed_by_nobody_but_stat
                     dead.stall()
                     dead.close()  # every call of it ends with an error
                     load.wait_for_more(10)
+                    deadline = time.monotonic() + NOTICED_S
+                    while not {*_states(doors)[:2]} <= {"failed", "read_only"}:
+                        assert time.monotonic() < deadline, _states(doors)
+                        load.wait_for_more(1)
                 finally:
                     load.end()
                 for writer in writers:
                     writer.result()
-            states = [device["state"] for device in doors.status()["devices"]]
+            states = _states(doors)
             erring.fail(0)
             _compare(doors, load.acknowledged)
             assert states[0] in ("failed", "read_only")
@@ -94,11 +99,15 @@ def test_devices_that_fail_or_are_full_under_load_are_noticed_by_nobody_but_stat
             assert states[3:] == ["online"] * 3
             doors.restart()
             assert doors.status()["read_only"] is None
-            deadline = time.monotonic() + 60
-            while doors.status()["devices"][1]["state"] != "online":  # it answers again, and is caught up
+            deadline = time.monotonic() + ONLINE_S
+            while _states(doors)[1] != "online":  # it answers again, and is caught up
                 assert time.monotonic() < deadline
             _compare(doors, load.acknowledged)
             (doors.mount / "bucket" / "later").write_bytes(b"x" * 100_000)
+
+
+def _states(doors: Doors) -> list[str]:
+    return [device["state"] for device in doors.status()["devices"]]
 
 
 def _compare(doors: Doors, acknowledged: dict[str, bytes]) -> None:
