@@ -37,19 +37,24 @@ def test_a_full_disk_of_the_catalog_refuses_and_recovers(tmp_path: Path) -> None
         client = doors.client()
         client.create_bucket(Bucket="bucket")
         bucket = doors.mount / "bucket"
-        promised, refused = 0, None
+        promised, written, by_mount = 0, 0, 0
+        by_s3: set[int] = set()
         deadline = time.monotonic() + 120
-        while refused is None:
+        while not by_mount:  # some room may come back between what S3 and what the mount refuses
             assert time.monotonic() < deadline, "it takes more than it has room for"
             try:
                 client.put_object(Bucket="bucket", Key=f"key-{promised}", Body=OBJECT)
                 promised += 1
+                continue
             except ClientError as error:
-                refused = error.response
-        assert refused["ResponseMetadata"]["HTTPStatusCode"] in (503, 507), refused
-        with pytest.raises(OSError, match="No space left") as caught:
-            (bucket / "file").write_bytes(OBJECT)
-        assert caught.value.errno == errno.ENOSPC
+                by_s3.add(error.response["ResponseMetadata"]["HTTPStatusCode"])
+            try:
+                (bucket / f"file-{written}").write_bytes(OBJECT)
+                written += 1
+            except OSError as error:
+                by_mount = error.errno or -1
+        assert by_s3 <= {503, 507}
+        assert by_mount == errno.ENOSPC
         # What is there is read, listed and deleted, at both doors.
         assert client.get_object(Bucket="bucket", Key="key-0")["Body"].read() == OBJECT
         assert (bucket / f"key-{promised - 1}").read_bytes() == OBJECT
