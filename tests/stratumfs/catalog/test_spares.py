@@ -184,7 +184,10 @@ async def test_a_place_with_room_is_preferred_for_one_that_was_lost(six: list[Fo
         disks.free[5] = 9 * GIB
         await look(catalog, members)
         await catalog.strike(six[1].id, "EIO")
-        await look(catalog, members)
+        # The catalog sees to it by itself: who asked beside it would find disks at work, and not ask them.
+        with trio.fail_after(60):
+            while len(members.members) < 3:  # noqa: ASYNC110
+                await trio.sleep(0.01)
         assert member_numbers(six, members.members) == {0, 2, 5}
 
 
@@ -339,7 +342,16 @@ async def test_a_stop_between_the_two_steps_leaves_what_the_next_owner_goes_on_f
 
 async def catalog_at(places: Sequence[FolderPlace], to: Path) -> None:
     """What a stop of the machine leaves of them now."""
-    await trio.to_thread.run_sync(lambda: [shutil.copytree(place.root, to / place.root.name) for place in places])
+    await trio.to_thread.run_sync(lambda: [_copied(place.root, to / place.root.name) for place in places])
+
+
+def _copied(root: Path, to: Path) -> None:
+    """Chains that count no more are removed meanwhile: what is gone is not copied, all else is."""
+    try:
+        shutil.copytree(root, to)
+    except shutil.Error as error:
+        if not all("[Errno 2]" in str(reason) for *_, reason in error.args[0]):
+            raise
 
 
 async def test_a_disk_that_hangs_when_it_is_asked_is_not_asked_again_nor_struck(
