@@ -164,7 +164,8 @@ class _Comparison:
         """Who is right, of rows that are not merely changed meanwhile."""
         suspects = [each for each in self._suspects if each not in self._judged]
         self._suspects.clear()
-        if not (suspects := await self._still_differing(suspects)):
+        suspects, before = await self._still_differing(suspects)
+        if not suspects:
             return
         theirs: _Voices | None
         if self._catalog.read_only:  # and no commit waits
@@ -191,12 +192,19 @@ class _Comparison:
                     self._bad.setdefault(place, (copy, f"{what} differs"))
             if mine[at] != right:
                 self._changes.append((table, key, mine[at], right))
+                for ino in owners(table.name, right) if right is not None else ():
+                    if ino in before:
+                        self._versions.setdefault(ino, before[ino])
 
-    async def _still_differing(self, suspects: Sequence[_Suspect]) -> list[_Suspect]:
+    async def _still_differing(self, suspects: Sequence[_Suspect]) -> tuple[list[_Suspect], Versions]:
         """Of *suspects*, those of which some copy says something else than the primary before and after. The others
-        were merely changed, most of them; and one that came and went meanwhile is still here."""
+        were merely changed, most of them; and one that came and went meanwhile is still here.
+
+        And the versions of the inodes that they may belong to, read before they are judged: what was changed by then,
+        or later, is not what was judged.
+        """
         if not suspects:
-            return []
+            return [], {}
         before = await self._catalog.read(_rows_at, suspects)
         await _synced(self._catalog)
         theirs = await self._voices(suspects)
@@ -207,14 +215,14 @@ class _Comparison:
             if row is not None
             for ino in owners(table.name, row)
         }
-        # Read before it is judged: what was changed by then, or later, is not what was judged.
-        self._versions = await self._catalog.read(versions, inodes) | self._versions
+        found = await self._catalog.read(versions, inodes)
         after = await self._catalog.read(_rows_at, suspects)
-        return [
+        left = [
             each
             for at, each in enumerate(suspects)
             if before[at] == after[at] and any(rows[at] != after[at] for _, rows in theirs.values())
         ]
+        return left, found
 
     async def _put_right(self) -> None:
         """All in one step, when nothing is left to be compared: copies are told of whole pages, and what is still wrong
