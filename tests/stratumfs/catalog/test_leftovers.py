@@ -18,6 +18,7 @@ from stratumfs.catalog.copies import Copy
 from stratumfs.catalog.durability import Mark, Primary
 from stratumfs.catalog.epochs import Epoch, first_epoch
 from stratumfs.catalog.leftovers import ASIDE_MAX, Kept, clear
+from stratumfs.catalog.members import Exclusive
 from stratumfs.catalog.membership import Membership
 from stratumfs.catalog.progress import Step, unwatched
 from stratumfs.errors import CatalogCorrupt, ConfigError, StoreReadOnly
@@ -257,7 +258,11 @@ async def test_writes_do_not_wait_long_for_a_place_that_hangs_while_a_manifest_g
         assert gate.wait(60)
         forget(folder)
 
+    async def nobody(_: Membership, __: Exclusive) -> None:
+        """What joins waits for a place that hangs, up to its strike, and commits behind that."""
+
     monkeypatch.setattr(chains, "forget_manifest", hang)
+    monkeypatch.setattr(Membership, "join_spares", nobody)
     try:
         async with open_at(places) as (catalog, booted):
             await catalog.make_copy_anew(demanded(booted.members).copies[0].place, "a test")
